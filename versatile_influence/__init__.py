@@ -1,0 +1,21 @@
+"""Which training objects made a model say this, and what would it say without them? For any loss."""
+
+from versatile_influence import losses
+from versatile_influence.attribution import attribute, parameter_changes
+from versatile_influence.hessian import Hessian
+from versatile_influence.loss import PresenceTarget
+from versatile_influence.newton import newton_step
+from versatile_influence.result import Attribution
+from versatile_influence.solvers import CG, Explicit
+
+__all__ = [
+    "CG",
+    "Attribution",
+    "Explicit",
+    "Hessian",
+    "PresenceTarget",
+    "attribute",
+    "losses",
+    "newton_step",
+    "parameter_changes",
+]

@@ -1,0 +1,240 @@
+"""The versatile influence function: §3.4 of the paper.
+
+A score is `f(θ without i) − f(θ)`, in the units of the target: what retraining would show. To first order the
+parameters change by
+
+    Δθᵢ = H⁻¹ ∇(L(θ, 1) − L(θ, 1₋ᵢ)),      H = ∇²L(θ, 1),
+
+and the target by ∇f(θ)ᵀ Δθᵢ. Eq. 10's VIF is −n Δθᵢ, with Eq. 11 for the target: `Attribution.vif`.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import jacrev, jvp, vmap
+
+from versatile_influence._forward import jacobian_products
+from versatile_influence._ravel import Params
+from versatile_influence.hessian import Hessian
+from versatile_influence.loss import Loss, PresenceTarget, Target
+from versatile_influence.problem import Problem, labels_of
+from versatile_influence.result import Attribution
+from versatile_influence.solvers import Explicit, Solution, Solver
+
+
+def attribute(
+    loss: Loss,
+    params: Params,
+    target: Target | PresenceTarget,
+    *,
+    n_objects: int | None = None,
+    objects: Iterable | None = None,
+    solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
+    damping: float = 0.0,
+    chunk_size: int | None = None,
+) -> Attribution:
+    """Return the predicted change of each target when each object is removed, without retraining (Eqs. 10–11).
+
+    Args:
+        loss: `loss(params, presence) -> scalar`, a sum; see `versatile_influence.loss` for what more it may offer.
+        params: The trained parameters, a tensor or a dict of tensors, at a minimum of `loss(·, 1)`.
+        target: `target(params) -> (t,)`, or a `PresenceTarget`.
+        n_objects: How many objects there are, where the loss does not say.
+        objects: Which to remove: None for each in turn, a list of object numbers, or a list of groups of them, each
+            group removed together.
+        solver: How H x = b is solved.
+        damping: Added to the diagonal of H, in units of the summed loss.
+        chunk_size: Removals (or directions) handled at once. Lower it where memory runs out.
+
+    Returns:
+        Scores (k, t): f(θ without i) − f(θ), to first order.
+
+    Raises:
+        TypeError: If loss, target or parameters are not of the form above.
+        ValueError: If anything is not finite, or the numbers of objects disagree.
+
+    Warns:
+        UserWarning: If the parameters are not at a minimum, or the solver did not fully succeed.
+
+    References:
+        Deng et al., "A Versatile Influence Function for Data Attribution with Non-Decomposable Loss", Eqs. 10 and 11.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> attribute(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
+        [0.666..., 0.333..., -1.0]
+    """
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
+    hessian = Hessian(loss, problem.unravel(problem.theta), problem.everyone(), damping)
+    if isinstance(target, PresenceTarget):
+        return _presence_attribution(problem, hessian, target, solver)
+
+    gradients = target_gradients(problem, target)
+    (t, p), k = gradients.shape, problem.removals.count
+    # H⁻¹ is applied on the side with the fewest columns, and (k, p) is stored only where p is the smallest.
+    if p <= min(t, k):
+        solution = solver.solve(hessian, torch.eye(p, dtype=gradients.dtype, device=gradients.device))
+        scores = problem.gradient_differences() @ solution.value @ gradients.T
+        leftover = gradients @ solution.value @ problem.gradient
+    elif t <= k:
+        solution = solver.solve(hessian, gradients.T)
+        scores = problem.gradient_differences(solution.value)
+        leftover = solution.value.T @ problem.gradient
+    else:
+        columns = torch.cat([problem.gradient_differences().T, problem.gradient[:, None]], dim=1)
+        solution = solver.solve(hessian, columns)
+        scores, leftover = solution.value[:, :-1].T @ gradients.T, gradients @ solution.value[:, -1]
+    warn_if_unfinished(problem.gradient, leftover, scores)
+    return finished(problem, target, scores, solution)
+
+
+def parameter_changes(
+    loss: Loss,
+    params: Params,
+    *,
+    n_objects: int | None = None,
+    objects: Iterable | None = None,
+    solver: Solver = Explicit(),  # noqa: B008
+    damping: float = 0.0,
+    chunk_size: int | None = None,
+) -> Float[Tensor, "k p"]:
+    """Return the predicted change θ₋ᵢ − θ of the parameters themselves, one row a removal.
+
+    Arguments are those of `attribute`. A dict of parameters is flattened in its own order. −n times a row is the
+    VIF of Eq. 10.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> parameter_changes(loss, torch.tensor([3.0]), n_objects=3).squeeze().tolist()
+        [0.666..., 0.333..., -1.0]
+    """
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
+    hessian = Hessian(loss, problem.unravel(problem.theta), problem.everyone(), damping)
+    changes, leftover, _ = solved_changes(problem, hessian, solver)
+    warn_if_unfinished(problem.gradient, leftover, changes)
+    return changes
+
+
+def solved_changes(
+    problem: Problem, hessian: Hessian, solver: Solver
+) -> tuple[Float[Tensor, "k p"], Float[Tensor, " p"], Solution]:
+    """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, H⁻¹∇L(θ, 1), and the solution they come from."""
+    differences = problem.gradient_differences()
+    if len(problem.theta) <= problem.removals.count:
+        solution = solver.solve(
+            hessian, torch.eye(len(problem.theta), dtype=differences.dtype, device=differences.device)
+        )
+        return differences @ solution.value, solution.value @ problem.gradient, solution
+    solution = solver.solve(hessian, torch.cat([differences.T, problem.gradient[:, None]], dim=1))
+    return solution.value[:, :-1].T, solution.value[:, -1], solution
+
+
+def _presence_attribution(problem: Problem, hessian: Hessian, target: PresenceTarget, solver: Solver) -> Attribution:
+    """Return direct and parameter effect of a target that depends on who is present."""
+    changes, leftover, solution = solved_changes(problem, hessian, solver)
+    warn_if_unfinished(problem.gradient, leftover, changes)
+    full = presence_value(problem, target)
+    value = presence_function(problem, target)
+
+    def both(presence: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        return jvp(lambda theta: value(theta, presence), (problem.theta,), (change,))
+
+    direct, parameter, start = [], [], 0
+    for part in problem.parts(max(problem.removals.n_objects, len(full), len(problem.theta))):
+        step = changes[start : start + part.count]
+        without, moved = vmap(both)(part.presences(problem.theta), step)
+        direct.append(without - full)
+        parameter.append(moved)
+        start += part.count
+    direct, parameter = torch.cat(direct), torch.cat(parameter)
+    result = finished(problem, target, direct + parameter, solution)
+    return replace(result, direct=direct, parameter=parameter)
+
+
+def target_function(problem: Problem, target: Target):
+    """Return the target as a function of the flat parameters with a flat result."""
+    return lambda theta: target(problem.unravel(theta)).reshape(-1)
+
+
+def presence_function(problem: Problem, target: PresenceTarget):
+    """Return the target as a function of the flat parameters and presence, with a flat result."""
+    return lambda theta, presence: target(problem.unravel(theta), presence).reshape(-1)
+
+
+def presence_value(problem: Problem, target: PresenceTarget) -> Float[Tensor, " t"]:
+    """Return the target's value now, checked."""
+    return checked_target(presence_function(problem, target)(problem.theta, problem.everyone()), target)
+
+
+def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
+    """Return ∇f of each target number.
+
+    Raises:
+        TypeError: If the target returns no tensor.
+        ValueError: If the target or its gradient is not finite.
+    """
+    function = target_function(problem, target)
+    values = checked_target(function(problem.theta) if callable(target) else target, target)
+    chunk = problem.chunk_size
+    if len(problem.theta) <= len(values):
+        gradients = jacobian_products(function, problem.theta, chunk_size=chunk)
+    else:
+        gradients = jacrev(function, chunk_size=chunk)(problem.theta)
+    if not torch.isfinite(gradients).all():
+        worst = (~torch.isfinite(gradients)).any(dim=1).nonzero()[0].item()
+        raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
+    return gradients
+
+
+def checked_target(values: object, target: object) -> Float[Tensor, " t"]:
+    """Return the target's values after checking them."""
+    if not isinstance(values, Tensor):
+        given = f"returned {type(values).__name__}" if callable(target) else f"is {type(target).__name__}"
+        raise TypeError(f"The target must be a function of the parameters that returns a tensor, but it {given}.")
+    if not torch.isfinite(values).all():
+        worst = (~torch.isfinite(values)).nonzero()[0, 0].item()
+        raise ValueError(f"Target {worst} is {values[worst].item()}. Remove it, or look for NaN in its test data.")
+    return values
+
+
+def warn_if_unfinished(gradient: Tensor, leftover: Tensor, scores: Tensor, *, tolerance: float = 0.01) -> None:
+    """Warn where finishing the training would itself move what is explained, beside what a removal does."""
+    typical = scores.abs().amax()
+    if (moved := leftover.abs().max()) > tolerance * typical:
+        warnings.warn(
+            f"The parameters are not at a minimum of the loss: the gradient's largest entry is "
+            f"{gradient.abs().max().item():.3g}, and finishing the training would move what is explained by "
+            f"{moved.item():.2g}, where the largest removal moves it by {typical.item():.2g}. Train to convergence "
+            "(vif.minimize(loss, params)), and check that this loss, penalty included, is what was minimised.",
+            stacklevel=3,
+        )
+
+
+def finished(problem: Problem, target: object, scores: Float[Tensor, "k t"], solution: Solution | None) -> Attribution:
+    """Return the scores with everything that names them.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    if not torch.isfinite(scores).all():
+        row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
+        raise ValueError(
+            f"The score of removal {row} on target {column} is {scores[row, column].item()}. Look for (a) an object "
+            "without which the loss or target is undefined, (b) a singular Hessian, (c) overflow in the data's scale."
+        )
+    return Attribution(
+        scores,
+        problem.removals.objects(),
+        n_objects=problem.removals.n_objects,
+        labels=labels_of(problem.loss),
+        targets=getattr(target, "labels", None),
+        solution=solution,
+    )

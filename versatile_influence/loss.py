@@ -1,0 +1,105 @@
+"""What the method needs from a loss, and from a target that depends on who is present.
+
+A loss is any function of the parameters and of which objects are present (Definition 3.1 of the paper):
+
+    loss(params, presence) -> scalar
+
+`presence` is a float vector, 1.0 where an object takes part and 0.0 where it does not. Multiply by it, do not index
+with it: a boolean index changes shapes, and then many presences cannot be evaluated at once. The loss is a *sum*: a
+divisor that counts who is present would change every term when one object goes.
+
+A loss may offer more, and is served faster or better for it:
+
+    n_objects                               how many objects there are
+    object_labels                           their names, for tables
+    parameter_names                         names of the parameters, for messages
+    zeros()                                 parameters to start from
+    removal_differences(params, objects)    ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for object numbers `objects`, or all, at once
+    removes_groups                          True if `objects` above may also be a list of index tensors, one a group
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence._ravel import Params
+from versatile_influence.removals import Removals
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Any differentiable function of parameters and presence; see the module's text for what more it may offer."""
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"], /) -> Float[Tensor, ""]:
+        """Return the summed loss of the objects present."""
+        ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """What to explain: t numbers that depend on the parameters. Test data are closed over."""
+
+    def __call__(self, params: Params, /) -> Float[Tensor, "*t"]:
+        """Return the t numbers."""
+        ...
+
+
+@dataclass(frozen=True)
+class PresenceTarget:
+    """A target that itself depends on who is present: `fn(params, presence) -> (t,)`.
+
+    A removed item also leaves the test list; a removed patient also leaves the baseline hazard. The score is then
+    the *direct* effect f(θ, 1₋ᵢ) − f(θ, 1), which needs no influence function, plus the effect through the
+    parameters, ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ. An `Attribution` keeps both.
+
+    Attributes:
+        fn: The function.
+        labels: Names of the t numbers, for tables.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> mean_of_others = vif.PresenceTarget(lambda theta, presence: theta + presence @ x / 3)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> scores = vif.newton_step(loss, torch.tensor(3.0), mean_of_others, n_objects=3)
+        >>> scores.direct.squeeze().tolist()
+        [-0.333..., -0.666..., -2.0]
+        >>> scores.parameter.squeeze().tolist()
+        [1.0, 0.5, -1.5]
+    """
+
+    fn: Callable[[Params, Tensor], Tensor]
+    labels: Sequence[object] | None = None
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "*t"]:
+        """Return the t numbers when those with presence 1 are there."""
+        return self.fn(params, presence)
+
+
+def has_fast_differences(loss: object, removals: Removals) -> bool:
+    """Return whether the loss itself offers the removal differences asked for."""
+    return hasattr(loss, "removal_differences") and (not removals.grouped or getattr(loss, "removes_groups", False))
+
+
+def removal_differences(loss: Loss, params: Params, removals: Removals) -> Float[Tensor, " k"]:
+    """Return ΔL_i(θ) = L(θ, 1) − L(θ, 1₋ᵢ) for each removal i, by the loss's own method where it has one."""
+    if not has_fast_differences(loss, removals):
+        return masked_differences(loss, params, removals)
+    if removals.everything:
+        return loss.removal_differences(params, None)  # pyright: ignore[reportAttributeAccessIssue]
+    objects = removals.members
+    if removals.grouped:
+        objects = [objects[removals.rows == row] for row in range(removals.count)]
+    return loss.removal_differences(params, objects)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def masked_differences(loss: Loss, params: Params, removals: Removals) -> Float[Tensor, " k"]:
+    """Return ΔL_i(θ) by evaluating the loss once for each removal: always right, k times the cost of one loss."""
+    like = next(iter(params.values())) if isinstance(params, dict) else params
+    everyone = torch.ones(removals.n_objects, dtype=like.dtype, device=like.device)
+    without = torch.func.vmap(lambda presence: loss(params, presence))(removals.presences(like))
+    return loss(params, everyone) - without

@@ -1,0 +1,75 @@
+"""Direct solution with the dense Hessian."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.hessian import Hessian
+from versatile_influence.solvers.solver import Solution, relative_residual
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """Solve with the dense Hessian: Cholesky, or an eigendecomposition where that fails.
+
+    For up to some thousands of parameters; memory p², time p³. Equivalent to `torch.linalg.solve` for a positive
+    definite H. A flat direction has no influence function: where H is singular the solution is the one of least norm,
+    and the directions dropped are reported in `Solution.dropped`. Where H is indefinite the parameters are at no
+    minimum: the solution is exact, and a warning says so.
+
+    Attributes:
+        rtol: Eigenvalues below rtol times the largest, in absolute value, count as zero.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = lambda theta, presence: presence.sum() * theta @ theta
+        >>> vif.Explicit().solve(vif.Hessian(loss, torch.zeros(2), torch.ones(1)), torch.ones(2, 1)).value
+        tensor([[0.5000],
+                [0.5000]])
+    """
+
+    rtol: float = 1e-12
+
+    def solve(self, hessian: Hessian, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return H⁻¹ B, or H⁺ B where H is singular.
+
+        Raises:
+            ValueError: If H has NaN or infinite entries.
+        """
+        matrix = hessian.dense()
+        if not torch.isfinite(matrix).all():
+            raise ValueError(
+                "The Hessian has NaN or infinite entries, though loss and gradient are finite. Look for (a) a norm or "
+                "square root at zero, (b) `torch.where` around an infinite branch, (c) torch.logcumsumexp with −inf."
+            )
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        pivots = factor.diagonal().square()
+        if failed == 0 and pivots.min() > self.rtol * pivots.max():
+            value = torch.cholesky_solve(rhs, factor)
+            return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=pivots.min().item())
+        return self._by_eigenvalues(matrix, rhs)
+
+    def _by_eigenvalues(self, matrix: Float[Tensor, "p p"], rhs: Float[Tensor, "p k"]) -> Solution:
+        curvature, directions = torch.linalg.eigh(matrix)
+        smallest, cut = curvature.min().item(), self.rtol * curvature.abs().max()
+        kept = curvature.abs() > cut
+        inverse = torch.where(kept, 1 / torch.where(kept, curvature, 1.0), 0.0)
+        value = directions @ (inverse[:, None] * (directions.T @ rhs))
+        dropped = directions[:, ~kept]
+        if dropped.shape[1]:
+            warnings.warn(
+                f"The Hessian is singular: {dropped.shape[1]} of {len(curvature)} directions have curvature below "
+                f"{cut:.1e} and were left out (smallest eigenvalue {smallest:.3g}; see solution.dropped). What moves "
+                "along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
+                stacklevel=4,
+            )
+        if smallest < -cut:
+            warnings.warn(
+                f"The Hessian is indefinite: its smallest eigenvalue is {smallest:.3g}, so the parameters are not at a "
+                "minimum. Train further (vif.minimize), add damping=…, or read the scores with care.",
+                stacklevel=4,
+            )
+        return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=dropped)
