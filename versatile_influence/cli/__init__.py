@@ -1,0 +1,23 @@
+"""The command `vif`: one sub-command a file."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+COMMANDS = ()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `vif` and return its exit status: 0 done, 1 the data or files are wrong, 2 the words of the call are."""
+    parser = argparse.ArgumentParser(
+        prog="vif", description="Which training objects made a model say this, and what would it say without them?"
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"vif: {error}", file=sys.stderr)
+        return 1

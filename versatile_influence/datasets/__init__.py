@@ -1,0 +1,1 @@
+"""Real data by name, and simulated data that need no file."""
