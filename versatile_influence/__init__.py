@@ -4,7 +4,9 @@ from versatile_influence import losses
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import PresenceTarget
+from versatile_influence.minimisation import minimize
 from versatile_influence.newton import newton_step
+from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import CG, Explicit
 
@@ -16,6 +18,8 @@ __all__ = [
     "PresenceTarget",
     "attribute",
     "losses",
+    "minimize",
     "newton_step",
     "parameter_changes",
+    "refit",
 ]

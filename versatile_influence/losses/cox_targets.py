@@ -1,0 +1,159 @@
+"""What one asks of a fitted Cox model: ready targets."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence._ravel import Params
+from versatile_influence.loss import PresenceTarget
+from versatile_influence.losses.segments import SegmentedCumsum
+
+if TYPE_CHECKING:
+    from versatile_influence.losses.cox import CoxLoss
+
+
+@dataclass(frozen=True)
+class LabelledTarget:
+    """A target with names for its numbers.
+
+    Attributes:
+        fn: From parameters to t numbers.
+        labels: Their names.
+    """
+
+    fn: Callable[[Params], Tensor]
+    labels: Sequence[object] | None = None
+
+    def __call__(self, params: Params) -> Float[Tensor, "*t"]:
+        """Return the t numbers."""
+        return self.fn(params)
+
+
+class CoxTargets:
+    """The targets of a `CoxLoss`: each a function of the parameters that closes over test patients.
+
+    Test patients are a frame with the training covariates' columns, whose index names them, or (m, d) numbers.
+    """
+
+    def coefficients(self: "CoxLoss", names: Sequence[str] | None = None) -> LabelledTarget:
+        """Return the target of the coefficients (log hazard ratios) themselves, all or those named.
+
+        Raises:
+            ValueError: If there is no such covariate, or the model is a network.
+        """
+        if self.model is not None:
+            raise ValueError("A network has no coefficients. Ask for log_risk(x) or survival(x, times).")
+        chosen = list(self.columns) if names is None else list(names)
+        for name in chosen:
+            if name not in self.columns:
+                raise ValueError(f"There is no covariate `{name}`. They are: {', '.join(self.columns)}.")
+        index = torch.tensor([self.columns.index(name) for name in chosen])
+        return LabelledTarget(lambda params: params[index], chosen)
+
+    def log_risk(self: "CoxLoss", x: object) -> LabelledTarget:
+        """Return the target η = xθ of each test patient."""
+        rows, labels = self.test_rows(x)
+        return LabelledTarget(lambda params: self.log_risks(params, rows), labels)
+
+    def relative_risk(self: "CoxLoss", x: object) -> LabelledTarget:
+        """Return the target exp(xθ) of each test patient (§4.1 of the paper)."""
+        rows, labels = self.test_rows(x)
+        return LabelledTarget(lambda params: self.log_risks(params, rows).exp(), labels)
+
+    def partial_log_likelihood(self: "CoxLoss", x: object, durations: object, events: object) -> LabelledTarget:
+        """Return the target of the log partial likelihood of held-out patients: one number, larger is better."""
+        rows, _ = self.test_rows(x)
+        # Built on its own, with a penalty so that constant or collinear test covariates are no error, then dropped.
+        held_out = type(self)(rows, durations, events, ties=self.ties, penalty=1.0, model=self.model)
+        held_out.penalty = 0.0
+        everyone = torch.ones(held_out.n_objects, dtype=torch.float64)
+        return LabelledTarget(lambda params: -held_out(params, everyone).reshape(1), ["partial log-likelihood"])
+
+    def survival(self: "CoxLoss", x: object, times: object, *, strata: object = None) -> PresenceTarget:
+        """Return the target S(t | x) = exp(−H₀(t) exp(xθ)) of each test patient at each time, patient by patient.
+
+        H₀ is Breslow's baseline cumulative hazard, Σ_{events ≤ t} w / Σ_{at risk} w exp(xθ). It too depends on who is
+        present: the score's direct part is what a patient's absence from the baseline does, the parameter part what
+        it does through θ.
+
+        Args:
+            x: m test patients.
+            times: Times, in the unit of the durations.
+            strata: Label of each test patient's stratum, where the loss has strata.
+
+        Raises:
+            ValueError: If strata are missing or unknown.
+        """
+        rows, labels = self.test_rows(x)
+        moments = np.atleast_1d(np.asarray(times, dtype=float))
+        stratum = self.stratum_codes(strata, len(rows))
+        sets = self.risk_sets
+        cumulate = SegmentedCumsum(np.bincount(sets.time_stratum))
+        first = np.searchsorted(sets.time_stratum, stratum)
+        # Number of event times up to each moment, in each patient's own stratum; 0 points at a zero in front.
+        upto = np.array(
+            [
+                [int(((sets.time_stratum == s) & (sets.time_values <= moment)).sum()) for moment in moments]
+                for s in range(int(sets.time_stratum.max()) + 1)
+            ]
+        )[stratum]
+        index = torch.from_numpy(np.where(upto > 0, first[:, None] + upto, 0))
+
+        def probability(params: Params, presence: Tensor) -> Tensor:
+            eta = self.log_risks(params, self.x)
+            shift = eta.detach().amax()
+            weights = self.weights * presence.index_select(0, self.object_of_row)
+            at_risk = sets.at_risk(weights * (eta - shift).exp())
+            event_weight = sets.over_events(weights.index_select(0, sets.event_rows))
+            hazard = torch.where(event_weight > 0, event_weight / torch.where(event_weight > 0, at_risk, 1.0), 0.0)
+            cumulative = torch.cat([hazard.new_zeros(1), cumulate(hazard)])
+            risk = (self.log_risks(params, rows) - shift).exp()
+            return (-cumulative[index] * risk[:, None]).exp().reshape(-1)
+
+        return PresenceTarget(probability, [f"S({moment:g} | {label})" for label in labels for moment in moments])
+
+    def stratum_codes(self: "CoxLoss", strata: object, m: int) -> np.ndarray:
+        """Return the codes of the test patients' strata."""
+        if self.strata_labels is None:
+            return np.zeros(m, dtype=np.int64)
+        if strata is None:
+            raise ValueError("The model has strata, each with its own baseline: give the test patients' strata=….")
+        codes = {label: code for code, label in enumerate(self.strata_labels)}
+        given = np.asarray(strata).reshape(-1).tolist()
+        unknown = [label for label in given if label not in codes]
+        if unknown or len(given) != m:
+            raise ValueError(
+                f"`strata` must give one of {list(codes)} for each of {m} test patients, got {len(given)} labels"
+                + (f", {unknown[0]!r} among them." if unknown else ".")
+            )
+        return np.array([codes[label] for label in given])
+
+    def test_rows(self: "CoxLoss", x: object) -> tuple[Float[Tensor, "m d"], list]:
+        """Return test patients as float64 rows, with their names.
+
+        Raises:
+            ValueError: If columns are missing, their number is wrong, or a value is NaN or infinite.
+        """
+        labels = None
+        if hasattr(x, "columns") and hasattr(x, "index"):
+            missing = [name for name in self.columns if name not in x.columns]  # pyright: ignore
+            if missing:
+                raise ValueError(f"The test patients lack the column `{missing[0]}` that the model was trained on.")
+            labels, x = x.index.tolist(), x[self.columns].to_numpy(dtype=float)  # pyright: ignore
+        rows = torch.as_tensor(x).double() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=float))
+        rows = rows.reshape(-1, self.n_features) if rows.dim() == 1 else rows
+        if rows.dim() != 2 or rows.shape[1] != self.n_features:
+            raise ValueError(f"Test patients must be (m, {self.n_features}), got {tuple(rows.shape)}.")
+        labels = list(range(len(rows))) if labels is None else labels
+        bad = (~torch.isfinite(rows)).nonzero()
+        if len(bad):
+            i, j = bad[0].tolist()
+            raise ValueError(
+                f"Test patient {labels[i]} has {self.columns[j]} = {rows[i, j].item()}. Drop or impute it."
+            )
+        return rows, labels

@@ -1,0 +1,47 @@
+"""Cumulative sums that start afresh in every segment."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class SegmentedCumsum:
+    """Cumulative sums within consecutive segments, without subtracting one large total from another.
+
+    Segments of similar length are padded into one rectangle each power of two, so that the work is at most twice the
+    number of values, whatever the lengths.
+
+    Args:
+        lengths: Lengths of the segments, in order.
+
+    Example:
+        >>> SegmentedCumsum(np.array([2, 3]))(torch.tensor([1.0, 1.0, 2.0, 2.0, 2.0]))
+        tensor([1., 2., 2., 4., 6.])
+    """
+
+    def __init__(self, lengths: np.ndarray):
+        self.rectangles: list[Tensor] | None = None
+        if len(lengths) <= 1:
+            return
+        total, starts = int(lengths.sum()), np.cumsum(lengths) - lengths
+        widths = 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(int)
+        self.rectangles, places, filled = [], np.empty(total, dtype=np.int64), 0
+        for width in np.unique(widths):
+            chosen = np.flatnonzero(widths == width)
+            column = np.arange(width)[None, :]
+            index = starts[chosen][:, None] + column
+            inside = column < lengths[chosen][:, None]
+            # Index `total` is a zero appended to the values.
+            self.rectangles.append(torch.from_numpy(np.where(inside, index, total)))
+            places[index[inside]] = filled + np.flatnonzero(inside.ravel())
+            filled += index.size
+        self.places = torch.from_numpy(places)
+
+    def __call__(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Return the cumulative sums."""
+        if self.rectangles is None:
+            return values.cumsum(0)
+        padded = torch.cat([values, values.new_zeros(1)])
+        sums = [padded[rectangle].cumsum(1).reshape(-1) for rectangle in self.rectangles]
+        return torch.cat(sums)[self.places]

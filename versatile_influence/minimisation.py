@@ -1,0 +1,234 @@
+"""Training to a stationary point: the ground that influence functions stand on."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import grad_and_value
+
+from versatile_influence._ravel import Params, ravel
+from versatile_influence.hessian import Hessian
+from versatile_influence.loss import Loss
+from versatile_influence.problem import evaluable, known_objects
+from versatile_influence.solvers import CG
+
+# Up to this many parameters a Newton step solves with the dense Hessian.
+DENSE_PARAMETERS = 400
+
+
+class NoMinimumError(ValueError):
+    """The loss has no finite minimiser, or none was found."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """L(·, b) over flat parameters, with what a minimiser asks of it.
+
+    Attributes:
+        loss: The loss.
+        unravel: Shapes flat parameters.
+        presence: Who is present.
+        goal: The gradient's largest entry at which the minimiser is done.
+    """
+
+    loss: Loss
+    unravel: Callable[[Tensor], Params]
+    presence: Float[Tensor, " n"]
+    goal: float
+
+    def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
+        """Return gradient and value."""
+        return grad_and_value(lambda flat: self.loss(self.unravel(flat), self.presence))(theta)
+
+    def value(self, theta: Float[Tensor, " p"]) -> float:
+        """Return the loss, infinite where it is not defined."""
+        value = self.loss(self.unravel(theta), self.presence).item()
+        return value if np.isfinite(value) else float("inf")
+
+    def hessian(self, theta: Float[Tensor, " p"]) -> Hessian:
+        """Return the curvature."""
+        return Hessian(self.loss, self.unravel(theta), self.presence)
+
+
+def minimize(
+    loss: Loss,
+    init: Params,
+    presence: Float[Tensor, " n"] | None = None,
+    *,
+    n_objects: int | None = None,
+    gtol: float = 1e-10,
+    max_steps: int = 200,
+) -> Params:
+    """Return parameters at a stationary point of L(·, presence), in float64.
+
+    Newton's method with the dense Hessian for up to some hundred parameters; L-BFGS, finished by Newton steps by
+    conjugate gradients, for more. Downhill all the way, so from `init` to the minimum of its own valley.
+
+    Args:
+        loss: `loss(params, presence)`.
+        init: Where to start; `loss.zeros()` of a ready loss.
+        presence: Who is present; None for everybody.
+        n_objects: How many objects there are, where neither the loss nor `presence` says.
+        gtol: Done when the gradient's largest entry is at most gtol · n.
+        max_steps: Largest number of Newton steps; L-BFGS takes up to 100 times as many.
+
+    Raises:
+        NoMinimumError: If the loss falls forever in some direction (in regression: complete separation, or a monotone
+            likelihood), with that direction named.
+        ValueError: If the start is not finite.
+
+    Warns:
+        UserWarning: If the minimiser stops short of `gtol`, with the gradient it reached.
+
+    Example:
+        >>> loss = lambda theta, presence: (presence * (theta - torch.arange(3.0).double()) ** 2).sum()
+        >>> minimize(loss, torch.tensor(0.0), n_objects=3).item()
+        1.0
+    """
+    given = None if presence is None else len(presence)
+    number = known_objects(loss, n_objects if given is None else given)
+    theta, unravel = ravel(init)
+    theta = evaluable(loss, theta, unravel, number).clone()
+    presence = theta.new_ones(number) if presence is None else presence.to(theta)
+    goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
+    objective = Objective(loss, unravel, presence, goal * number)
+    if len(theta) <= DENSE_PARAMETERS:
+        found = _newton(objective, theta, max_steps)
+        check_bounded(objective, theta, found)
+    else:
+        found = _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
+    gradient, value = objective.gradient(found)
+    if not torch.isfinite(value):
+        raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
+    if (reached := gradient.abs().max().item()) > max(objective.goal, 1e-13 * abs(value.item())):
+        warnings.warn(
+            f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
+            "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
+            stacklevel=2,
+        )
+    return unravel(found)
+
+
+def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Descend by Newton steps; where H is indefinite, by |H| in its place (saddle-free)."""
+    finishing = False
+    for _ in range(max_steps):
+        gradient, value = objective.gradient(theta)
+        done = bool(gradient.abs().max() <= objective.goal)
+        if done and finishing:
+            break
+        matrix = objective.hessian(theta).dense()
+        if not torch.isfinite(matrix).all():
+            raise NoMinimumError(
+                "The Hessian has NaN or infinite entries on the way. Start elsewhere, or add a penalty."
+            )
+        moved = _downhill(objective, theta, _newton_direction(matrix, gradient), gradient=gradient, value=value)
+        if moved is None:
+            break
+        # One step beyond the goal costs little, and Newton's method doubles the digits with it.
+        theta, finishing = moved, done
+    return theta
+
+
+def _newton_direction(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    pivots = factor.diagonal().square()
+    if failed == 0 and pivots.min() > 1e-12 * pivots.max():
+        return -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+    curvature, directions = torch.linalg.eigh(matrix)
+    size = curvature.abs()
+    # Flat directions stay where they are unless the loss still falls along them.
+    flat, slope = size <= 1e-12 * size.max(), directions.T @ gradient
+    step = torch.where(
+        flat, torch.where(slope.abs() > 1e-9 * gradient.abs().max(), slope, 0.0), slope / size.clamp_min(1e-300)
+    )
+    return -(directions @ step)
+
+
+def _downhill(
+    objective: Objective, theta: Tensor, step: Tensor, *, gradient: Tensor, value: Tensor
+) -> Float[Tensor, " p"] | None:
+    """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
+    slope, now = (gradient @ step).item(), value.item()
+    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    length = 1.0
+    for _ in range(40):
+        moved = theta + length * step
+        if objective.value(moved) <= now + 1e-4 * length * slope + rounding:
+            return moved
+        length /= 2
+    return None
+
+
+def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Descend by SciPy's L-BFGS-B."""
+
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        gradient, value = objective.gradient(torch.from_numpy(flat).to(theta))
+        return value.item(), gradient.cpu().numpy().astype(np.float64)
+
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0, "gtol": objective.goal}
+    start = theta.cpu().numpy().astype(np.float64)
+    result = scipy.optimize.minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(result.x).to(theta)
+
+
+def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Finish with inexact Newton steps (Dembo, Eisenstat & Steihaug 1982)."""
+    last = float("inf")
+    for _ in range(max_steps):
+        gradient, value = objective.gradient(theta)
+        size = gradient.abs().max().item()
+        if size <= objective.goal or size > 0.9 * last:
+            break
+        last = size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            solver = CG(rtol=min(0.1, size**0.5), max_steps=200)
+            step = -solver.solve(objective.hessian(theta), gradient[:, None]).value[:, 0]
+        if not step.any() or gradient @ step >= 0:
+            step = -gradient
+        moved = _downhill(objective, theta, step, gradient=gradient, value=value)
+        if moved is None:
+            break
+        theta = moved
+    return theta
+
+
+def check_bounded(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
+    """Raise where the minimiser went off along a direction in which the loss falls forever.
+
+    Such a direction had curvature at the start and has next to none where the minimiser stopped, and the loss is still
+    not larger far out along it.
+
+    Raises:
+        NoMinimumError: If there is one.
+    """
+    moved = found - init
+    if not moved.any():
+        return
+    before, after = objective.hessian(init).dense(), objective.hessian(found).dense()
+    scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
+    curvature, directions = torch.linalg.eigh(after / scale[:, None] / scale[None, :])
+    flat = directions[:, 0] / scale
+    flat = flat / flat.norm()
+    was, now = (flat @ before @ flat).item(), (flat @ after @ flat).item()
+    if not (curvature[0] < 1e-6 and was > 0 and abs(now) < 1e-6 * was):
+        return
+    outward = flat * torch.sign(flat @ moved)
+    if objective.value(found + 10 * moved.norm() * outward) <= objective.value(found) + 1e-9 * abs(
+        objective.value(found)
+    ):
+        names = getattr(objective.loss, "parameter_names", None)
+        index = int((outward * scale).abs().argmax())
+        name = f"`{names[index]}`" if names else f"parameter {index}"
+        raise NoMinimumError(
+            f"The loss has no finite minimum: it keeps falling as {name} goes to {'+' if outward[index] > 0 else '-'}∞ "
+            f"(it is at {found[index].item():.3g}). In regression this is complete separation (a monotone likelihood): "
+            "that covariate predicts the outcome perfectly. Add a penalty > 0, or drop or merge the covariate."
+        )
