@@ -49,5 +49,9 @@ class Hessian:
     def dense(self) -> Float[Tensor, "p p"]:
         """Return H as a matrix, exactly symmetric."""
         theta, _ = ravel(self.params)
+        if hasattr(self.loss, "dense_hessian") and bool((self.presence == 1).all()):
+            matrix = self.loss.dense_hessian(self.params)  # pyright: ignore[reportAttributeAccessIssue]
+            if matrix is not None:
+                return matrix + self.damping * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         matrix = self @ torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         return (matrix + matrix.T) / 2

@@ -15,6 +15,8 @@ A loss may offer more, and is served faster or better for it:
     parameter_names                         names of the parameters, for messages
     zeros()                                 parameters to start from
     removal_differences(params, objects)    ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for object numbers `objects`, or all, at once
+    removal_products(params, V, objects)    their derivative along the columns of V (p, q), where written out by hand
+    dense_hessian(params)                   ∇²L(θ, 1), where written out by hand; it may return None
     removes_groups                          True if `objects` above may also be a list of index tensors, one a group
 """
 

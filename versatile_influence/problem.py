@@ -97,6 +97,8 @@ class Problem:
         """
         if has_fast_differences(self.loss, self.removals):
             chunk = self.chunk_size or max(1, CHUNK_NUMBERS // self.removals.n_objects)
+            if hasattr(self.loss, "removal_products") and not self.removals.grouped:
+                return self._products_by_hand(directions, chunk)
             return jacobian_products(self.differences, self.theta, directions, chunk_size=chunk)
         gradients = grad(self.value)
         rows = []
@@ -104,6 +106,15 @@ class Problem:
             differences = self.gradient - by_masks(gradients, self.theta, part.presences(self.theta))
             rows.append(differences if directions is None else differences @ directions)
         return torch.cat(rows)
+
+    def _products_by_hand(self, directions: Float[Tensor, "p q"] | None, chunk: int) -> Float[Tensor, "k q"]:
+        if directions is None:
+            directions = torch.eye(len(self.theta), dtype=self.theta.dtype, device=self.theta.device)
+        objects = None if self.removals.everything else self.removals.members
+        params = self.unravel(self.theta)
+        # A loss need not offer this, so that the protocol does not ask for it.
+        columns = [self.loss.removal_products(params, part, objects) for part in directions.split(chunk, dim=1)]  # pyright: ignore[reportAttributeAccessIssue]
+        return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
 
 def by_masks(

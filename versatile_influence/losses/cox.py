@@ -6,7 +6,7 @@ with the risk set Yⱼ ≥ Yᵢ (and entryⱼ < Yᵢ) and tied events by Breslow
 defines them, so that coefficients agree with `coxph`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence._ravel import Params
+from versatile_influence._forward import jacobian_products
+from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import masked_differences
 from versatile_influence.losses import cox_targets
-from versatile_influence.losses.range_sums import range_log_sums
-from versatile_influence.losses.risk_sets import RiskSets
-from versatile_influence.losses.survival_data import frame_columns, survival_rows, tensor
+from versatile_influence.losses.partial_likelihood import PartialLikelihood
+from versatile_influence.losses.survival_data import SurvivalRows, frame_columns, survival_rows, tensor
 from versatile_influence.removals import Removals
 
 if TYPE_CHECKING:
@@ -94,10 +94,9 @@ class CoxLoss(cox_targets.CoxTargets):
         )
         self.ties, self.penalty, self.model = ties, float(penalty), model
         self.columns, self.labelled = rows.columns, labels
-        self.risk_sets = RiskSets(rows, efron=ties == "efron")
-        order = self.risk_sets.order.numpy()
-        self.x, self.weights = tensor(rows.x[order]), tensor(rows.weight[order])
-        self.event = tensor(rows.event[order].astype(float))
+        self.likelihood = PartialLikelihood(rows, ties=ties)
+        order = self.likelihood.sets.order.numpy()
+        self.x = tensor(rows.x[order])
         self.object_of_row = tensor(rows.subject[order])
         self.object_labels = labels if rows.subjects is None else rows.subjects
         self.n_objects = len(rows.x) if rows.subjects is None else len(rows.subjects)
@@ -166,106 +165,58 @@ class CoxLoss(cox_targets.CoxTargets):
         present = presence.index_select(0, self.object_of_row)
         tensors = params.values() if isinstance(params, dict) else [params]
         ridge = self.penalty / 2 * sum(value.square().sum() for value in tensors) if self.penalty else 0.0
-        return self.negative_log_likelihood(self.log_risks(params, self.x), self.weights * present, present) + ridge
-
-    def negative_log_likelihood(
-        self, eta: Float[Tensor, " rows"], weights: Float[Tensor, " rows"], present: Float[Tensor, " rows"]
-    ) -> Float[Tensor, ""]:
-        """Return the likelihood part, as a function of the sorted rows' log-risks, weights and presence."""
-        sets = self.risk_sets
-        eta = eta - eta.detach().amax()
-        risk = weights * eta.exp()
-        at_risk = sets.at_risk(risk)
-        own = (self.event * weights * eta).sum()
-        event_weight = sets.over_events(weights.index_select(0, sets.event_rows))
-        if self.ties == "breslow" or not sets.tied:
-            # Where no event is left at a time, its risk set may be empty too.
-            return (event_weight * torch.where(event_weight > 0, at_risk, 1.0).log()).sum() - own
-        here = present.index_select(0, sets.event_rows)
-        number = sets.over_events(here)
-        tied_risk = sets.over_events(risk.index_select(0, sets.event_rows))
-        mean_weight, per_event = event_weight / number.clamp_min(1.0), tied_risk / number.clamp_min(1.0)
-        counted = here.cumsum(0) - here
-        first = sets.counts.cumsum(0) - sets.counts
-        place = counted - counted.index_select(0, first).index_select(0, sets.time_of_event)
-        times = sets.time_of_event
-        denominator = at_risk.index_select(0, times) - place * per_event.index_select(0, times)
-        logs = torch.where(here > 0, denominator, 1.0).log()
-        return (here * mean_weight.index_select(0, times) * logs).sum() - own
+        return self.likelihood(self.log_risks(params, self.x), self.likelihood.weights * present, present) + ridge
 
     def removal_differences(self, params: Params, objects: Tensor | None = None) -> Float[Tensor, " k"]:
         """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of the objects asked for, or all, in near-linear time.
 
         Exact to rounding. Objects with rows that overlap in time are evaluated one by one.
         """
-        rows = self.row_differences(self.log_risks(params, self.x))
+        rows = self.likelihood.row_differences(self.log_risks(params, self.x))
+        return self._by_object(rows, objects, lambda one: self._masked(params, one))
+
+    def removal_products(
+        self, params: Params, directions: Float[Tensor, "p q"], objects: Tensor | None = None
+    ) -> Float[Tensor, "k q"]:
+        """Return the derivative of `removal_differences` along each direction, all at once."""
+        theta, unravel = ravel(params)
+        moved = self.x @ directions
+        if isinstance(params, dict):
+            moved = jacobian_products(lambda flat: self.log_risks(unravel(flat), self.x), theta, directions)
+        rows = self.likelihood.row_products(self.log_risks(params, self.x), moved)
+        return self._by_object(
+            rows,
+            objects,
+            lambda one: jacobian_products(lambda flat: self._masked(unravel(flat), one), theta, directions),
+        )
+
+    def dense_hessian(self, params: Params) -> Float[Tensor, "p p"] | None:
+        """Return ∇²L(θ, 1) of a linear model; None for a network."""
+        if isinstance(params, dict):
+            return None
+        ridge = self.penalty * torch.eye(len(params), dtype=params.dtype)
+        return self.likelihood.hessian(self.log_risks(params, self.x), self.x) + ridge
+
+    def _masked(self, params: Params, objects: list[int]) -> Float[Tensor, " k"]:
+        return masked_differences(self, params, Removals.of(objects, self.n_objects))
+
+    def _by_object(
+        self, rows: Float[Tensor, "rows ..."], objects: Tensor | None, one_by_one: Callable[[list[int]], Tensor]
+    ) -> Float[Tensor, "k ..."]:
+        """Return what rows amount to for the objects asked for; objects with overlapping rows are done one by one."""
         if self._place_of_object is not None:
             changes = rows.index_select(0, self._place_of_object)
         else:
-            changes = rows.new_zeros(self.n_objects).index_add(0, self.object_of_row, rows)
+            changes = rows.new_zeros(self.n_objects, *rows.shape[1:]).index_add(0, self.object_of_row, rows)
         if self._overlapping:
             asked = range(self.n_objects) if objects is None else objects.tolist()
             chosen = [number for number in asked if number in self._overlapping]
             if chosen:
-                one_by_one = masked_differences(self, params, Removals.of(chosen, self.n_objects))
-                changes = changes.index_copy(0, torch.tensor(chosen), one_by_one)
+                changes = changes.index_copy(0, torch.tensor(chosen), one_by_one(chosen))
         return changes if objects is None else changes.index_select(0, objects)
 
-    def row_differences(self, eta: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
-        """Return L(θ, 1) − L(θ, without the row) of every sorted row.
 
-        With Q_τ the denominators and c_τ the multipliers of the terms, a row of risk r that is at risk in a range of
-        them, without an event there, changes each by −c_τ log(1 − r/Q_τ). At the time of its own event its term goes,
-        and of d tied events d − 1 stay, with denominators A_l (1 − r u_l), A_l = S − l/(d−1) D, u_l = (1 − l/(d−1))/A_l
-        (Efron; for Breslow one term with A = S).
-        """
-        sets = self.risk_sets
-        eta = eta - eta.detach().amax()
-        risk = self.weights * eta.exp()
-        at_risk = sets.at_risk(risk)
-        event_weight = sets.over_events(self.weights.index_select(0, sets.event_rows))
-        efron = self.ties == "efron" and sets.tied
-        tied_risk = sets.over_events(risk.index_select(0, sets.event_rows)) if efron else None
-
-        denominator = at_risk
-        if tied_risk is not None:
-            denominator = at_risk[sets.term_time] - sets.term_fraction * tied_risk[sets.term_time]
-        per_term = event_weight / sets.terms_each
-        multiplier = per_term[sets.term_time] if efron else per_term
-        elsewhere = range_log_sums(risk, 1 / denominator, multiplier, start=sets.start, stop=sets.stop)
-
-        logs = denominator.log()
-        own_terms = logs if not efron else logs.new_zeros(len(at_risk)).index_add(0, sets.term_time, logs)
-        own = (per_term * own_terms).index_select(0, sets.own_time) - self.weights * eta
-        if sets.tied:
-            own = own - self._terms_that_stay(risk, at_risk, tied_risk, event_weight)
-        return elsewhere + self.event * own
-
-    def _terms_that_stay(
-        self, risk: Tensor, at_risk: Tensor, tied_risk: Tensor | None, event_weight: Tensor
-    ) -> Float[Tensor, " rows"]:
-        """Return, for rows of tied events, what the other events at that time amount to without the row."""
-        sets = self.risk_sets
-        remaining, share = at_risk[sets.reduced_time], 1.0
-        if tied_risk is not None:
-            remaining = remaining - sets.reduced_fraction * tied_risk[sets.reduced_time]
-            share = 1 - sets.reduced_fraction
-        logs = remaining.log()
-        before = logs.new_zeros(len(at_risk)).index_add(0, sets.reduced_time, logs)
-        removed = range_log_sums(
-            risk[sets.tied_rows],
-            share / remaining,
-            torch.ones_like(logs),
-            start=sets.tied_start,
-            stop=sets.tied_stop,
-        )
-        time = sets.own_time[sets.tied_rows]
-        per_term = (event_weight[time] - self.weights[sets.tied_rows]) / sets.reduced_each[time]
-        staying = per_term * (before[time] - removed)
-        return torch.zeros_like(risk).index_copy(0, sets.tied_rows, staying)
-
-
-def overlapping_objects(rows) -> set[int]:
+def overlapping_objects(rows: SurvivalRows) -> set[int]:
     """Return the objects with two rows at risk at the same time in one stratum: `(start, stop]` that overlap."""
     start = np.full(len(rows.stop), -np.inf) if rows.start is None else rows.start
     order = np.lexsort((start, rows.stratum, rows.subject))

@@ -92,7 +92,7 @@ class CoxTargets:
         rows, labels = self.test_rows(x)
         moments = np.atleast_1d(np.asarray(times, dtype=float))
         stratum = self.stratum_codes(strata, len(rows))
-        sets = self.risk_sets
+        sets = self.likelihood.sets
         cumulate = SegmentedCumsum(np.bincount(sets.time_stratum))
         first = np.searchsorted(sets.time_stratum, stratum)
         # Number of event times up to each moment, in each patient's own stratum; 0 points at a zero in front.
@@ -107,7 +107,7 @@ class CoxTargets:
         def probability(params: Params, presence: Tensor) -> Tensor:
             eta = self.log_risks(params, self.x)
             shift = eta.detach().amax()
-            weights = self.weights * presence.index_select(0, self.object_of_row)
+            weights = self.likelihood.weights * presence.index_select(0, self.object_of_row)
             at_risk = sets.at_risk(weights * (eta - shift).exp())
             event_weight = sets.over_events(weights.index_select(0, sets.event_rows))
             hazard = torch.where(event_weight > 0, event_weight / torch.where(event_weight > 0, at_risk, 1.0), 0.0)

@@ -33,12 +33,13 @@ def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
     theta, unravel = ravel(params)
     theta = theta.double()
     everyone = torch.ones(loss.n_objects, dtype=theta.dtype)
-    present = torch.ones_like(loss.weights)
+    likelihood = loss.likelihood
+    present = torch.ones_like(likelihood.weights)
 
     def by_weight(flat: Tensor) -> Tensor:
         eta = loss.log_risks(unravel(flat), loss.x)
-        return torch.func.grad(loss.negative_log_likelihood, argnums=1)(eta, loss.weights, present)
+        return torch.func.grad(likelihood, argnums=1)(eta, likelihood.weights, present)
 
-    scores = loss.weights[:, None] * jacobian_products(by_weight, theta)
+    scores = likelihood.weights[:, None] * jacobian_products(by_weight, theta)
     by_object = scores.new_zeros(loss.n_objects, len(theta)).index_add(0, loss.object_of_row, scores)
     return -torch.linalg.solve(Hessian(loss, unravel(theta), everyone).dense(), by_object.T).T

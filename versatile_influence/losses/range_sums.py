@@ -14,7 +14,8 @@ values, and is planned anew at each call: queries are put into as few classes of
 proportional to q + T, so that one patient of enormous weight costs no more than a class of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,6 +39,14 @@ def _polynomial(degree: int = 9) -> np.ndarray:
 COEFFICIENTS = torch.from_numpy(_polynomial())
 
 
+@dataclass(frozen=True)
+class Summand:
+    """A function of p = r u, and the a_k with f(p) = Σ_k a_k (p / LIGHT)ᵏ for p ≤ LIGHT."""
+
+    coefficients: Float[Tensor, " K"]
+    function: Callable[[Tensor], Tensor]
+
+
 def range_log_sums(
     r: Float[Tensor, " q"],
     u: Float[Tensor, " T"],
@@ -55,34 +64,60 @@ def range_log_sums(
         start: First term of each range.
         stop: One past its last.
     """
-    total = torch.zeros_like(r)
-    for members, top, heavy in _classes(r.detach(), u.detach(), start, stop):
+    summand = Summand(COEFFICIENTS.to(r), lambda p: -torch.log1p(-p))
+    return _range_sums(r, u, c[:, None], (start, stop), summand).squeeze(1)
+
+
+def range_odds_sums(
+    r: Float[Tensor, " q"],
+    u: Float[Tensor, " T"],
+    c: Float[Tensor, "T m"],
+    *,
+    start: Int[Tensor, " q"],
+    stop: Int[Tensor, " q"],
+) -> Float[Tensor, "q m"]:
+    """Return Σ_{start_j ≤ τ < stop_j} c_τ p/(1 − p), p = r_j u_τ, for every query j and several multipliers c.
+
+    p/(1 − p) is p times the derivative of −log(1 − p): this is what derivatives of `range_log_sums` are made of.
+    """
+    coefficients = COEFFICIENTS.to(r) * torch.arange(1, len(COEFFICIENTS) + 1, dtype=r.dtype, device=r.device)
+    return _range_sums(r, u, c, (start, stop), Summand(coefficients, lambda p: p / (1 - p)))
+
+
+def _range_sums(
+    r: Tensor, u: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], summand: Summand
+) -> Float[Tensor, "q m"]:
+    """Return Σ c_τ f(r_j u_τ) over each range."""
+    total = r.new_zeros(len(r), c.shape[1])
+    for members, top, heavy in _classes(r.detach(), u.detach(), *ranges):
         whole = members is None
-        rows, begin, end = (r, start, stop) if whole else (r[members], start[members], stop[members])
-        summed = _light(rows / top, torch.where(heavy, 0.0, u * (top / LIGHT)), c, begin, end)
-        pairs, terms = _heavy_pairs(heavy, begin, end)
+        rows, (start, stop) = (r, ranges) if whole else (r[members], tuple(bound[members] for bound in ranges))
+        light = torch.where(heavy, 0.0, u * (top / LIGHT))
+        summed = _light(rows / top, light, c, (start, stop), summand.coefficients)
+        pairs, terms = _heavy_pairs(heavy, start, stop)
         if len(pairs):
-            single = -c[terms] * torch.log1p(-rows[pairs] * u[terms])
+            single = c.index_select(0, terms) * summand.function(rows[pairs] * u[terms])[:, None]
             summed = summed.index_add(0, pairs, single)
         total = summed if whole else total.index_add(0, members, summed)
     return total
 
 
 def _light(
-    z: Float[Tensor, " q"], v: Float[Tensor, " T"], c: Float[Tensor, " T"], start: Tensor, stop: Tensor
-) -> Float[Tensor, " q"]:
+    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: Tensor
+) -> Float[Tensor, "q m"]:
     """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z, v ≤ 1."""
-    coefficients = COEFFICIENTS.to(z)
-    block = max(1, BLOCK // max(1, len(z), len(v)))
+    start, stop = ranges
+    block = max(1, BLOCK // max(1, len(z) * c.shape[1], len(v) * c.shape[1]))
     from_first = not bool(start.any())
-    total = torch.zeros_like(z)
+    total = z.new_zeros(len(z), c.shape[1])
     for low in range(0, len(coefficients), block):
         powers = torch.arange(low + 1, min(low + block, len(coefficients)) + 1, dtype=z.dtype, device=z.device)[:, None]
-        sums = torch.nn.functional.pad((c * v**powers).cumsum(1), (1, 0))
+        sums = torch.nn.functional.pad(((v**powers)[..., None] * c).cumsum(1), (0, 0, 1, 0))
         inside = sums.index_select(1, stop)
         if not from_first:
             inside = inside - sums.index_select(1, start)
-        total = total + (coefficients[low : low + block] @ (z**powers * inside))
+        weights = coefficients[low : low + block, None] * z**powers
+        total = total + (weights[..., None] * inside).sum(0)
     return total
 
 

@@ -101,16 +101,16 @@ class RiskSets:
         self.tied_start = tensor(self._first_reduced[time_of_event[tied]])
         self.tied_stop = tensor(self._first_reduced[time_of_event[tied] + 1])
 
-    def at_risk(self, risk: Float[Tensor, " rows"]) -> Float[Tensor, " times"]:
+    def at_risk(self, risk: Float[Tensor, "rows ..."]) -> Float[Tensor, "times ..."]:
         """Return the sum of `risk` over the risk set of each time."""
         total = self._cumsum(risk).index_select(0, self._last)
         if self._entry_order is None:
             return total
         waiting = self._cumsum(risk.index_select(0, self._entry_order))
-        return total - torch.cat([waiting, waiting.new_zeros(1)]).index_select(0, self._entry_last)
+        return total - torch.cat([waiting, torch.zeros_like(waiting[:1])]).index_select(0, self._entry_last)
 
-    def over_events(self, values: Float[Tensor, " events"]) -> Float[Tensor, " times"]:
+    def over_events(self, values: Float[Tensor, "events ..."]) -> Float[Tensor, "times ..."]:
         """Return the sum of values of the events at each time."""
         if not self.tied:
             return values
-        return values.new_zeros(len(self.counts)).index_add(0, self.time_of_event, values)
+        return values.new_zeros(len(self.counts), *values.shape[1:]).index_add(0, self.time_of_event, values)
