@@ -8,6 +8,7 @@ from versatile_influence.minimisation import minimize
 from versatile_influence.newton import newton_step
 from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
+from versatile_influence.retraining import leave_one_out
 from versatile_influence.solvers import CG, Explicit
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Hessian",
     "PresenceTarget",
     "attribute",
+    "leave_one_out",
     "losses",
     "minimize",
     "newton_step",

@@ -35,6 +35,7 @@ class Attribution:
         direct: Of a `PresenceTarget`, the part f(θ, 1₋ᵢ) − f(θ, 1).
         parameter: Of a `PresenceTarget`, the part through the parameters.
         failed: Removals without a result, by row, with the reason; their scores are NaN.
+        by_seed: Where trainings were repeated over seeds, the scores of each seed; `scores` is their mean.
 
     Example:
         >>> import torch
@@ -54,6 +55,7 @@ class Attribution:
     direct: Float[Tensor, "k t"] | None = None
     parameter: Float[Tensor, "k t"] | None = None
     failed: dict[int, str] | None = None
+    by_seed: Float[Tensor, "s k t"] | None = None
 
     @property
     def vif(self) -> Float[Tensor, "k t"]:
@@ -89,7 +91,7 @@ class Attribution:
 
     def save(self, path: str | PathLike) -> None:
         """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""
-        arrays = {"scores": self.scores, "direct": self.direct, "parameter": self.parameter}
+        arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed")}
         if isinstance(self.objects, Tensor):
             arrays["objects"] = self.objects
         solution = self.solution
@@ -136,6 +138,7 @@ class Attribution:
             solution=solution,
             direct=arrays.get("direct"),
             parameter=arrays.get("parameter"),
+            by_seed=arrays.get("by_seed"),
             failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
         )
 

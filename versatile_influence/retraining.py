@@ -1,0 +1,187 @@
+"""What retraining shows: the ground truth that predictions are held against."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from versatile_influence._jobs import as_finished
+from versatile_influence._ravel import Params
+from versatile_influence._training_jobs import Outcome, Training, shapes
+from versatile_influence.loss import PresenceTarget, Target
+from versatile_influence.problem import labels_of
+from versatile_influence.removals import Removals
+from versatile_influence.result import Attribution
+
+Seed = int | None
+
+
+def leave_one_out(
+    fit: Callable[..., Params],
+    target: Target | PresenceTarget,
+    *,
+    n_objects: int,
+    objects: Iterable | None = None,
+    n_jobs: int | None = None,
+    seeds: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Attribution:
+    """Return the measured change of each target when the model is retrained without each object.
+
+    A score is `target(fit(1₋ᵢ)) − target(fit(1))`. For a `PresenceTarget` f it is f(θ₋ᵢ, 1₋ᵢ) − f(θ, 1), of which
+    f(θ, 1₋ᵢ) − f(θ, 1) is the direct part.
+
+    Args:
+        fit: `fit(presence) -> params`, the whole training with those of presence 1.0; presence is float64. With
+            `seeds` it is called `fit(presence, seed=seed)`.
+        target: `target(params) -> (t,)`, or a `PresenceTarget`.
+        n_objects: How many objects there are.
+        objects: Which to remove: None for each in turn, a list of object numbers, or a list of groups of them, each
+            group removed together.
+        n_jobs: How many trainings at once; None for 1, or what a surrounding `joblib.parallel_config` says, which
+            also chooses the engine: processes here, Dask or Ray on a cluster.
+        seeds: Repeat everything with each of these seeds, the same seed with and without the object, so that the
+            randomness they share cancels. Scores are means over seeds; those of each seed are kept in `by_seed`.
+        batch_size: Hand `fit` this many presences at a time, (b, n), and expect parameters stacked along a first
+            dimension.
+        progress: Show a bar with the time left, on stderr.
+
+    Returns:
+        Scores (k, t). A training that fails, or gives NaN, has NaN scores and its reason in `failed`.
+
+    Raises:
+        TypeError: If a training returns no parameters, or of other shapes than with everyone present.
+        ValueError: If the full training or its targets are not finite, or every retraining fails.
+        RuntimeError: If a worker dies.
+
+    Warns:
+        UserWarning: If trainings failed, or no removal changed the parameters.
+
+    Example:
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> mean = lambda presence: (presence @ x / presence.sum())[None]
+        >>> leave_one_out(mean, lambda theta: theta, n_objects=3, progress=False).scores.squeeze().tolist()
+        [1.0, 0.5, -1.5]
+    """
+    repeats = _repeats(seeds)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}. Leave it out to train one at a time.")
+    if n_objects < 1:
+        raise ValueError(f"There must be at least one object, got n_objects={n_objects}.")
+    removals = Removals.of(objects, n_objects)
+    training = Training(fit, target, n_objects, batched=batch_size is not None)
+
+    full = _full(training, repeats, n_jobs)
+    outcomes: dict[tuple[int, int], Outcome] = {}
+    blocks = list(_blocks(removals.count, len(repeats), batch_size or 1))
+    with tqdm(total=removals.count * len(repeats), desc="retraining", unit="fit", disable=not progress) as bar:
+        calls = _calls(training, removals, repeats, blocks, shapes(full[0][0]))
+        for (position, rows), given in as_finished(_without, calls, n_jobs=n_jobs):
+            outcomes |= {(position, row): outcome for row, outcome in zip(rows, given, strict=True)}
+            bar.update(len(rows))
+    return _assembled(training, removals, repeats, full, outcomes)
+
+
+def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
+    if seeds is None:
+        return [None]
+    repeats: list[Seed] = [int(seed) for seed in seeds]
+    if not repeats or len(set(repeats)) < len(repeats):
+        raise ValueError(
+            f"`seeds` must name at least one seed, and each once, got {repeats}. Leave it out for one run."
+        )
+    return repeats
+
+
+def _full(training: Training, repeats: list[Seed], n_jobs: int | None) -> list[tuple[Params, Outcome]]:
+    """Return parameters and targets with everyone present, seed by seed."""
+    calls = [(training, position, seed) for position, seed in enumerate(repeats)]
+    given = sorted(as_finished(Training.full, calls, n_jobs=n_jobs), key=lambda result: result[0])
+    return [(params, outcome) for _, params, outcome in given]
+
+
+def _blocks(count: int, repeats: int, size: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield (seed number, rows) of what is trained together."""
+    for position in range(repeats):
+        for start in range(0, count, size):
+            yield position, list(range(start, min(start + size, count)))
+
+
+def _calls(training: Training, removals: Removals, repeats: list[Seed], blocks: list, expected: dict) -> Iterator:
+    """Yield the arguments of each training without something."""
+    removed = removals.objects()
+    groups = removed if isinstance(removed, tuple) else [(number,) for number in removed.tolist()]
+    for position, rows in blocks:
+        yield training, (position, rows), ([groups[row] for row in rows], repeats[position], expected)
+
+
+def _without(training: Training, block: tuple[int, list[int]], call: tuple):
+    """Return the outcomes of one block, with whose they are."""
+    return block, training.without(*call)
+
+
+def _assembled(
+    training: Training,
+    removals: Removals,
+    repeats: list[Seed],
+    full: list[tuple[Params, Outcome]],
+    outcomes: dict[tuple[int, int], Outcome],
+) -> Attribution:
+    """Return the scores, means over seeds, with what failed."""
+    before = np.stack([outcome.values for _, outcome in full])
+    after = np.full((len(repeats), removals.count, before.shape[1]), np.nan)
+    failed = {}
+    for (position, row), outcome in sorted(outcomes.items()):
+        if outcome.reason is not None:
+            failed[row] = outcome.reason if repeats[position] is None else f"seed {repeats[position]}: {outcome.reason}"
+        else:
+            after[position, row] = outcome.values
+    _warn(removals.count, failed, full, outcomes)
+    by_seed = torch.from_numpy(after - before[:, None])
+    result = Attribution(
+        by_seed.mean(dim=0),
+        removals.objects(),
+        n_objects=removals.n_objects,
+        labels=labels_of(training.fit),
+        targets=getattr(training.target, "labels", None),
+        failed=failed or None,
+        by_seed=by_seed if repeats != [None] else None,
+    )
+    if not isinstance(training.target, PresenceTarget):
+        return result
+    direct = torch.stack([_direct(training, removals, params, outcome) for params, outcome in full]).mean(dim=0)
+    return replace(result, direct=direct, parameter=result.scores - direct)
+
+
+def _direct(training: Training, removals: Removals, params: Params, full: Outcome) -> Tensor:
+    """Return f(θ, 1₋ᵢ) − f(θ, 1) of each removal."""
+    rows = []
+    for row in range(removals.count):
+        presence = removals.part(row, row + 1).presences(torch.empty(0, dtype=torch.float64))[0]
+        rows.append(training.value(params, presence) - full.values)
+    return torch.from_numpy(np.stack(rows))
+
+
+def _warn(count: int, failed: dict[int, str], full: list, outcomes: dict[tuple[int, int], Outcome]) -> None:
+    """Say what went wrong, once.
+
+    Raises:
+        ValueError: If no training succeeded.
+    """
+    if failed:
+        row, reason = next(iter(failed.items()))
+        said = f"{len(failed)} of {count} retrainings failed; the first, row {row}: {reason}"
+        if len(failed) == count:
+            raise ValueError(f"{said}. Try fit(presence) with one entry of presence 0.0.")
+        warnings.warn(f"{said}. Their scores are NaN; see Attribution.failed.", stacklevel=4)
+    elif all(outcome.digest == full[position][1].digest for (position, _), outcome in outcomes.items()):
+        warnings.warn(
+            f"All {count} retrainings gave exactly the parameters of the full training. Does `fit` use `presence`? "
+            "Where the objects removed truly take no part, this is right.",
+            stacklevel=4,
+        )
