@@ -58,14 +58,50 @@ def data(seed: int, *shape: int):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def cox(ties: str):
+def cox(ties: str, *, entry: bool = False, strata: bool = False, weights: bool = False, network: bool = False):
     """Return the maker of a Cox loss with ties."""
     x, durations = data(1, 12, 2), torch.tensor([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8])
     events = torch.tensor([1, 1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1])
+    start, stratum = torch.arange(12) % 4 - 2.5, torch.arange(12) % 2
+    weight, model = 0.5 + torch.arange(12) % 5, mlp(2, 1) if network else None
 
     def build(kept):
         rows = list(kept)
-        return vif.losses.CoxLoss(x[rows], durations[rows], events[rows], ties=ties, penalty=0.3)
+        return vif.losses.CoxLoss(
+            x[rows],
+            durations[rows],
+            events[rows],
+            ties=ties,
+            entry=start[rows] if entry else None,
+            strata=stratum[rows] if strata else None,
+            weights=weight[rows] if weights else None,
+            penalty=0.3,
+            model=model,
+        )
+
+    return build
+
+
+def mlp(inputs: int, outputs: int) -> torch.nn.Module:
+    """Return a small smooth network in float64, always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = torch.nn.Linear(inputs, 3), torch.nn.Tanh(), torch.nn.Linear(3, outputs, bias=False)
+        return torch.nn.Sequential(*layers).double()
+
+
+def start_stop(ties: str):
+    """Return the maker of a Cox loss whose objects are subjects with several rows; those of one subject overlap."""
+    x, subject = data(2, 16, 2), torch.arange(16) // 2
+    start = torch.tensor([0.0, 2.0] * 8)
+    stop = torch.tensor([2, 5, 2, 7, 2, 6, 2, 9, 2, 5, 2, 8, 2, 6, 3, 5])
+    event = torch.tensor([0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1])
+
+    def build(kept):
+        rows = torch.cat([torch.nonzero(subject == i).squeeze(1) for i in kept])
+        return vif.losses.CoxLoss(
+            x[rows], stop[rows], event[rows], ties=ties, entry=start[rows], subjects=subject[rows], penalty=0.3
+        )
 
     return build
 
@@ -73,4 +109,12 @@ def cox(ties: str):
 LOSSES = [
     Case("cox, efron", 12, cox("efron")),
     Case("cox, breslow", 12, cox("breslow")),
+    Case("cox, efron, entry", 12, cox("efron", entry=True)),
+    Case("cox, breslow, weights", 12, cox("breslow", weights=True)),
+    Case("cox, efron, strata, weights", 12, cox("efron", strata=True, weights=True)),
+    Case("cox, efron, everything", 12, cox("efron", entry=True, strata=True, weights=True)),
+    Case("cox, breslow, everything", 12, cox("breslow", entry=True, strata=True, weights=True)),
+    Case("cox, efron, subjects", 8, start_stop("efron")),
+    Case("cox, breslow, subjects", 8, start_stop("breslow")),
+    Case("cox, efron, network", 12, cox("efron", network=True), convex=False),
 ]

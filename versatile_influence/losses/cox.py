@@ -180,8 +180,9 @@ class CoxLoss(cox_targets.CoxTargets):
     ) -> Float[Tensor, "k q"]:
         """Return the derivative of `removal_differences` along each direction, all at once."""
         theta, unravel = ravel(params)
-        moved = self.x @ directions
-        if isinstance(params, dict):
+        if isinstance(params, Tensor):
+            moved = self.x @ directions
+        else:
             moved = jacobian_products(lambda flat: self.log_risks(unravel(flat), self.x), theta, directions)
         rows = self.likelihood.row_products(self.log_risks(params, self.x), moved)
         return self._by_object(
