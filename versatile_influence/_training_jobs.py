@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.attribution import checked_target
 from versatile_influence.loss import PresenceTarget, Target
+from versatile_influence.targets import checked_target, flat_target
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ class Training:
         """Return the target as float64 numbers, checked."""
         with torch.no_grad():
             values = self.target(params, presence) if isinstance(self.target, PresenceTarget) else self.target(params)
-        flat = values.reshape(-1) if isinstance(values, Tensor) else values
-        return checked_target(flat, self.target).detach().cpu().double().numpy()
+        return checked_target(flat_target(values)).detach().cpu().double().numpy()
 
 
 def shapes(params: Any) -> dict[str, tuple[int, ...]]:

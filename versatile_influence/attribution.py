@@ -15,15 +15,15 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jacrev, jvp, vmap
+from torch.func import jvp, vmap
 
-from versatile_influence._forward import jacobian_products
 from versatile_influence._ravel import Params
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Explicit, Solution, Solver
+from versatile_influence.targets import presence_function, presence_value, target_gradients
 
 
 def attribute(
@@ -157,52 +157,6 @@ def _presence_attribution(problem: Problem, hessian: Hessian, target: PresenceTa
     direct, parameter = torch.cat(direct), torch.cat(parameter)
     result = finished(problem, target, direct + parameter, solution)
     return replace(result, direct=direct, parameter=parameter)
-
-
-def target_function(problem: Problem, target: Target):
-    """Return the target as a function of the flat parameters with a flat result."""
-    return lambda theta: target(problem.unravel(theta)).reshape(-1)
-
-
-def presence_function(problem: Problem, target: PresenceTarget):
-    """Return the target as a function of the flat parameters and presence, with a flat result."""
-    return lambda theta, presence: target(problem.unravel(theta), presence).reshape(-1)
-
-
-def presence_value(problem: Problem, target: PresenceTarget) -> Float[Tensor, " t"]:
-    """Return the target's value now, checked."""
-    return checked_target(presence_function(problem, target)(problem.theta, problem.everyone()), target)
-
-
-def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
-    """Return ∇f of each target number.
-
-    Raises:
-        TypeError: If the target returns no tensor.
-        ValueError: If the target or its gradient is not finite.
-    """
-    function = target_function(problem, target)
-    values = checked_target(function(problem.theta) if callable(target) else target, target)
-    chunk = problem.chunk_size
-    if len(problem.theta) <= len(values):
-        gradients = jacobian_products(function, problem.theta, chunk_size=chunk)
-    else:
-        gradients = jacrev(function, chunk_size=chunk)(problem.theta)
-    if not torch.isfinite(gradients).all():
-        worst = (~torch.isfinite(gradients)).any(dim=1).nonzero()[0].item()
-        raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
-    return gradients
-
-
-def checked_target(values: object, target: object) -> Float[Tensor, " t"]:
-    """Return the target's values after checking them."""
-    if not isinstance(values, Tensor):
-        given = f"returned {type(values).__name__}" if callable(target) else f"is {type(target).__name__}"
-        raise TypeError(f"The target must be a function of the parameters that returns a tensor, but it {given}.")
-    if not torch.isfinite(values).all():
-        worst = (~torch.isfinite(values)).nonzero()[0, 0].item()
-        raise ValueError(f"Target {worst} is {values[worst].item()}. Remove it, or look for NaN in its test data.")
-    return values
 
 
 def warn_if_unfinished(gradient: Tensor, leftover: Tensor, scores: Tensor, *, tolerance: float = 0.01) -> None:

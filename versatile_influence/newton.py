@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.func import grad, jacfwd, jacrev, vmap
 
 from versatile_influence._ravel import Params
-from versatile_influence.attribution import checked_target, finished, presence_function, target_function
+from versatile_influence.attribution import finished
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import Loss, PresenceTarget, Target, has_fast_differences
 from versatile_influence.problem import Problem, by_masks
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import CG
+from versatile_influence.targets import checked_target, presence_function, target_function
 
 # Above this many parameters the curvatures of all removals are not stored densely.
 DENSE_PARAMETERS = 400
@@ -124,7 +125,7 @@ def at_parameters(
     if isinstance(target, PresenceTarget):
         return _presence_change(problem, target, moved, failed)
     function = target_function(problem, target)
-    now = checked_target(function(problem.theta), target)
+    now = checked_target(function(problem.theta))
     size = problem.chunk_size or max(1, 2_000_000 // max(1, len(now)))
     after = vmap(function, chunk_size=size)(moved)
     return _named(problem, target, after - now, failed)
@@ -134,7 +135,7 @@ def _presence_change(
     problem: Problem, target: PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None
 ) -> Attribution:
     function = presence_function(problem, target)
-    now = checked_target(function(problem.theta, problem.everyone()), target)
+    now = checked_target(function(problem.theta, problem.everyone()))
     before, after, start = [], [], 0
     for part in problem.parts(max(problem.removals.n_objects, len(now))):
         presences = part.presences(problem.theta)

@@ -1,0 +1,72 @@
+"""Targets as functions of flat parameters, with their gradients, checked."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import jacrev
+
+from versatile_influence._forward import jacobian_products
+from versatile_influence.loss import PresenceTarget, Target
+from versatile_influence.problem import Problem
+
+
+def target_function(problem: Problem, target: Target) -> Callable[[Tensor], Tensor]:
+    """Return the target as a function of the flat parameters with a flat result."""
+    if not callable(target):
+        raise TypeError(f"`target` must be a function of the parameters, got {type(target).__name__}.")
+    return lambda theta: flat_target(target(problem.unravel(theta)))
+
+
+def presence_function(problem: Problem, target: PresenceTarget) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the target as a function of the flat parameters and presence, with a flat result."""
+    return lambda theta, presence: flat_target(target(problem.unravel(theta), presence))
+
+
+def presence_value(problem: Problem, target: PresenceTarget) -> Float[Tensor, " t"]:
+    """Return the target's value now, checked."""
+    return checked_target(presence_function(problem, target)(problem.theta, problem.everyone()))
+
+
+def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
+    """Return ∇f of each target number.
+
+    Raises:
+        TypeError: If the target returns no tensor.
+        ValueError: If the target or its gradient is not finite.
+    """
+    function = target_function(problem, target)
+    values = checked_target(function(problem.theta))
+    chunk = problem.chunk_size
+    if len(problem.theta) <= len(values):
+        gradients = jacobian_products(function, problem.theta, chunk_size=chunk)
+    else:
+        gradients = jacrev(function, chunk_size=chunk)(problem.theta)
+    if not torch.isfinite(gradients).all():
+        worst = (~torch.isfinite(gradients)).any(dim=1).nonzero()[0].item()
+        raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
+    return gradients
+
+
+def flat_target(values: object) -> Float[Tensor, " t"]:
+    """Return what a target returned as a vector.
+
+    Raises:
+        TypeError: If it is no tensor.
+    """
+    if not isinstance(values, Tensor):
+        raise TypeError(f"The target must return a tensor, but it returned {type(values).__name__}.")
+    return values.reshape(-1)
+
+
+def checked_target(values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """Return the target's values if they are finite.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    if not torch.isfinite(values).all():
+        worst = (~torch.isfinite(values)).nonzero()[0, 0].item()
+        raise ValueError(f"Target {worst} is {values[worst].item()}. Remove it, or look for NaN in its test data.")
+    return values
