@@ -4,6 +4,7 @@ from versatile_influence import losses
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import PresenceTarget
+from versatile_influence.metrics import agreement, pearson, spearman
 from versatile_influence.minimisation import minimize
 from versatile_influence.newton import newton_step
 from versatile_influence.refit import refit
@@ -17,11 +18,14 @@ __all__ = [
     "Explicit",
     "Hessian",
     "PresenceTarget",
+    "agreement",
     "attribute",
     "leave_one_out",
     "losses",
     "minimize",
     "newton_step",
     "parameter_changes",
+    "pearson",
     "refit",
+    "spearman",
 ]
