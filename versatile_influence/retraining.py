@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from versatile_influence._jobs import as_finished
-from versatile_influence._ravel import Params
+from versatile_influence._ravel import Params, ravel
+from versatile_influence._store import Finished, Store
 from versatile_influence._training_jobs import Outcome, Training, shapes
 from versatile_influence.loss import PresenceTarget, Target
 from versatile_influence.problem import labels_of
@@ -29,6 +32,8 @@ def leave_one_out(
     n_jobs: int | None = None,
     seeds: Sequence[int] | None = None,
     batch_size: int | None = None,
+    store: str | PathLike | None = None,
+    key: str | None = None,
     progress: bool = True,
 ) -> Attribution:
     """Return the measured change of each target when the model is retrained without each object.
@@ -48,7 +53,12 @@ def leave_one_out(
         seeds: Repeat everything with each of these seeds, the same seed with and without the object, so that the
             randomness they share cancels. Scores are means over seeds; those of each seed are kept in `by_seed`.
         batch_size: Hand `fit` this many presences at a time, (b, n), and expect parameters stacked along a first
-            dimension.
+            dimension, as `vif.train` gives them.
+        store: A folder in which every finished training is kept at once. The same call with the same folder goes on
+            where a killed one stopped. Before, the full training and one finished retraining are repeated, and a
+            folder that another loss, data or setting has filled is refused. A failed training stays failed: to repeat
+            that of row 12, delete `refit-0-12.npz` (0 is the position of the seed).
+        key: Any text that says what `fit` and `target` are, such as a version: compared with that in the folder.
         progress: Show a bar with the time left, on stderr.
 
     Returns:
@@ -56,8 +66,10 @@ def leave_one_out(
 
     Raises:
         TypeError: If a training returns no parameters, or of other shapes than with everyone present.
-        ValueError: If the full training or its targets are not finite, or every retraining fails.
+        ValueError: If the full training or its targets are not finite, every retraining fails, or the folder is of
+            another run.
         RuntimeError: If a worker dies.
+        OSError: If the folder cannot be written.
 
     Warns:
         UserWarning: If trainings failed, or no removal changed the parameters.
@@ -76,15 +88,28 @@ def leave_one_out(
     removals = Removals.of(objects, n_objects)
     training = Training(fit, target, n_objects, batched=batch_size is not None)
 
+    kept = None
+    if store is not None:
+        settings = {"n_objects": n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
+        kept = Store(Path(store), settings)
+        kept.compare_settings()
+
     full = _full(training, repeats, n_jobs)
-    outcomes: dict[tuple[int, int], Outcome] = {}
-    blocks = list(_blocks(removals.count, len(repeats), batch_size or 1))
-    with tqdm(total=removals.count * len(repeats), desc="retraining", unit="fit", disable=not progress) as bar:
-        calls = _calls(training, removals, repeats, blocks, shapes(full[0][0]))
+    expected = shapes(full[0][0])
+    done: Finished = {}
+    if kept is not None:
+        full, done = _continued(kept, training, removals, repeats, full)
+    blocks = list(_blocks(removals.count, len(repeats), batch_size or 1, done))
+    everything = removals.count * len(repeats)
+    with tqdm(total=everything, initial=len(done), desc="retraining", unit="fit", disable=not progress) as bar:
+        calls = _calls(training, removals, repeats, blocks, expected)
         for (position, rows), given in as_finished(_without, calls, n_jobs=n_jobs):
-            outcomes |= {(position, row): outcome for row, outcome in zip(rows, given, strict=True)}
+            for row, outcome in zip(rows, given, strict=True):
+                done[position, row] = outcome
+                if kept is not None:
+                    kept.write(position, row, outcome)
             bar.update(len(rows))
-    return _assembled(training, removals, repeats, full, outcomes)
+    return _assembled(training, removals, repeats, full, done)
 
 
 def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
@@ -105,17 +130,49 @@ def _full(training: Training, repeats: list[Seed], n_jobs: int | None) -> list[t
     return [(params, outcome) for _, params, outcome in given]
 
 
-def _blocks(count: int, repeats: int, size: int) -> Iterator[tuple[int, list[int]]]:
+def _continued(
+    kept: Store,
+    training: Training,
+    removals: Removals,
+    repeats: list[Seed],
+    full: list[tuple[Params, Outcome]],
+) -> tuple[list[tuple[Params, Outcome]], Finished]:
+    """Return the full trainings and finished ones as the folder has them, after repeating one to compare."""
+    theta = ravel(full[0][0])[0]
+    rtol = 1e-6 if theta.dtype == torch.float64 else 1e-3
+    stored = kept.agreed([outcome for _, outcome in full], rtol=rtol)
+    done = kept.finished()
+    succeeded = [place for place, outcome in done.items() if outcome.reason is None]
+    if succeeded:
+        position, row = succeeded[0]
+        group = _groups(removals)[row]
+        again = training.without([group], repeats[position], shapes(full[0][0]))[0]
+        kept.compare(done[position, row], again, which=f"in retraining {row}", rtol=rtol)
+    return [(params, outcome) for (params, _), outcome in zip(full, stored, strict=True)], done
+
+
+def _blocks(count: int, repeats: int, size: int, done: Finished) -> Iterator[tuple[int, list[int]]]:
     """Yield (seed number, rows) of what is trained together."""
     for position in range(repeats):
-        for start in range(0, count, size):
-            yield position, list(range(start, min(start + size, count)))
+        rows = [row for row in range(count) if (position, row) not in done]
+        for start in range(0, len(rows), size):
+            yield position, rows[start : start + size]
+
+
+def _groups(removals: Removals) -> Sequence[Sequence[int]]:
+    """Return the objects of each removal."""
+    removed = removals.objects()
+    return removed if isinstance(removed, tuple) else [(number,) for number in removed.tolist()]
+
+
+def _listed(removals: Removals) -> list | None:
+    """Return what is removed as JSON holds it: None for all, one by one."""
+    return None if removals.everything else [list(group) for group in _groups(removals)]
 
 
 def _calls(training: Training, removals: Removals, repeats: list[Seed], blocks: list, expected: dict) -> Iterator:
     """Yield the arguments of each training without something."""
-    removed = removals.objects()
-    groups = removed if isinstance(removed, tuple) else [(number,) for number in removed.tolist()]
+    groups = _groups(removals)
     for position, rows in blocks:
         yield training, (position, rows), ([groups[row] for row in rows], repeats[position], expected)
 
@@ -130,7 +187,7 @@ def _assembled(
     removals: Removals,
     repeats: list[Seed],
     full: list[tuple[Params, Outcome]],
-    outcomes: dict[tuple[int, int], Outcome],
+    outcomes: Finished,
 ) -> Attribution:
     """Return the scores, means over seeds, with what failed."""
     before = np.stack([outcome.values for _, outcome in full])
@@ -167,7 +224,7 @@ def _direct(training: Training, removals: Removals, params: Params, full: Outcom
     return torch.from_numpy(np.stack(rows))
 
 
-def _warn(count: int, failed: dict[int, str], full: list, outcomes: dict[tuple[int, int], Outcome]) -> None:
+def _warn(count: int, failed: dict[int, str], full: list, outcomes: Finished) -> None:
     """Say what went wrong, once.
 
     Raises:
