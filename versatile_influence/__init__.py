@@ -7,13 +7,18 @@ from versatile_influence.loss import PresenceTarget
 from versatile_influence.metrics import agreement, pearson, spearman
 from versatile_influence.minimisation import minimize
 from versatile_influence.newton import newton_step
+from versatile_influence.optimizers import SGD, Adam, AdamW
 from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
 from versatile_influence.retraining import leave_one_out
 from versatile_influence.solvers import CG, Explicit
+from versatile_influence.training import train
 
 __all__ = [
     "CG",
+    "SGD",
+    "Adam",
+    "AdamW",
     "Attribution",
     "Explicit",
     "Hessian",
@@ -28,4 +33,5 @@ __all__ = [
     "pearson",
     "refit",
     "spearman",
+    "train",
 ]

@@ -17,6 +17,8 @@ A loss may offer more, and is served faster or better for it:
     removal_differences(params, objects)    ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for object numbers `objects`, or all, at once
     removal_products(params, V, objects)    their derivative along the columns of V (p, q), where written out by hand
     dense_hessian(params)                   ∇²L(θ, 1), where written out by hand; it may return None
+    n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
+                                            mini-batches: over a partition they add up to the loss, penalty included
     removes_groups                          True if `objects` above may also be a list of index tensors, one a group
 """
 

@@ -1,0 +1,154 @@
+"""Training for a number of epochs, one model or many at once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import grad, vmap
+
+from versatile_influence._ravel import Params, ravel
+from versatile_influence.loss import Loss
+from versatile_influence.optimizers import Adam, Optimizer
+from versatile_influence.problem import CHUNK_NUMBERS, known_objects
+
+
+def train(
+    loss: Loss,
+    init: Params,
+    presence: Float[Tensor, "... n"] | None = None,
+    *,
+    epochs: int,
+    lr: float,
+    optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen value)
+    batch_size: int | None = None,
+    weight_decay: float = 0.0,
+    seed: int = 0,
+    scale: float = 1.0,
+    n_objects: int | None = None,
+    chunk_size: int | None = None,
+) -> Params:
+    """Return the parameters after a fixed number of epochs, with those of presence 1.0.
+
+    Where `presence` has a row for each of k trainings, all k are trained together, from the same start and over the
+    same mini-batches, and the parameters come stacked along a first dimension: `leave_one_out(fit, …, batch_size=…)`
+    takes them so. Each is what training alone gives, to rounding.
+
+    Args:
+        loss: `loss(params, presence)`, a sum. With `batch_size` it must offer `n_terms` and `on_terms`.
+        init: The start; its dtype is the dtype of the training.
+        presence: Who is present: None for everyone, (n,), or (k, n).
+        epochs: How often all terms are seen.
+        lr: The learning rate.
+        optimizer: `Adam()`, `AdamW()` or `SGD()`, with settings of their own.
+        batch_size: Terms of the loss in a step; None for all of them.
+        weight_decay: As the optimiser understands it.
+        seed: Of the order in which terms are seen; without `batch_size` nothing is random.
+        scale: The loss minimised is scale · L, of which a mini-batch estimates the whole. 1 / n_terms gives the mean
+            over a mini-batch, which is what a torch training loop usually steps on.
+        n_objects: How many objects there are, where neither loss nor presence says.
+        chunk_size: Trainings stepped at once; None for a number that fits the processor's cache.
+
+    Raises:
+        TypeError: If mini-batches are asked for and the loss cannot be evaluated on some of its terms.
+        ValueError: If a setting makes no sense, or every training diverged.
+
+    Example:
+        >>> import versatile_influence as vif
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> masks = 1 - torch.eye(3, dtype=torch.float64)
+        >>> train(loss, torch.zeros(1, dtype=torch.float64), masks, optimizer=vif.SGD(), epochs=100, lr=0.3).squeeze()
+        tensor([4.0000, 3.5000, 1.5000], dtype=torch.float64)
+    """
+    _check(epochs=epochs, lr=lr, batch_size=batch_size, chunk_size=chunk_size, scale=scale)
+    theta, unravel = ravel(init)
+    if presence is None:
+        presence = theta.new_ones(known_objects(loss, n_objects))
+    known_objects(loss, presence.shape[-1])
+    if presence.dim() not in (1, 2):
+        raise ValueError(f"`presence` must be (n,), or (k, n) for k trainings, got shape {tuple(presence.shape)}.")
+    if batch_size is not None:
+        _terms_of(loss)
+    course = _Course(loss, unravel, optimizer, epochs, lr, weight_decay, scale, seed, batch_size)
+    presence = presence.to(theta)
+    if presence.dim() == 1:
+        return unravel(_finite(course.run(theta, presence)))
+    size = chunk_size or max(1, CHUNK_NUMBERS // 32 // max(presence.shape[1], len(theta)))
+    parts = [course.run(theta.expand(len(part), -1), part) for part in presence.split(size)]
+    return vmap(unravel)(_finite(torch.cat(parts)))
+
+
+@dataclass(frozen=True)
+class _Course:
+    """All that a training is, but for its start and its presence."""
+
+    loss: Loss
+    unravel: Callable[[Tensor], Params]
+    optimizer: Optimizer
+    epochs: int
+    lr: float
+    weight_decay: float
+    scale: float
+    seed: int
+    batch_size: int | None
+
+    def run(self, theta: Float[Tensor, "*k p"], presence: Float[Tensor, "*k n"]) -> Float[Tensor, "*k p"]:
+        """Return θ at the end, for one training or one a row."""
+        state = self.optimizer.start(theta)
+        for number, terms in enumerate(self._batches(), start=1):
+            gradient = self._gradient(theta, presence, terms)
+            theta, state = self.optimizer.step(
+                theta, gradient, state, number=number, lr=self.lr, weight_decay=self.weight_decay
+            )
+        return theta
+
+    def _gradient(self, theta: Tensor, presence: Tensor, terms: Int[Tensor, " b"] | None) -> Tensor:
+        def value(flat: Tensor, present: Tensor) -> Tensor:
+            if terms is None:
+                return self.scale * self.loss(self.unravel(flat), present)
+            part = self.loss.on_terms(self.unravel(flat), present, terms)  # pyright: ignore[reportAttributeAccessIssue]
+            return self.scale * _terms_of(self.loss) / len(terms) * part
+
+        one = grad(value)
+        return one(theta, presence) if theta.dim() == 1 else vmap(one)(theta, presence)
+
+    def _batches(self) -> Iterator[Int[Tensor, " b"] | None]:
+        """Yield the terms of each step."""
+        if self.batch_size is None:
+            yield from (None for _ in range(self.epochs))
+            return
+        count, order = _terms_of(self.loss), torch.Generator().manual_seed(self.seed)
+        for _ in range(self.epochs):
+            yield from torch.randperm(count, generator=order).split(self.batch_size)
+
+
+def _terms_of(loss: Loss) -> int:
+    """Return how many terms the loss has.
+
+    Raises:
+        TypeError: If it cannot be evaluated on some of them.
+    """
+    if not (hasattr(loss, "n_terms") and hasattr(loss, "on_terms")):
+        raise TypeError(
+            f"Mini-batches need a loss with `n_terms` and `on_terms(params, presence, terms)`, got "
+            f"{getattr(loss, '__name__', type(loss).__name__)}. Offer both, or leave `batch_size` out."
+        )
+    return int(loss.n_terms)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
+    """Return θ; where some of many trainings diverged, their rows hold NaN, as the caller will see."""
+    if not torch.isfinite(theta).all(dim=-1).any():
+        raise ValueError("The training diverged: the parameters are NaN or infinite. Lower lr=…, or scale the data.")
+    return theta
+
+
+def _check(*, epochs: int, lr: float, batch_size: int | None, chunk_size: int | None, scale: float) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("chunk_size", chunk_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    for name, value in (("lr", lr), ("scale", scale)):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"`{name}` must be a positive number, got {value}.")
