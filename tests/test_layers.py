@@ -17,7 +17,7 @@ LAYERS = [
     {"result"},
     {"attribution", "metrics", "_pairs"},
     {"newton", "minimisation"},
-    {"refit", "retraining", "training", "_training_jobs", "evaluation"},
+    {"optimizers", "refit", "retraining", "training", "_training_jobs", "evaluation"},
     {"plots", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},
 ]

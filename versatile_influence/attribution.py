@@ -144,7 +144,7 @@ def _presence_attribution(problem: Problem, hessian: Hessian, target: PresenceTa
     full = presence_value(problem, target)
     value = presence_function(problem, target)
 
-    def both(presence: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    def both(presence: Tensor, change: Tensor) -> tuple[Tensor, ...]:
         return jvp(lambda theta: value(theta, presence), (problem.theta,), (change,))
 
     direct, parameter, start = [], [], 0

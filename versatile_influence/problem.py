@@ -143,12 +143,12 @@ def known_objects(loss: object, n_objects: int | None) -> int:
     Raises:
         ValueError: If neither knows it, or they disagree.
     """
-    own = getattr(loss, "n_objects", None)
+    own: int | None = getattr(loss, "n_objects", None)
     if own is None and n_objects is None:
         raise ValueError("How many objects are there? The loss does not say: pass n_objects=….")
     if own is not None and n_objects is not None and int(own) != int(n_objects):
         raise ValueError(f"`n_objects` is {n_objects}, but the loss has {own} objects. Leave `n_objects` out.")
-    number = int(n_objects if own is None else own)
+    number = int(own if own is not None else n_objects or 0)
     if number < 1:
         raise ValueError(f"There must be at least one object, got n_objects={number}.")
     return number

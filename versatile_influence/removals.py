@@ -83,8 +83,9 @@ class Removals:
 
 def _group(entry: object, position: int, n_objects: int) -> list[int]:
     members = list(entry) if isinstance(entry, Iterable) and not isinstance(entry, str) else [entry]
-    numbers = [member.item() if isinstance(member, Tensor | np.generic) else member for member in members]
-    for number in numbers:
+    numbers: list[int] = []
+    for member in members:
+        number = member.item() if isinstance(member, Tensor | np.generic) else member
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(
                 f"`objects` must hold object numbers or groups of them, got {number!r} at position {position}. "
@@ -95,6 +96,7 @@ def _group(entry: object, position: int, n_objects: int) -> list[int]:
                 f"Object {number} (position {position} of `objects`) is not one of the {n_objects} objects: "
                 f"numbers run from 0 to {n_objects - 1}."
             )
+        numbers.append(number)
     if not numbers:
         raise ValueError(f"Group {position} of `objects` is empty. Name at least one object in each group.")
     if len(set(numbers)) < len(numbers):

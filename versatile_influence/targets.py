@@ -44,7 +44,7 @@ def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
     else:
         gradients = jacrev(function, chunk_size=chunk)(problem.theta)
     if not torch.isfinite(gradients).all():
-        worst = (~torch.isfinite(gradients)).any(dim=1).nonzero()[0].item()
+        worst = int((~torch.isfinite(gradients)).any(dim=1).nonzero()[0])
         raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
     return gradients
 
@@ -67,6 +67,6 @@ def checked_target(values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
         ValueError: If one is not.
     """
     if not torch.isfinite(values).all():
-        worst = (~torch.isfinite(values)).nonzero()[0, 0].item()
+        worst = int((~torch.isfinite(values)).nonzero()[0])
         raise ValueError(f"Target {worst} is {values[worst].item()}. Remove it, or look for NaN in its test data.")
     return values

@@ -154,12 +154,6 @@ class CoxLoss(cox_targets.CoxTargets):
             return torch.zeros(self.n_features, dtype=torch.float64)
         return {name: value.detach().double().clone() for name, value in self.model.named_parameters()}
 
-    def log_risks(self, params: Params, x: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
-        """Return the log-risk η of each row of x."""
-        if isinstance(params, Tensor):
-            return x @ params
-        return torch.func.functional_call(self.model, params, (x,)).squeeze(-1)
-
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the penalised negative log partial likelihood of the objects present."""
         present = presence.index_select(0, self.object_of_row)

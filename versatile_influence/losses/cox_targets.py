@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._ravel import Params
 from versatile_influence.loss import PresenceTarget
+from versatile_influence.losses.partial_likelihood import PartialLikelihood
 from versatile_influence.losses.segments import SegmentedCumsum
-
-if TYPE_CHECKING:
-    from versatile_influence.losses.cox import CoxLoss
+from versatile_influence.losses.survival_data import survival_rows
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,36 @@ class CoxTargets:
     """The targets of a `CoxLoss`: each a function of the parameters that closes over test patients.
 
     Test patients are a frame with the training covariates' columns, whose index names them, or (m, d) numbers.
+
+    Attributes:
+        x: Training covariates, in the likelihood's order of rows.
+        likelihood: The partial likelihood.
+        object_of_row: The object of each such row.
+        columns: Names of the covariates.
+        n_features: Their number.
+        model: A network in place of xθ, or None.
+        ties: How ties are handled.
+        strata_labels: Labels of the strata, or None.
     """
 
-    def coefficients(self: "CoxLoss", names: Sequence[str] | None = None) -> LabelledTarget:
+    x: Float[Tensor, "rows d"]
+    likelihood: PartialLikelihood
+    object_of_row: Int[Tensor, " rows"]
+    columns: list[str]
+    n_features: int
+    model: torch.nn.Module | None
+    ties: str
+    strata_labels: list | None
+
+    def log_risks(self, params: Params, x: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+        """Return the log-risk η of each row of x."""
+        if isinstance(params, Tensor):
+            return x @ params
+        if self.model is None:
+            raise TypeError(f"The parameters must be a tensor of {self.n_features} coefficients, got a dict.")
+        return torch.func.functional_call(self.model, params, (x,)).squeeze(-1)
+
+    def coefficients(self, names: Sequence[str] | None = None) -> LabelledTarget:
         """Return the target of the coefficients (log hazard ratios) themselves, all or those named.
 
         Raises:
@@ -53,28 +78,30 @@ class CoxTargets:
             if name not in self.columns:
                 raise ValueError(f"There is no covariate `{name}`. They are: {', '.join(self.columns)}.")
         index = torch.tensor([self.columns.index(name) for name in chosen])
-        return LabelledTarget(lambda params: params[index], chosen)
+        return LabelledTarget(lambda params: torch.as_tensor(params)[index], chosen)
 
-    def log_risk(self: "CoxLoss", x: object) -> LabelledTarget:
+    def log_risk(self, x: object) -> LabelledTarget:
         """Return the target η = xθ of each test patient."""
         rows, labels = self.test_rows(x)
         return LabelledTarget(lambda params: self.log_risks(params, rows), labels)
 
-    def relative_risk(self: "CoxLoss", x: object) -> LabelledTarget:
+    def relative_risk(self, x: object) -> LabelledTarget:
         """Return the target exp(xθ) of each test patient (§4.1 of the paper)."""
         rows, labels = self.test_rows(x)
         return LabelledTarget(lambda params: self.log_risks(params, rows).exp(), labels)
 
-    def partial_log_likelihood(self: "CoxLoss", x: object, durations: object, events: object) -> LabelledTarget:
+    def partial_log_likelihood(self, x: object, durations: object, events: object) -> LabelledTarget:
         """Return the target of the log partial likelihood of held-out patients: one number, larger is better."""
         rows, _ = self.test_rows(x)
-        # Built on its own, with a penalty so that constant or collinear test covariates are no error, then dropped.
-        held_out = type(self)(rows, durations, events, ties=self.ties, penalty=1.0, model=self.model)
-        held_out.penalty = 0.0
-        everyone = torch.ones(held_out.n_objects, dtype=torch.float64)
-        return LabelledTarget(lambda params: -held_out(params, everyone).reshape(1), ["partial log-likelihood"])
+        held_out = PartialLikelihood(survival_rows(rows, durations, events, collinear=True), ties=self.ties)
+        sorted_rows, present = rows[held_out.sets.order], torch.ones(len(rows), dtype=torch.float64)
 
-    def survival(self: "CoxLoss", x: object, times: object, *, strata: object = None) -> PresenceTarget:
+        def log_likelihood(params: Params) -> Tensor:
+            return -held_out(self.log_risks(params, sorted_rows), held_out.weights, present).reshape(1)
+
+        return LabelledTarget(log_likelihood, ["partial log-likelihood"])
+
+    def survival(self, x: object, times: object, *, strata: object = None) -> PresenceTarget:
         """Return the target S(t | x) = exp(−H₀(t) exp(xθ)) of each test patient at each time, patient by patient.
 
         H₀ is Breslow's baseline cumulative hazard, Σ_{events ≤ t} w / Σ_{at risk} w exp(xθ). It too depends on who is
@@ -117,7 +144,7 @@ class CoxTargets:
 
         return PresenceTarget(probability, [f"S({moment:g} | {label})" for label in labels for moment in moments])
 
-    def stratum_codes(self: "CoxLoss", strata: object, m: int) -> np.ndarray:
+    def stratum_codes(self, strata: object, m: int) -> np.ndarray:
         """Return the codes of the test patients' strata."""
         if self.strata_labels is None:
             return np.zeros(m, dtype=np.int64)
@@ -133,7 +160,7 @@ class CoxTargets:
             )
         return np.array([codes[label] for label in given])
 
-    def test_rows(self: "CoxLoss", x: object) -> tuple[Float[Tensor, "m d"], list]:
+    def test_rows(self, x: object) -> tuple[Float[Tensor, "m d"], list]:
         """Return test patients as float64 rows, with their names.
 
         Raises:

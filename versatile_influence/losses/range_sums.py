@@ -33,7 +33,7 @@ def _polynomial(degree: int = 9) -> np.ndarray:
     interpolated = np.polynomial.Chebyshev.interpolate(
         lambda p: -np.log1p(-p) / p, degree - 1, domain=[0, LIGHT]
     ).convert(kind=np.polynomial.Polynomial)
-    return interpolated.coef * LIGHT ** np.arange(1, degree + 1)
+    return np.asarray(interpolated.coef, dtype=np.float64) * LIGHT ** np.arange(1, degree + 1)
 
 
 COEFFICIENTS = torch.from_numpy(_polynomial())

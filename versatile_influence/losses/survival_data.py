@@ -81,12 +81,17 @@ def survival_rows(
     named = range(n) if rows is None else rows
     stop, event = _column(durations, "durations", n), _column(events, "events", n)
     _refuse(
-        ~np.isfinite(x).all(axis=1),
+        np.asarray(~np.isfinite(x).all(axis=1)),
         named,
         lambda i: f"covariate `{names[_first(~np.isfinite(x[i]))]}` is {x[i, _first(~np.isfinite(x[i]))]}",
         "Drop or impute such rows first",
     )
-    _refuse(~np.isfinite(stop) | (stop < 0), named, lambda i: f"the duration is {stop[i]}", "Durations must be ≥ 0")
+    _refuse(
+        np.asarray(~np.isfinite(stop) | (stop < 0)),
+        named,
+        lambda i: f"the duration is {stop[i]}",
+        "Durations must be ≥ 0",
+    )
     _refuse(
         ~np.isin(event, (0, 1)),
         named,
@@ -140,7 +145,7 @@ def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[str]:
         raise ValueError("No covariate is left: every column of the frame is named as something else.")
     for name in columns:
         if frame[name].dtype.kind not in "biuf":
-            example = frame[name].dropna().iloc[0] if frame[name].notna().any() else "nothing"
+            example = frame[name].dropna().iloc[0] if bool(frame[name].notna().any()) else "nothing"
             raise TypeError(
                 f"Column `{name}` is not numeric (it holds {example!r}). Encode it, for example with "
                 f"pd.get_dummies(frame, columns=[{name!r}], drop_first=True, dtype=float), or drop it."
@@ -204,7 +209,7 @@ def _check_rank(x: np.ndarray, stratum: np.ndarray, names: list[str]) -> None:
         where = " within every stratum" if len(counts) > 1 else ""
         raise ValueError(f"Column `{names[_first(flat)]}` is constant{where}: it has no effect to estimate. Drop it.")
     # R of a QR decomposition of the (d, d) Gram factor would lose half the digits; (rows, d) is cheap enough.
-    triangle, order = qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)
+    triangle, order = qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
     short = np.abs(np.diagonal(triangle[: x.shape[1]])) < 1e-9
     if short.any() or len(x) < x.shape[1]:
         name = names[order[_first(short)]] if short.any() else names[-1]
