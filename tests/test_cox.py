@@ -130,8 +130,8 @@ def test_range_sums_are_the_sums_over_all_pairs(spread):
     torch.testing.assert_close(
         range_log_sums(r, u, c, start=start, stop=stop), (-c * torch.log1p(-share)).sum(1), rtol=1e-11, atol=1e-12
     )
-    odds = range_odds_sums(r, u, c[:, None], start=start, stop=stop)
-    torch.testing.assert_close(odds[:, 0], (c * share / (1 - share)).sum(1), rtol=1e-11, atol=1e-12)
+    odds = range_odds_sums(r, u, c[None], start=start, stop=stop)
+    torch.testing.assert_close(odds[0], (c * share / (1 - share)).sum(1), rtol=1e-11, atol=1e-12)
 
 
 def small(**changes) -> dict:

@@ -8,7 +8,7 @@ import versatile_influence
 PACKAGE = Path(versatile_influence.__file__).parent
 # From the ground up: a module may import from its own layer's folder and from layers before it.
 LAYERS = [
-    {"_ravel", "_forward", "record", "_jobs", "_blocks", "_store"},
+    {"_ravel", "_forward", "record", "_jobs"},
     {"removals", "datasets"},
     {"loss"},
     {"problem", "hessian"},
@@ -17,7 +17,7 @@ LAYERS = [
     {"result"},
     {"attribution", "metrics", "_pairs"},
     {"newton", "minimisation"},
-    {"optimizers", "refit", "retraining", "training", "_training_jobs", "evaluation"},
+    {"optimizers", "refit", "_blocks", "_store", "retraining", "training", "_training_jobs", "evaluation"},
     {"plots", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},
 ]

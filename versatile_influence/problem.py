@@ -98,7 +98,8 @@ class Problem:
         if has_fast_differences(self.loss, self.removals):
             chunk = self.chunk_size or max(1, CHUNK_NUMBERS // self.removals.n_objects)
             if hasattr(self.loss, "removal_products") and not self.removals.grouped:
-                return self._products_by_hand(directions, chunk)
+                # Several arrays as large as the chunk live at once.
+                return self._products_by_hand(directions, self.chunk_size or max(1, chunk // 2))
             return jacobian_products(self.differences, self.theta, directions, chunk_size=chunk)
         gradients = grad(self.value)
         rows = []

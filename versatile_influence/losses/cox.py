@@ -175,15 +175,15 @@ class CoxLoss(cox_targets.CoxTargets):
         """Return the derivative of `removal_differences` along each direction, all at once."""
         theta, unravel = ravel(params)
         if isinstance(params, Tensor):
-            moved = self.x @ directions
+            moved = directions.T @ self.x.T
         else:
-            moved = jacobian_products(lambda flat: self.log_risks(unravel(flat), self.x), theta, directions)
+            moved = jacobian_products(lambda flat: self.log_risks(unravel(flat), self.x), theta, directions).T
         rows = self.likelihood.row_products(self.log_risks(params, self.x), moved)
-        return self._by_object(
-            rows,
-            objects,
-            lambda one: jacobian_products(lambda flat: self._masked(unravel(flat), one), theta, directions),
-        )
+
+        def one_by_one(chosen: list[int]) -> Tensor:
+            return jacobian_products(lambda flat: self._masked(unravel(flat), chosen), theta, directions).T
+
+        return self._by_object(rows, objects, one_by_one).T
 
     def dense_hessian(self, params: Params) -> Float[Tensor, "p p"] | None:
         """Return ∇²L(θ, 1) of a linear model; None for a network."""
@@ -196,19 +196,19 @@ class CoxLoss(cox_targets.CoxTargets):
         return masked_differences(self, params, Removals.of(objects, self.n_objects))
 
     def _by_object(
-        self, rows: Float[Tensor, "rows ..."], objects: Tensor | None, one_by_one: Callable[[list[int]], Tensor]
-    ) -> Float[Tensor, "k ..."]:
+        self, rows: Float[Tensor, "... rows"], objects: Tensor | None, one_by_one: Callable[[list[int]], Tensor]
+    ) -> Float[Tensor, "... k"]:
         """Return what rows amount to for the objects asked for; objects with overlapping rows are done one by one."""
         if self._place_of_object is not None:
-            changes = rows.index_select(0, self._place_of_object)
+            changes = rows.index_select(-1, self._place_of_object)
         else:
-            changes = rows.new_zeros(self.n_objects, *rows.shape[1:]).index_add(0, self.object_of_row, rows)
+            changes = rows.new_zeros(*rows.shape[:-1], self.n_objects).index_add(-1, self.object_of_row, rows)
         if self._overlapping:
             asked = range(self.n_objects) if objects is None else objects.tolist()
             chosen = [number for number in asked if number in self._overlapping]
             if chosen:
-                changes = changes.index_copy(0, torch.tensor(chosen), one_by_one(chosen))
-        return changes if objects is None else changes.index_select(0, objects)
+                changes = changes.index_copy(-1, torch.tensor(chosen), one_by_one(chosen))
+        return changes if objects is None else changes.index_select(-1, objects)
 
 
 def overlapping_objects(rows: SurvivalRows) -> set[int]:

@@ -86,27 +86,21 @@ class PartialLikelihood:
         share = 1 - self.sets.reduced_fraction if self.efron else torch.ones_like(remaining)
         return Terms(risk, denominator, event_weight / self.sets.terms_each, remaining, share)
 
-    def _denominators(self, risk: Float[Tensor, "rows ..."]) -> tuple[Float[Tensor, "T ..."], Float[Tensor, "R ..."]]:
+    def _denominators(self, risk: Float[Tensor, "... rows"]) -> tuple[Float[Tensor, "... T"], Float[Tensor, "... R"]]:
         """Return Q and A, which are linear in the risks."""
         sets = self.sets
         at_risk = sets.at_risk(risk)
         if not self.efron:
-            return at_risk, at_risk.index_select(0, sets.reduced_time)
-        tied_risk = sets.over_events(risk.index_select(0, sets.event_rows))
-        shape = (-1,) + (1,) * (risk.dim() - 1)
-        denominator = at_risk.index_select(0, sets.term_time) - sets.term_fraction.reshape(
-            shape
-        ) * tied_risk.index_select(0, sets.term_time)
-        remaining = at_risk.index_select(0, sets.reduced_time) - sets.reduced_fraction.reshape(
-            shape
-        ) * tied_risk.index_select(0, sets.reduced_time)
+            return at_risk, at_risk.index_select(-1, sets.reduced_time)
+        tied_risk = sets.over_events(risk.index_select(-1, sets.event_rows))
+        times = ((sets.term_time, sets.term_fraction), (sets.reduced_time, sets.reduced_fraction))
+        denominator, remaining = (
+            at_risk.index_select(-1, time) - fraction * tied_risk.index_select(-1, time) for time, fraction in times
+        )
         return denominator, remaining
 
     def _multipliers(self, terms: Terms) -> Float[Tensor, " T"]:
         return terms.per_term.index_select(0, self.sets.term_time) if self.efron else terms.per_term
-
-    def _by_time(self, values: Float[Tensor, "T ..."], index: Tensor) -> Float[Tensor, "times ..."]:
-        return values.new_zeros(len(self.sets.counts), *values.shape[1:]).index_add(0, index, values)
 
     def row_differences(self, eta: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """Return L − L without the row, for each sorted row."""
@@ -115,7 +109,7 @@ class PartialLikelihood:
             terms.risk, 1 / terms.denominator, self._multipliers(terms), start=sets.start, stop=sets.stop
         )
         logs = terms.denominator.log()
-        at_time = self._by_time(logs, sets.term_time) if self.efron else logs
+        at_time = sets.by_time(logs, sets.term_time) if self.efron else logs
         own = (terms.per_term * at_time).index_select(0, sets.own_time) - self.weights * (eta - eta.detach().amax())
         if sets.tied:
             removed = range_log_sums(
@@ -128,52 +122,50 @@ class PartialLikelihood:
             own = own - self._staying(terms.remaining.log(), removed)
         return elsewhere + self.event * own
 
-    def row_products(self, eta: Float[Tensor, " rows"], moved: Float[Tensor, "rows q"]) -> Float[Tensor, "rows q"]:
-        """Return the derivative of `row_differences` along each column of `moved`.
+    def row_products(self, eta: Float[Tensor, " rows"], moved: Float[Tensor, "q rows"]) -> Float[Tensor, "q rows"]:
+        """Return the derivative of `row_differences` along each row of `moved`.
 
         With p = r/Q and m = Q̇/Q, that of −log(1 − p) is p/(1 − p) (η̇ − m).
         """
         sets, terms = self.sets, self.terms(eta)
-        change, remaining_change = self._denominators(terms.risk[:, None] * moved)
-        mean = change / terms.denominator[:, None]
-        c = self._multipliers(terms)[:, None]
+        change, remaining_change = self._denominators(terms.risk * moved)
+        mean, c = change / terms.denominator, self._multipliers(terms)
         odds = range_odds_sums(
-            terms.risk, 1 / terms.denominator, torch.cat([c, c * mean], dim=1), start=sets.start, stop=sets.stop
+            terms.risk, 1 / terms.denominator, torch.cat([c[None], c * mean]), start=sets.start, stop=sets.stop
         )
-        elsewhere = moved * odds[:, :1] - odds[:, 1:]
-        at_time = self._by_time(mean, sets.term_time) if self.efron else mean
-        own = (terms.per_term[:, None] * at_time).index_select(0, sets.own_time) - self.weights[:, None] * moved
+        at_time = sets.by_time(mean, sets.term_time) if self.efron else mean
+        own = (terms.per_term * at_time).index_select(-1, sets.own_time) - self.weights * moved
         if sets.tied:
-            remaining_mean = remaining_change / terms.remaining[:, None]
-            odds = range_odds_sums(
+            remaining_mean = remaining_change / terms.remaining
+            tied_odds = range_odds_sums(
                 terms.risk.index_select(0, sets.tied_rows),
                 terms.share / terms.remaining,
-                torch.cat([torch.ones_like(remaining_mean[:, :1]), remaining_mean], dim=1),
+                torch.cat([torch.ones_like(terms.remaining)[None], remaining_mean]),
                 start=sets.tied_start,
                 stop=sets.tied_stop,
             )
-            removed = moved.index_select(0, sets.tied_rows) * odds[:, :1] - odds[:, 1:]
+            removed = moved.index_select(-1, sets.tied_rows) * tied_odds[0] - tied_odds[1:]
             own = own - self._staying(remaining_mean, removed)
-        return elsewhere + self.event[:, None] * own
+        return moved * odds[0] - odds[1:] + self.event * own
 
-    def _staying(self, logs: Float[Tensor, "R ..."], removed: Float[Tensor, "tied ..."]) -> Float[Tensor, "rows ..."]:
+    def _staying(self, logs: Float[Tensor, "... R"], removed: Float[Tensor, "... tied"]) -> Float[Tensor, "... rows"]:
         """Return, for rows of tied events, what the other events at that time amount to without the row."""
         sets = self.sets
         event_weight = sets.over_events(self.weights.index_select(0, sets.event_rows))
         time = sets.own_time.index_select(0, sets.tied_rows)
-        before = self._by_time(logs, sets.reduced_time).index_select(0, time)
+        before = sets.by_time(logs, sets.reduced_time).index_select(-1, time)
         per_term = (event_weight[time] - self.weights[sets.tied_rows]) / sets.reduced_each[time]
-        staying = per_term.reshape((-1,) + (1,) * (removed.dim() - 1)) * (before - removed)
-        return staying.new_zeros(len(self.weights), *removed.shape[1:]).index_copy(0, sets.tied_rows, staying)
+        rows = removed.new_zeros(*removed.shape[:-1], len(self.weights))
+        return rows.index_add(-1, sets.tied_rows, per_term * (before - removed))
 
     def hessian(self, eta: Float[Tensor, " rows"], x: Float[Tensor, "rows p"]) -> Float[Tensor, "p p"]:
         """Return xᵀ ∇²L(η) x = Σ_τ c_τ (Q̈_τ/Q_τ − m_τ m_τᵀ), by two matrix products."""
         sets, terms = self.sets, self.terms(eta)
         c = self._multipliers(terms)
-        mean = self._denominators(terms.risk[:, None] * x)[0] / terms.denominator[:, None]
+        mean = self._denominators(terms.risk * x.T)[0] / terms.denominator
         inverse = c / terms.denominator
         upto = torch.nn.functional.pad(inverse.cumsum(0), (1, 0))
         # Each row's Σ c/Q over the terms that it is at risk in; of its own time's, the share 1 − f.
-        own = self._by_time(inverse * (1 - sets.term_fraction), sets.term_time) if self.efron else inverse
+        own = sets.by_time(inverse * (1 - sets.term_fraction), sets.term_time) if self.efron else inverse
         seen = upto[sets.stop] - upto[sets.start] + self.event * own.index_select(0, sets.own_time)
-        return x.T @ ((terms.risk * seen)[:, None] * x) - mean.T @ (c[:, None] * mean)
+        return ((terms.risk * seen) * x.T) @ x - (c * mean) @ mean.T

@@ -5,7 +5,7 @@ Cox regression a patient is a candidate in all terms of a contiguous range of ev
 
     F_j = Σ_{s_j ≤ τ < e_j} −c_τ log(1 − r_j u_τ),      j = 1…q,
 
-for T terms in near-linear rather than q·T time. Where r u ≤ 1/16, −log(1 − p) is a polynomial in p to rounding, and
+for T terms in near-linear rather than q·T time. Where r u is small, −log(1 − p) is a polynomial in p to rounding, and
 
     F_j = Σ_k a_k r_jᵏ Σ_τ c_τ u_τᵏ:
 
@@ -14,37 +14,24 @@ values, and is planned anew at each call: queries are put into as few classes of
 proportional to q + T, so that one patient of enormous weight costs no more than a class of its own.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Below this r·u the polynomial is exact to rounding.
-LIGHT = 1 / 16
-# Numbers in one block of powers: bounds memory where there are many terms.
-BLOCK = 2_000_000
 
-
-def _polynomial(degree: int = 9) -> np.ndarray:
-    """Return a_1…a_K with −log(1 − p) = Σ_k a_k (p / LIGHT)ᵏ on 0 ≤ p ≤ LIGHT, by Chebyshev interpolation."""
+def _polynomial(light: float, degree: int) -> list[float]:
+    """Return a_1…a_K with −log(1 − p) = Σ_k a_k (p / light)ᵏ on 0 ≤ p ≤ light, by Chebyshev interpolation."""
     interpolated = np.polynomial.Chebyshev.interpolate(
-        lambda p: -np.log1p(-p) / p, degree - 1, domain=[0, LIGHT]
+        lambda p: -np.log1p(-p) / p, degree - 1, domain=[0, light]
     ).convert(kind=np.polynomial.Polynomial)
-    return np.asarray(interpolated.coef, dtype=np.float64) * LIGHT ** np.arange(1, degree + 1)
+    return (np.asarray(interpolated.coef, dtype=np.float64) * light ** np.arange(1, degree + 1)).tolist()
 
 
-COEFFICIENTS = torch.from_numpy(_polynomial())
-
-
-@dataclass(frozen=True)
-class Summand:
-    """A function of p = r u, and the a_k with f(p) = Σ_k a_k (p / LIGHT)ᵏ for p ≤ LIGHT."""
-
-    coefficients: Float[Tensor, " K"]
-    function: Callable[[Tensor], Tensor]
+# Bounds below which a polynomial of that many powers is exact to rounding (its error falls as (4/bound)^−K).
+POLYNOMIALS = {light: _polynomial(light, degree) for light, degree in ((1 / 512, 5), (1 / 64, 7), (1 / 16, 9))}
 
 
 def range_log_sums(
@@ -64,91 +51,108 @@ def range_log_sums(
         start: First term of each range.
         stop: One past its last.
     """
-    summand = Summand(COEFFICIENTS.to(r), lambda p: -torch.log1p(-p))
-    return _range_sums(r, u, c[:, None], (start, stop), summand).squeeze(1)
+    return _range_sums(r, u, c[None], (start, stop), lambda p: -torch.log1p(-p))[0]
 
 
 def range_odds_sums(
     r: Float[Tensor, " q"],
     u: Float[Tensor, " T"],
-    c: Float[Tensor, "T m"],
+    c: Float[Tensor, "m T"],
     *,
     start: Int[Tensor, " q"],
     stop: Int[Tensor, " q"],
-) -> Float[Tensor, "q m"]:
+) -> Float[Tensor, "m q"]:
     """Return Σ_{start_j ≤ τ < stop_j} c_τ p/(1 − p), p = r_j u_τ, for every query j and several multipliers c.
 
     p/(1 − p) is p times the derivative of −log(1 − p): this is what derivatives of `range_log_sums` are made of.
     """
-    coefficients = COEFFICIENTS.to(r) * torch.arange(1, len(COEFFICIENTS) + 1, dtype=r.dtype, device=r.device)
-    return _range_sums(r, u, c, (start, stop), Summand(coefficients, lambda p: p / (1 - p)))
+    return _range_sums(r, u, c, (start, stop), lambda p: p / (1 - p), derivative=True)
 
 
 def _range_sums(
-    r: Tensor, u: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], summand: Summand
-) -> Float[Tensor, "q m"]:
-    """Return Σ c_τ f(r_j u_τ) over each range."""
-    total = r.new_zeros(len(r), c.shape[1])
-    for members, top, heavy in _classes(r.detach(), u.detach(), *ranges):
+    r: Tensor,
+    u: Tensor,
+    c: Tensor,
+    ranges: tuple[Tensor, Tensor],
+    function: Callable[[Tensor], Tensor],
+    *,
+    derivative: bool = False,
+) -> Float[Tensor, "m q"]:
+    """Return Σ c_τ f(r_j u_τ) over each range, for f(p) = −log(1 − p) or p times its derivative."""
+    total = r.new_zeros(len(c), len(r))
+    light, classes = _plan(r.detach(), u.detach(), ranges)
+    coefficients = [a * k if derivative else a for k, a in enumerate(POLYNOMIALS[light], start=1)]
+    for members, top, heavy in classes:
         whole = members is None
         rows, (start, stop) = (r, ranges) if whole else (r[members], tuple(bound[members] for bound in ranges))
-        light = torch.where(heavy, 0.0, u * (top / LIGHT))
-        summed = _light(rows / top, light, c, (start, stop), summand.coefficients)
+        summed = _light(rows / top, torch.where(heavy, 0.0, u * (top / light)), c, (start, stop), coefficients)
         pairs, terms = _heavy_pairs(heavy, start, stop)
         if len(pairs):
-            single = c.index_select(0, terms) * summand.function(rows[pairs] * u[terms])[:, None]
-            summed = summed.index_add(0, pairs, single)
-        total = summed if whole else total.index_add(0, members, summed)
+            single = c.index_select(1, terms) * function(rows[pairs] * u[terms])
+            summed = summed.index_add(1, pairs, single)
+        total = summed if whole else total.index_add(1, members, summed)
     return total
 
 
 def _light(
-    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: Tensor
-) -> Float[Tensor, "q m"]:
-    """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z, v ≤ 1."""
-    start, stop = ranges
-    block = max(1, BLOCK // max(1, len(z) * c.shape[1], len(v) * c.shape[1]))
-    from_first = not bool(start.any())
-    total = z.new_zeros(len(z), c.shape[1])
-    for low in range(0, len(coefficients), block):
-        powers = torch.arange(low + 1, min(low + block, len(coefficients)) + 1, dtype=z.dtype, device=z.device)[:, None]
-        sums = torch.nn.functional.pad(((v**powers)[..., None] * c).cumsum(1), (0, 0, 1, 0))
-        inside = sums.index_select(1, stop)
+    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: list[float]
+) -> Float[Tensor, "m q"]:
+    """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z ≤ 1 and v ≤ 1."""
+    # An end e stands for the sum up to term e − 1; those of 0 are weighted by 0.
+    ends = [(bound - 1).clamp_min(0) for bound in ranges]
+    begun, ended = ((bound > 0).to(z) for bound in ranges)
+    from_first = not bool(begun.any())
+    total, power, terms = z.new_zeros(len(c), len(z)), z, c * v
+    for coefficient in coefficients:
+        sums = terms.cumsum(1)
+        inside = sums.index_select(1, ends[1]) * ended
         if not from_first:
-            inside = inside - sums.index_select(1, start)
-        weights = coefficients[low : low + block, None] * z**powers
-        total = total + (weights[..., None] * inside).sum(0)
+            inside = inside - sums.index_select(1, ends[0]) * begun
+        total = total + (coefficient * power) * inside
+        power, terms = power * z, terms * v
     return total
 
 
-def _classes(
-    r: Tensor, u: Tensor, start: Tensor, stop: Tensor
-) -> Iterator[tuple[Int[Tensor, " m"] | None, Tensor, Tensor]]:
-    """Yield classes of queries: members (None for all), largest r, and the terms too heavy for that r."""
-    tiny = torch.finfo(r.dtype).tiny
+# Members (None for all), largest r, and the terms too heavy for that r.
+Class = tuple[Int[Tensor, " m"] | None, Tensor, Tensor]
+
+
+def _plan(r: Tensor, u: Tensor, ranges: tuple[Tensor, Tensor]) -> tuple[float, list[Class]]:
+    """Return the polynomial's bound and classes of queries that leave no more than a few heavy pairs a query."""
+    bounds = list(POLYNOMIALS)
     if not len(r) or not len(u):
-        return
-    allowed = 8 * (len(r) + len(u)) + 4096
+        return bounds[-1], []
+    for light in bounds[:-1]:
+        classes, pairs = _classes(r, u, ranges, light=light, number=1)
+        if pairs <= (len(r) + len(u)) // 4:
+            return light, classes
     number = 1
     while True:
-        # Classes halve the logarithm of r evenly, from the largest down.
-        logs = r.clamp_min(tiny).log()
-        depth = (logs.max() - logs) / (logs.max() - logs.min()).clamp_min(1e-9)
-        label = (depth * number).long().clamp_max(number - 1)
-        planned, pairs = [], 0
-        for index in range(number):
-            members = (label == index).nonzero().squeeze(1)
-            if not len(members):
-                continue
-            top = r[members].max().clamp_min(tiny)
-            heavy = u * top > LIGHT
-            counts = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
-            pairs += int((counts[stop[members]] - counts[start[members]]).sum())
-            planned.append((None if len(members) == len(r) else members, top, heavy))
-        if pairs <= allowed or number >= 64:
-            break
+        classes, pairs = _classes(r, u, ranges, light=bounds[-1], number=number)
+        if pairs <= 8 * (len(r) + len(u)) + 4096 or number >= 64:
+            return bounds[-1], classes
         number *= 4
-    yield from planned
+
+
+def _classes(
+    r: Tensor, u: Tensor, ranges: tuple[Tensor, Tensor], *, light: float, number: int
+) -> tuple[list[Class], int]:
+    """Return up to `number` classes, which divide the logarithm of r evenly, and how many heavy pairs they leave."""
+    tiny = torch.finfo(r.dtype).tiny
+    logs = r.clamp_min(tiny).log()
+    depth = (logs.max() - logs) / (logs.max() - logs.min()).clamp_min(1e-9)
+    label = (depth * number).long().clamp_max(number - 1)
+    classes, pairs = [], 0
+    for index in range(number):
+        members = (label == index).nonzero().squeeze(1)
+        if not len(members):
+            continue
+        top = r[members].max().clamp_min(tiny)
+        heavy = u * top > light
+        before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
+        pairs += int((before[ranges[1][members]] - before[ranges[0][members]]).sum())
+        classes.append((None if len(members) == len(r) else members, top, heavy))
+    return classes, pairs
 
 
 def _heavy_pairs(heavy: Tensor, start: Tensor, stop: Tensor) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:

@@ -6,7 +6,7 @@ risk at t if entry < t ≤ stop.
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.losses.segments import SegmentedCumsum
@@ -101,16 +101,18 @@ class RiskSets:
         self.tied_start = tensor(self._first_reduced[time_of_event[tied]])
         self.tied_stop = tensor(self._first_reduced[time_of_event[tied] + 1])
 
-    def at_risk(self, risk: Float[Tensor, "rows ..."]) -> Float[Tensor, "times ..."]:
+    def at_risk(self, risk: Float[Tensor, "... rows"]) -> Float[Tensor, "... times"]:
         """Return the sum of `risk` over the risk set of each time."""
-        total = self._cumsum(risk).index_select(0, self._last)
+        total = self._cumsum(risk).index_select(-1, self._last)
         if self._entry_order is None:
             return total
-        waiting = self._cumsum(risk.index_select(0, self._entry_order))
-        return total - torch.cat([waiting, torch.zeros_like(waiting[:1])]).index_select(0, self._entry_last)
+        waiting = self._cumsum(risk.index_select(-1, self._entry_order))
+        return total - torch.nn.functional.pad(waiting, (0, 1)).index_select(-1, self._entry_last)
 
-    def over_events(self, values: Float[Tensor, "events ..."]) -> Float[Tensor, "times ..."]:
+    def over_events(self, values: Float[Tensor, "... events"]) -> Float[Tensor, "... times"]:
         """Return the sum of values of the events at each time."""
-        if not self.tied:
-            return values
-        return values.new_zeros(len(self.counts), *values.shape[1:]).index_add(0, self.time_of_event, values)
+        return self.by_time(values, self.time_of_event) if self.tied else values
+
+    def by_time(self, values: Float[Tensor, "... m"], time: Int[Tensor, " m"]) -> Float[Tensor, "... times"]:
+        """Return the sum of values at each time."""
+        return values.new_zeros(*values.shape[:-1], len(self.counts)).index_add(-1, time, values)

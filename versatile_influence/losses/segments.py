@@ -38,10 +38,10 @@ class SegmentedCumsum:
             filled += index.size
         self.places = torch.from_numpy(places)
 
-    def __call__(self, values: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        """Return the cumulative sums down the first axis."""
+    def __call__(self, values: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
+        """Return the cumulative sums along the last axis."""
         if self.rectangles is None:
-            return values.cumsum(0)
-        padded = torch.cat([values, torch.zeros_like(values[:1])])
-        sums = [padded[rectangle].cumsum(1).flatten(0, 1) for rectangle in self.rectangles]
-        return torch.cat(sums)[self.places]
+            return values.cumsum(-1)
+        padded = torch.nn.functional.pad(values, (0, 1))
+        sums = [padded[..., rectangle].cumsum(-1).flatten(-2) for rectangle in self.rectangles]
+        return torch.cat(sums, dim=-1)[..., self.places]

@@ -1,0 +1,98 @@
+"""Time and memory of the change of parameters that every patient makes, for 10⁴, 10⁵ and 10⁶ patients.
+
+Each size runs in a process of its own, so that its peak memory is its own; the data are simulated (10 covariates,
+continuous times), parameters are found first and not timed.
+
+    python benchmarks/cox_scale.py            # writes benchmarks/results/cox_scale.{json,png}
+"""
+
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+THREADS = 2
+SIZES = (10_000, 100_000, 1_000_000)
+COVARIATES = 10
+SEED = 0
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(n: int) -> dict:
+    """Return seconds and peak memory of one size, measured in this process."""
+    import versatile_influence as vif
+    from versatile_influence.datasets import simulated_survival
+    from versatile_influence.losses import CoxLoss
+
+    torch.set_num_threads(THREADS)
+    x, durations, events = simulated_survival(n, COVARIATES, seed=SEED)
+    loss = CoxLoss(x, durations, events, ties="breslow")
+    theta = vif.minimize(loss, loss.zeros())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        changes = vif.parameter_changes(loss, theta)
+        times.append(time.perf_counter() - start)
+    gradient = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.func.grad(loss)(theta, torch.ones(n, dtype=torch.float64))
+        gradient.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "patients": n,
+        "seconds": min(times),
+        "gradients": min(times) / min(gradient),
+        "peak memory GB": peak * 1024 / 1e9,
+        "peak memory before GB": before * 1024 / 1e9,
+        "largest change": changes.abs().max().item(),
+    }
+
+
+def draw(runs: list[dict], path: Path) -> None:
+    """Plot seconds against the number of patients."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+    sizes, seconds = [run["patients"] for run in runs], [run["seconds"] for run in runs]
+    ax.loglog(sizes, seconds, "o-", label="measured")
+    ax.loglog(sizes, [seconds[0] * size / sizes[0] for size in sizes], "--", color="grey", label="proportional to n")
+    for run in runs:
+        label = f"{run['seconds']:.2g} s, {run['peak memory GB']:.2g} GB"
+        ax.annotate(label, (run["patients"], run["seconds"]), textcoords="offset points", xytext=(6, -12))
+    ax.set(xlabel="patients", ylabel="seconds", title="Parameter changes of every patient (10 covariates)")
+    ax.margins(x=0.25)
+    ax.legend()
+    plt.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Measure every size in its own process and write the record and the plot."""
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(int(sys.argv[1]))))
+        return 0
+    from versatile_influence.record import write_record
+
+    runs = []
+    for size in SIZES:
+        run = subprocess.run([sys.executable, __file__, str(size)], capture_output=True, text=True, check=True)
+        runs.append(json.loads(run.stdout))
+        print(runs[-1])
+    torch.set_num_threads(THREADS)
+    growth = [later["seconds"] / earlier["seconds"] for earlier, later in itertools.pairwise(runs)]
+    write_record(RESULTS / "cox_scale.json", {"runs": runs, "growth a decade": growth}, seed=SEED)
+    draw(runs, RESULTS / "cox_scale.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
