@@ -48,7 +48,7 @@ def train(
         scale: The loss minimised is scale · L, of which a mini-batch estimates the whole. 1 / n_terms gives the mean
             over a mini-batch, which is what a torch training loop usually steps on.
         n_objects: How many objects there are, where neither loss nor presence says.
-        chunk_size: Trainings stepped at once; None for a number that fits the processor's cache.
+        chunk_size: Trainings stepped at once; None for a number that fits in memory.
 
     Raises:
         TypeError: If mini-batches are asked for and the loss cannot be evaluated on some of its terms.
@@ -75,7 +75,7 @@ def train(
     presence = presence.to(theta)
     if presence.dim() == 1:
         return unravel(_finite(course.run(theta, presence)))
-    size = chunk_size or max(1, CHUNK_NUMBERS // 32 // max(presence.shape[1], len(theta)))
+    size = chunk_size or max(1, CHUNK_NUMBERS // max(presence.shape[1], len(theta)))
     parts = [course.run(theta.expand(len(part), -1), part) for part in presence.split(size)]
     return vmap(unravel)(_finite(torch.cat(parts)))
 
