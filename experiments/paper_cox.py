@@ -66,7 +66,9 @@ def compared(loss, train, target, n):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             estimates.append(vif.attribute(loss, train(everyone, seed=seed).double(), target))
-        numbers[f"warnings_of_seed_{seed}"] = [str(warning.message) for warning in caught]
+        numbers[f"warnings_of_seed_{seed}"] = [
+            str(warning.message) for warning in caught if warning.category is UserWarning
+        ]
         same = evaluation.bootstrap_interval(estimates[-1].scores, truth.by_seed[position], n_resamples=200)
         numbers[f"vif_seed_{seed}_with_retraining_seed_{seed}"] = vars(same)
     other = evaluation.bootstrap_interval(estimates[0].scores, truth.by_seed[1], n_resamples=200)
