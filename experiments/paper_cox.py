@@ -59,6 +59,7 @@ def compared(loss, train, target, n):
     began = time.perf_counter()
     truth = vif.leave_one_out(train, target, n_objects=n, seeds=SEEDS, batch_size=n, progress=False)
     seconds = time.perf_counter() - began
+    by_seed = truth.by_seed if truth.by_seed is not None else truth.scores[None]
     everyone = torch.ones(n, dtype=torch.float64)
     numbers = {"seconds_per_retraining": seconds / n / len(SEEDS), "failed": len(truth.failed or {})}
     estimates = []
@@ -69,10 +70,10 @@ def compared(loss, train, target, n):
         numbers[f"warnings_of_seed_{seed}"] = [
             str(warning.message) for warning in caught if warning.category is UserWarning
         ]
-        same = evaluation.bootstrap_interval(estimates[-1].scores, truth.by_seed[position], n_resamples=200)
+        same = evaluation.bootstrap_interval(estimates[-1].scores, by_seed[position], n_resamples=200)
         numbers[f"vif_seed_{seed}_with_retraining_seed_{seed}"] = vars(same)
-    other = evaluation.bootstrap_interval(estimates[0].scores, truth.by_seed[1], n_resamples=200)
-    ceiling = evaluation.bootstrap_interval(truth.by_seed[0], truth.by_seed[1], n_resamples=200)
+    other = evaluation.bootstrap_interval(estimates[0].scores, by_seed[1], n_resamples=200)
+    ceiling = evaluation.bootstrap_interval(by_seed[0], by_seed[1], n_resamples=200)
     return numbers | {"vif_seed_0_with_retraining_seed_1": vars(other), "retraining_seed_0_with_seed_1": vars(ceiling)}
 
 
