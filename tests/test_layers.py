@@ -8,16 +8,16 @@ import versatile_influence
 PACKAGE = Path(versatile_influence.__file__).parent
 # From the ground up: a module may import from its own layer's folder and from layers before it.
 LAYERS = [
-    {"_ravel", "_forward", "record", "_jobs"},
+    {"_ravel", "_forward", "record", "_jobs", "_score_files"},
     {"removals", "datasets"},
     {"loss"},
     {"problem", "hessian"},
     {"targets"},
     {"solvers", "losses"},
     {"result"},
-    {"attribution", "metrics", "_pairs"},
+    {"attribution", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation"},
-    {"optimizers", "refit", "_blocks", "_store", "retraining", "training", "_training_jobs", "evaluation"},
+    {"optimizers", "refit", "retraining", "training", "_training_jobs", "_store", "evaluation"},
     {"plots", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},
 ]

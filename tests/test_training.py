@@ -83,6 +83,17 @@ def test_leave_one_out_takes_batched_training_as_its_fit():
     torch.testing.assert_close(together.by_seed, alone.by_seed, rtol=1e-10, atol=1e-12)
 
 
+def test_a_loss_of_float64_alone_is_trained_in_float32_too():
+    def stubborn(theta, presence):
+        return (presence * (Y - X @ theta) ** 2).sum() / 2
+
+    given = {"epochs": 30, "lr": 0.01, "scale": 1 / N}
+    rounded = vif.train(stubborn, INIT.float(), MASKS[:3], **given)
+    assert rounded.dtype == torch.float32
+    exact = vif.train(stubborn, INIT, MASKS[:3], **given)
+    torch.testing.assert_close(rounded.double(), exact, rtol=1e-5, atol=1e-6)
+
+
 def test_another_seed_is_another_training_and_the_same_seed_the_same():
     def run(seed):
         return vif.train(Regression(), INIT, epochs=2, lr=0.1, batch_size=4, seed=seed)

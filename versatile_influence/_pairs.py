@@ -121,9 +121,18 @@ def _matrix(scores: Scores) -> Float[Tensor, "k t"]:
 
 
 def _complete(left: Float[Tensor, "k t"], right: Float[Tensor, "k t"]) -> Tensor:
-    """Return which rows have every result, in targets that have any."""
-    finite = torch.isfinite(left).cpu() & torch.isfinite(right).cpu()
-    return finite.all(1) if finite.all() else finite[:, finite.any(0)].all(1) & finite.any(1)
+    """Return which rows have every result, in targets that have any, some rows at a time."""
+    rows = max(1, BLOCK_NUMBERS // max(1, left.shape[1]))
+
+    def finite() -> Iterator[Tensor]:
+        for a, b in zip(left.split(rows), right.split(rows), strict=True):
+            yield torch.isfinite(a).cpu() & torch.isfinite(b).cpu()
+
+    every = torch.cat([block.all(1) for block in finite()])
+    if every.all():
+        return every
+    seen = torch.stack([block.any(0) for block in finite()]).any(0)
+    return torch.cat([block[:, seen].all(1) & block.any(1) for block in finite()])
 
 
 def _check_same(a: Scores, b: Scores, left: Tensor, right: Tensor) -> None:

@@ -11,6 +11,7 @@ and the target by ∇f(θ)ᵀ Δθᵢ. Eq. 10's VIF is −n Δθᵢ, with Eq. 11
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from os import PathLike
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from versatile_influence._ravel import Params
+from versatile_influence.blockwise import written_scores
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.problem import Problem, labels_of
@@ -36,6 +38,8 @@ def attribute(
     solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
     damping: float = 0.0,
     chunk_size: int | None = None,
+    out: str | PathLike | None = None,
+    n_jobs: int | None = None,
 ) -> Attribution:
     """Return the predicted change of each target when each object is removed, without retraining (Eqs. 10–11).
 
@@ -49,6 +53,9 @@ def attribute(
         solver: How H x = b is solved.
         damping: Added to the diagonal of H, in units of the summed loss.
         chunk_size: Removals (or directions) handled at once. Lower it where memory runs out.
+        out: A folder, for scores that outgrow memory: they are written there block by block, and read from there
+            when they are used. `Attribution.load(out)` opens it again.
+        n_jobs: With `out`, how many blocks at once, on joblib's engines as in `leave_one_out`.
 
     Returns:
         Scores (k, t): f(θ without i) − f(θ), to first order.
@@ -73,9 +80,18 @@ def attribute(
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
     hessian = Hessian(loss, problem.unravel(problem.theta), problem.everyone(), damping)
     if isinstance(target, PresenceTarget):
+        if out is not None:
+            raise ValueError("`out` takes targets of the parameters alone. Leave `out` out for a PresenceTarget.")
         return _presence_attribution(problem, hessian, target, solver)
 
     gradients = target_gradients(problem, target)
+    if out is not None:
+        targets = getattr(target, "labels", None)
+        written, leftover, extremes = written_scores(
+            problem, hessian, gradients, solver=solver, out=out, n_jobs=n_jobs, targets=targets
+        )
+        warn_if_unfinished(problem.gradient, leftover, extremes)
+        return written
     (t, p), k = gradients.shape, problem.removals.count
     # H⁻¹ is applied on the side with the fewest columns, and (k, p) is stored only where p is the smallest.
     if p <= min(t, k):

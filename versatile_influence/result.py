@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence._score_files import read_scores
 from versatile_influence.removals import Objects
 from versatile_influence.solvers import Solution
 
@@ -116,11 +118,15 @@ class Attribution:
 
     @classmethod
     def load(cls, path: str | PathLike) -> "Attribution":
-        """Return what `save` wrote.
+        """Return what `save` wrote, or what is in the folder of `attribute(…, out=folder)`, read as it is used.
 
         Raises:
             ValueError: If the file is not such a file.
         """
+        if Path(path).is_dir():
+            if not (Path(path) / "rest.npz").is_file():
+                raise ValueError(f"{path} holds no finished scores: the run that wrote it was stopped. Run it again.")
+            return replace(cls.load(Path(path) / "rest.npz"), scores=read_scores(path))
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(bytes(file["header"]))

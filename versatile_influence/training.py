@@ -37,7 +37,8 @@ def train(
 
     Args:
         loss: `loss(params, presence)`, a sum. With `batch_size` it must offer `n_terms` and `on_terms`.
-        init: The start; its dtype is the dtype of the training.
+        init: The start; its dtype is that of parameters and steps. A loss that can only be evaluated in float64 is,
+            and its gradient is rounded.
         presence: Who is present: None for everyone, (n,), or (k, n).
         epochs: How often all terms are seen.
         lr: The learning rate.
@@ -48,7 +49,7 @@ def train(
         scale: The loss minimised is scale · L, of which a mini-batch estimates the whole. 1 / n_terms gives the mean
             over a mini-batch, which is what a torch training loop usually steps on.
         n_objects: How many objects there are, where neither loss nor presence says.
-        chunk_size: Trainings stepped at once; None for a number that fits the processor's cache.
+        chunk_size: Trainings stepped at once; None for a number that fits in memory.
 
     Raises:
         TypeError: If mini-batches are asked for and the loss cannot be evaluated on some of its terms.
@@ -72,10 +73,10 @@ def train(
     if batch_size is not None:
         _terms_of(loss)
     course = _Course(loss, unravel, optimizer, epochs, lr, weight_decay, scale, seed, batch_size)
-    presence = presence.to(theta)
+    presence = presence.to(theta.device, _accepted(loss, theta, unravel, presence))
     if presence.dim() == 1:
         return unravel(_finite(course.run(theta, presence)))
-    size = chunk_size or max(1, CHUNK_NUMBERS // 32 // max(presence.shape[1], len(theta)))
+    size = chunk_size or max(1, CHUNK_NUMBERS // max(presence.shape[1], len(theta)))
     parts = [course.run(theta.expand(len(part), -1), part) for part in presence.split(size)]
     return vmap(unravel)(_finite(torch.cat(parts)))
 
@@ -106,9 +107,10 @@ class _Course:
 
     def _gradient(self, theta: Tensor, presence: Tensor, terms: Int[Tensor, " b"] | None) -> Tensor:
         def value(flat: Tensor, present: Tensor) -> Tensor:
+            params = self.unravel(flat.to(present.dtype))
             if terms is None:
-                return self.scale * self.loss(self.unravel(flat), present)
-            part = self.loss.on_terms(self.unravel(flat), present, terms)  # pyright: ignore[reportAttributeAccessIssue]
+                return self.scale * self.loss(params, present)
+            part = self.loss.on_terms(params, present, terms)  # pyright: ignore[reportAttributeAccessIssue]
             return self.scale * _terms_of(self.loss) / len(terms) * part
 
         one = grad(value)
@@ -122,6 +124,17 @@ class _Course:
         count, order = _terms_of(self.loss), torch.Generator().manual_seed(self.seed)
         for _ in range(self.epochs):
             yield from torch.randperm(count, generator=order).split(self.batch_size)
+
+
+def _accepted(loss: Loss, theta: Tensor, unravel: Callable[[Tensor], Params], presence: Tensor) -> torch.dtype:
+    """Return the dtype of θ if the loss can be evaluated in it, else float64."""
+    one = presence.reshape(-1, presence.shape[-1])[0].to(theta)
+    try:
+        loss(unravel(theta), one)
+    except RuntimeError:
+        loss(unravel(theta.double()), one.double())
+        return torch.float64
+    return theta.dtype
 
 
 def _terms_of(loss: Loss) -> int:

@@ -1,0 +1,84 @@
+"""Scores of 10⁵ objects × 10⁴ targets, 8 GB in float64, written to disk: time, and the most memory ever held.
+
+Least squares with 20 parameters, so that every score has a closed form to check against: the influence of object i on
+the prediction for z is −zᵀ(XᵀX)⁻¹xᵢ rᵢ. Memory is the kernel's count of this process's largest resident set, of which
+importing the library alone is a part. The scores are then read back lazily: the ten largest of one target, and the
+correlation with the closed form on some. Writes `benchmarks/results/outgrowing_memory.json`.
+
+    python benchmarks/outgrowing_memory.py FOLDER
+"""
+
+import argparse
+import resource
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+import versatile_influence as vif
+from versatile_influence.record import write_record
+
+RESULTS = Path(__file__).parent / "results"
+OBJECTS, TARGETS, PARAMETERS = 100_000, 10_000, 20
+CHECKED = 50
+SEED = 0
+
+
+class LeastSquares:
+    """Σ bᵢ (yᵢ − xᵢθ)²/2, with its removal differences: each object has a term of its own."""
+
+    n_objects = OBJECTS
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def terms(self, params):
+        """Return the loss of each object."""
+        return (self.y - self.x @ params) ** 2 / 2
+
+    def __call__(self, params, presence):
+        """Return the loss of those present."""
+        return presence @ self.terms(params)
+
+    def removal_differences(self, params, objects=None):
+        """Return the terms that go."""
+        return self.terms(params) if objects is None else self.terms(params)[objects]
+
+
+def peak():
+    """Return the most memory this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    """Write the scores, read some back, and record what it took."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", help="where 8 GB may be written; removed afterwards")
+    folder = Path(parser.parse_args().folder)
+    numbers = {"objects": OBJECTS, "targets": TARGETS, "parameters": PARAMETERS, "peak_mb_after_import": peak()}
+    draw = torch.Generator().manual_seed(SEED)
+    x = torch.randn(OBJECTS, PARAMETERS, generator=draw, dtype=torch.float64)
+    y = x.sum(dim=1) + torch.randn(OBJECTS, generator=draw, dtype=torch.float64)
+    test = torch.randn(TARGETS, PARAMETERS, generator=draw, dtype=torch.float64)
+    theta = torch.linalg.solve(x.T @ x, x.T @ y)
+    loss = LeastSquares(x, y)
+    try:
+        began = time.perf_counter()
+        scores = vif.attribute(loss, theta, lambda params: test @ params, out=folder)
+        numbers |= {"seconds": time.perf_counter() - began, "peak_mb_after_writing": peak()}
+        numbers["gb_on_disk"] = (folder / "scores.npy").stat().st_size / 1e9
+        first = scores.top(10, target=7)
+        numbers["peak_mb_after_top"] = peak()
+        residual = y - x @ theta
+        closed = -residual[:, None] * (x @ torch.linalg.solve(x.T @ x, test[:CHECKED].T))
+        numbers["largest_error"] = (scores.scores[:, :CHECKED] - closed).abs().max().item()
+        numbers["top_agree"] = bool((first == closed[:, 7].abs().argsort(descending=True)[:10]).all())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(numbers)
+    write_record(RESULTS / "outgrowing_memory.json", numbers, seed=SEED)
+
+
+if __name__ == "__main__":
+    main()
