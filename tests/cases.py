@@ -70,7 +70,47 @@ def cox(ties: str):
     return build
 
 
+LISTS = [[0, 3], [2, 0, 4], [1, 2], [4, 1, 3, 0], [3, 2]]
+
+
+def item_lists(kind, **arguments):
+    """Return the maker of a loss over items, of which the last is in no list."""
+
+    def build(kept):
+        number = {item: place for place, item in enumerate(kept)}
+        lists = [[number[item] for item in ranking if item in number] for ranking in LISTS]
+        rows = [row for row, ranking in enumerate(lists) if ranking]
+        return kind(data(2, 5, 2)[rows], [lists[row] for row in rows], n_items=len(number), penalty=0.4, **arguments)
+
+    return build
+
+
+def query_lists(kept):
+    """Make a ListMLE loss whose objects are queries."""
+    lists = [LISTS[query] for query in kept]
+    return vif.losses.ListMLELoss(data(2, 5, 2)[list(kept)], lists, n_items=5, penalty=0.4, objects="queries")
+
+
+def documents(kept):
+    """Make a ListMLE loss of two and three documents a query, ranked to the second place."""
+    kept = list(kept)
+    qid, grades = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([2, 0, 1, 1, 1, 0, 3])
+    order = sorted(range(len(kept)), key=lambda place: int(qid[kept[place]]))
+    x = data(3, 7, 2)
+    rows = [kept[place] for place in order]
+    return vif.losses.DocumentListMLELoss(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4)
+
+
+def rows_of(params, kept):
+    """Return the rows of the parameters of those kept."""
+    return params[list(kept)]
+
+
 LOSSES = [
     Case("cox, efron", 12, cox("efron")),
     Case("cox, breslow", 12, cox("breslow")),
+    Case("ListMLE, items", 5, item_lists(vif.losses.ListMLELoss), rows_of),
+    Case("softmax ranking, items", 5, item_lists(vif.losses.SoftmaxRankingLoss), rows_of),
+    Case("ListMLE, queries", 5, query_lists, decomposable=True),
+    Case("ListMLE, documents", 7, documents),
 ]
