@@ -11,8 +11,8 @@ from torch.func import functional_call
 from versatile_influence._ravel import Params
 from versatile_influence.losses.rows import NestedRows, SharedRows, leave_one_out_sums
 
-# Numbers held at once by the closed-form derivatives.
-CLOSED_FORM_NUMBERS = 16_000_000
+# Numbers held at once by the closed-form derivatives: few, to stay in the processor's cache, but many rows a product.
+CLOSED_FORM_NUMBERS, CLOSED_FORM_ROWS = 2_000_000, 32
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ModuleScores:
 def row_parts(rows: NestedRows | SharedRows, n_items: int) -> list[slice]:
     """Return slices of rows small enough for an (n, n) block each."""
     count, stages = rows.ranking.shape if isinstance(rows, NestedRows) else (len(rows.targets), 1)
-    size = max(1, CLOSED_FORM_NUMBERS // (n_items * (n_items + 4 * stages)))
+    size = max(CLOSED_FORM_ROWS, CLOSED_FORM_NUMBERS // (n_items * (n_items + 2 * stages)))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
