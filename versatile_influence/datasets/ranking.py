@@ -72,9 +72,7 @@ def mediamill(folder: str | PathLike | None = None) -> tuple[MultiLabel, MultiLa
     References:
         Snoek et al. (2006), "The challenge problem for automated detection of 101 semantic concepts in multimedia".
     """
-    train, test = (
-        find(name, url=BOOMER + name, sha256=sha256, folder=folder) for name, sha256 in MEDIAMILL.items()
-    )
+    train, test = (find(name, url=BOOMER + name, sha256=sha256, folder=folder) for name, sha256 in MEDIAMILL.items())
     return read_arff(train, n_labels=101), read_arff(test, n_labels=101)
 
 
@@ -165,7 +163,9 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
             if not words:
                 continue
             if len(words) < 2 or not words[1].startswith("qid:"):
-                raise ValueError(f"Line {number} of {path} has no `qid:`. Each line must read `relevance qid:query 1:…`.")
+                raise ValueError(
+                    f"Line {number} of {path} has no `qid:`. Each line must read `relevance qid:query 1:…`."
+                )
             try:
                 relevance.append(float(words[0]))
                 cells.append([(int(c), float(v)) for c, v in (word.split(":") for word in words[2:])])

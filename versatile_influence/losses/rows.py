@@ -89,7 +89,7 @@ class SharedRows:
         weights, aligned = self.targets.sum(1), (self.targets * scores).sum(1)
         others = leave_one_out_sums(mass)
         total = weights.sum(1, keepdim=True)
-        logs = (mass.sum(1).log() + shift)[:, None]
+        logs = (torch.where(total[:, 0] > 0, mass.sum(1), 1.0).log() + shift)[:, None]
         removed = log_growth(mass, others)
         units = (total - weights) * removed + weights * logs - aligned
         return self.owners.collected(units, total[:, 0] * logs[:, 0] - aligned.sum(1))
