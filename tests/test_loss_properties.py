@@ -136,7 +136,7 @@ def test_scaling_the_loss_leaves_scores(case):
     if not case.convex:
         pytest.skip("the loss has several minima")
     loss, params = case.loss(), trained(case)
-    plain = vif.attribute(lambda theta, b: loss(theta, b), params, invariant, n_objects=case.n_objects).scores
+    plain = vif.attribute(lambda theta, b: 1 * loss(theta, b), params, invariant, n_objects=case.n_objects).scores
     scaled = vif.attribute(lambda theta, b: 7 * loss(theta, b), params, invariant, n_objects=case.n_objects).scores
     torch.testing.assert_close(scaled, plain, rtol=1e-8, atol=1e-12)
 

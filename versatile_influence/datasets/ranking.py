@@ -145,7 +145,7 @@ class Documents:
 
     x: Float[Tensor, "rows d"]
     relevance: Float[Tensor, " rows"]
-    qid: list[str]
+    qid: list
     names: list[str] | None = None
 
 

@@ -55,9 +55,9 @@ class InfoNCELoss(SoftmaxLoss):
 
         L(θ, b) = −Σ_batches Σ_anchors b_a Σ_p T_ap b_p log (e^{s_ap} / Σ_l b_l e^{s_al}) + (λ/2)‖θ‖²
 
-    SimCLR: two views by one model, candidates all other views. CLIP: `across=True`, candidates the other side's. SupCon:
-    `classes`, positives all views of the class, divided by their number with everybody there, which does not change when
-    one goes. The batches are fixed, since another partition is another loss.
+    SimCLR: two views by one model, candidates all other views. CLIP: `across=True`, candidates the other side's.
+    SupCon: `classes`, positives all views of the class, divided by their number with everybody there, which does not
+    change when one goes. The batches are fixed, since another partition is another loss.
 
     Args:
         views: (V, n, d) views of n objects.
@@ -72,7 +72,8 @@ class InfoNCELoss(SoftmaxLoss):
         labels: Names of the objects.
 
     References:
-        van den Oord et al. (2018); Chen et al. (2020), SimCLR; Radford et al. (2021), CLIP; Khosla et al. (2020), SupCon.
+        van den Oord et al. (2018); Chen et al. (2020), SimCLR; Radford et al. (2021), CLIP; Khosla et al. (2020),
+        SupCon.
 
     Example:
         >>> loss = InfoNCELoss(torch.ones(2, 3, 4).double(), dim=2, temperature=1.0)
@@ -119,8 +120,8 @@ class SkipGramLoss(SoftmaxLoss):
 
         L(θ, b) = −Σ_{u,v} C_uv b_u b_v log (e^{φ_u·ψ_v} / Σ_w b_w e^{φ_u·ψ_w}) + (λ/2)‖θ‖²
 
-    Parameters are (2, n, dim): φ, then ψ; an object owns its two vectors. Removing an object drops its counts and leaves
-    the others as they are; regenerated walks on the graph without it are another loss.
+    Parameters are (2, n, dim): φ, then ψ; an object owns its two vectors. Removing an object drops its counts and
+    leaves the others as they are; regenerated walks on the graph without it are another loss.
 
     Args:
         counts: (n, n) C.

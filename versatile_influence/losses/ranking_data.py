@@ -73,7 +73,7 @@ def grouped_rows(qid: object, n_rows: int) -> tuple[list[list[int]], list[object
     ids: list[object] = []
     seen: set[object] = set()
     for row, value in enumerate(values):
-        if value is None or value != value:
+        if value is None or (isinstance(value, float) and np.isnan(value)):
             raise ValueError(f"`qid` of row {row} is missing. Fill it, or drop the row.")
         if not ids or value != ids[-1]:
             if value in seen:

@@ -47,10 +47,11 @@ class LinearItems:
         for part in row_parts(rows, n):
             mass, positives = rows.stages(self.x[part] @ params.T, part, units)
             weight = positives.sum(-1, keepdim=True)
-            share = mass / torch.where(weight > 0, mass.sum(-1, keepdim=True), 1.0)
-            weighted = weight * share
-            blocks = -(weighted.mT @ share)
-            blocks.diagonal(dim1=1, dim2=2).add_(weighted.sum(1))
+            total_mass = torch.where(weight > 0, mass.sum(-1, keepdim=True), 1.0)
+            share, rest = mass / total_mass, leave_one_out_sums(mass) / total_mass
+            blocks = -((weight * share).mT @ share)
+            # 1 − p as it is, not by difference, so that p → 1 costs no digits; so too below.
+            blocks.diagonal(dim1=1, dim2=2).copy_((weight * share * rest).sum(1))
             total.addmm_((self.x[part][:, first] * self.x[part][:, second]).T, blocks.reshape(len(blocks), n * n))
         matrix = self.x.new_zeros(n, a, n, a)
         for pair, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
@@ -65,10 +66,12 @@ class LinearItems:
             mass, positives = rows.stages(self.x[part] @ params.T, part, torch.ones_like(params[:, 0]))
             others = leave_one_out_sums(mass)
             weight = positives.sum(-1, keepdim=True)
-            share = mass / torch.where(weight > 0, mass.sum(-1, keepdim=True), 1.0)
+            total_mass = torch.where(weight > 0, mass.sum(-1, keepdim=True), 1.0)
+            share = mass / total_mass
             odds = (weight - positives) * mass / torch.where(others > 0, others, 1.0) - positives
             blocks = -(odds.mT @ share)
-            blocks.diagonal(dim1=1, dim2=2).add_(odds.sum(1))
+            own = (weight - positives) * share - positives * others / total_mass
+            blocks.diagonal(dim1=1, dim2=2).copy_(own.sum(1))
             total.addmm_(self.x[part].T, blocks.reshape(len(blocks), n * n))
         return total.reshape(a, n, n).permute(1, 2, 0).reshape(n, n * a)
 
