@@ -12,7 +12,7 @@ LAYERS = [
     {"removals", "datasets"},
     {"loss"},
     {"problem", "hessian"},
-    {"targets"},
+    {"targets", "owned"},
     {"solvers", "losses"},
     {"result"},
     {"attribution", "metrics", "_pairs", "blockwise"},
