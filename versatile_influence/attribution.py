@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from versatile_influence._ravel import Params
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Hessian, warn_if_undetermined
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
@@ -76,6 +76,7 @@ def attribute(
         return _presence_attribution(problem, hessian, target, solver)
 
     gradients = target_gradients(problem, target)
+    warn_if_undetermined(hessian, gradients)
     (t, p), k = gradients.shape, problem.removals.count
     # H⁻¹ is applied on the side with the fewest columns, and (k, p) is stored only where p is the smallest.
     if p <= min(t, k):

@@ -19,6 +19,7 @@ A loss may offer more, and is served faster or better for it:
     dense_hessian(params)                   ∇²L(θ, 1), where written out by hand; it may return None
     n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
                                             mini-batches: over a partition they add up to the loss, penalty included
+    null_directions(params, presence)       by name, directions of the parameters along which the loss is constant
     removes_groups                          True if `objects` above may also be a list of index tensors, one a group
 """
 
