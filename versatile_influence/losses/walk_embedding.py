@@ -131,7 +131,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
     removes_groups = True
 
     def removal_differences(
-        self, params: Embeddings, objects: Int[Tensor, " k"] | Sequence[Int[Tensor, " m"]] | None = None
+        self, params: Embeddings, objects: Int[Tensor, " k"] | Sequence[Int[Tensor, " _"]] | None = None
     ) -> Float[Tensor, " k"]:
         """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal: block by block, walks and denominators of many at once.
 
@@ -192,7 +192,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         return nodes, Changes.of(self.walks.chain, nodes, column=row[position], edge=edge)
 
 
-def _members(groups: Int[Tensor, " k"] | Sequence[Int[Tensor, " m"]]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+def _members(groups: Int[Tensor, " k"] | Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Return the removed objects one after the other, with the removal that each belongs to."""
     if isinstance(groups, Tensor):
         return torch.arange(len(groups)), groups

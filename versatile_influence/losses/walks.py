@@ -149,3 +149,51 @@ class Walks:
             if o and -o in self.offsets:
                 total = total + seen.T
         return total
+
+    def drawn_counts(
+        self,
+        passes: int,
+        *,
+        seed: int,
+        nodes: Float[Tensor, " n"] | None = None,
+        edges: Float[Tensor, " m"] | None = None,
+    ) -> Float[Tensor, "n n"]:
+        """Return the counts of walks that are drawn, `starts` × `passes` from each node: the noisy alternative.
+
+        Every walk keeps the random numbers of its start and pass, whoever is present (common random numbers), so that
+        the walks which a removal does not touch stay as they are.
+
+        Raises:
+            ValueError: If `passes` times a start is no whole number.
+        """
+        n = self.graph.n_nodes
+        nodes = torch.ones(n, dtype=torch.float64) if nodes is None else nodes
+        present = nodes[self.graph.ends[:, 0]] * nodes[self.graph.ends[:, 1]]
+        walks = torch.as_tensor(self.starts) * passes
+        if not torch.equal(walks, walks.round()):
+            raise ValueError(f"passes={passes} times the walks that start at a node must be whole. Raise `passes`.")
+        order = torch.argsort(self.chain.source, stable=True)
+        source, target = self.chain.source[order], self.chain.target[order]
+        weight = self.chain.weights(present if edges is None else present * edges)[order]
+        last = torch.bincount(source, minlength=len(self.chain.node)).cumsum(0)
+        reached = torch.cat([weight.new_zeros(1), weight.cumsum(0)])
+        low = reached[torch.cat([last.new_zeros(1), last[:-1]])]
+        total = reached[last] - low
+
+        state = torch.arange(n).repeat_interleave(walks.long())
+        draws = torch.rand(len(state), self.length - 1, generator=torch.Generator().manual_seed(seed)).to(reached)
+        kept = nodes[state] > 0
+        state, draws, alive = state[kept], draws[kept], torch.ones(int(kept.sum()), dtype=torch.bool)
+        visited = [self.chain.node[state]]
+        for draw in draws.T:
+            stuck = total[state] <= 1e-12 * reached[-1]
+            step = torch.searchsorted(reached, low[state] + draw * total[state], right=True) - 1
+            state = torch.where(stuck, state, target[step.clamp(0, len(target) - 1)])
+            alive = alive & ~stuck if self.dead_ends == "stop" else alive
+            visited.append(torch.where(alive, self.chain.node[state], -1))
+        counts = torch.zeros(n * n, dtype=torch.float64)
+        for at in range(self.length):
+            for other in (at + o for o in self.offsets if 0 <= at + o < self.length):
+                both = (visited[at] >= 0) & (visited[other] >= 0)
+                counts += torch.bincount(visited[at][both] * n + visited[other][both], minlength=n * n)
+        return counts.reshape(n, n)
