@@ -87,7 +87,9 @@ class Attribution:
         import pandas as pd
 
         columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
-        return pd.DataFrame(self.scores.cpu().numpy(), index=pd.Index(self.names(), name="object"), columns=pd.Index(columns))
+        return pd.DataFrame(
+            self.scores.cpu().numpy(), index=pd.Index(self.names(), name="object"), columns=pd.Index(columns)
+        )
 
     def save(self, path: str | PathLike) -> None:
         """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""

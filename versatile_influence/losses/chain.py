@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -156,6 +157,7 @@ class Steps:
         dead: 1 where no step leaves a state.
         stay: Whether a walk stays there, or ends.
         changes: What differs from column to column.
+        ways: The weights as sparse matrices, ahead and behind, for plain numbers.
     """
 
     chain: Chain
@@ -164,36 +166,55 @@ class Steps:
     dead: Float[Tensor, "s k"]
     stay: bool
     changes: Changes | None = None
+    ways: tuple[sp.csr_array, sp.csr_array] | None = None
 
     @classmethod
-    def of(cls, chain: Chain, weight: Float[Tensor, " t"], *, stay: bool, changes: Changes | None = None) -> "Steps":
-        """Return P for these weights of the steps."""
+    def of(
+        cls,
+        chain: Chain,
+        weight: Float[Tensor, " t"],
+        *,
+        stay: bool,
+        changes: Changes | None = None,
+        plain: bool = False,
+    ) -> "Steps":
+        """Return P for these weights of the steps; `plain` where nothing is differentiated, for speed."""
         full = weight.new_zeros(len(chain.node)).index_add(0, chain.source, weight)[:, None]
         total = full
         if changes is not None:
             total = full.expand(-1, changes.nodes.shape[1]).clone()
             total.index_put_((chain.source[changes.step], changes.column), changes.delta, accumulate=True)
         dead = (total <= ROUNDING * full).to(weight)
-        return cls(chain, weight, total + dead, dead, stay, changes)
+        ways = None
+        if plain:
+            size = (len(chain.node), len(chain.node))
+            ahead = sp.csr_array((weight.numpy(), (chain.source.numpy(), chain.target.numpy())), shape=size)
+            ways = ahead, ahead.T.tocsr()
+        return cls(chain, weight, total + dead, dead, stay, changes, ways)
 
     def ahead(self, values: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:
         """Return P x: the expected value of x one step later."""
-        summed = self._summed(values, self.chain.target, self.chain.source)
+        summed = self._summed(values, ahead=True)
         alive = summed * ((1 - self.dead) / self.total)[..., None]
         return alive + self.dead[..., None] * values if self.stay else alive
 
     def behind(self, visits: Float[Tensor, "s k"]) -> Float[Tensor, "s k"]:
         """Return Pᵀ s: where walks in states s are one step later."""
         leaving = (visits * (1 - self.dead) / self.total)[..., None]
-        arrived = self._summed(leaving, self.chain.source, self.chain.target)[..., 0]
+        arrived = self._summed(leaving, ahead=False)[..., 0]
         return arrived + self.dead * visits if self.stay else arrived
 
-    def _summed(self, values: Tensor, read: Tensor, write: Tensor) -> Tensor:
-        summed = torch.zeros_like(values).index_add(0, write, self.weight[:, None, None] * values[read])
+    def _summed(self, values: Float[Tensor, "s k d"], *, ahead: bool) -> Float[Tensor, "s k d"]:
+        source, target = self.chain.source, self.chain.target
+        read, write = (target, source) if ahead else (source, target)
+        if self.ways is not None:
+            flat = self.ways[0 if ahead else 1] @ values.reshape(len(values), -1).numpy()
+            summed = torch.from_numpy(flat).reshape(values.shape)
+        else:
+            summed = torch.zeros_like(values).index_add(0, write, self.weight[:, None, None] * values[read])
         if self.changes is None:
             return summed
         step, column = self.changes.step, self.changes.column
         moved = self.changes.delta[:, None] * values[read[step], column]
         size, k, d = summed.shape
-        flat = summed.reshape(size * k, d).index_add(0, write[step] * k + column, moved)
-        return flat.reshape(size, k, d)
+        return summed.reshape(size * k, d).index_add(0, write[step] * k + column, moved).reshape(size, k, d)

@@ -143,6 +143,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         sigma = self.walks.visits(steps, everyone)
         centres = self.walks.centres(steps, sigma)
         normalisers = log_normalisers(params, everyone[:, 0])
+        shares = torch.exp(params["embedding"] @ params["output"].T - normalisers[:, None])
         agreed = self.walks.agreement(steps, sigma, params["embedding"], params["output"])
         size = max(1, BLOCK_NUMBERS // (len(self.walks.chain.source) * self.dim))
         differences = []
@@ -155,11 +156,43 @@ class WalkEmbeddingLoss(EmbeddingTargets):
             kept = self.walks.agreement(steps, sigma, params["embedding"], params["output"])
             value = ((centres - without) * normalisers[:, None]).sum(0) + kept - agreed
             if self.objects == "nodes":
-                value = value - (without * _log_shares_left(params, normalisers, row, member, needed=without > 0)).sum(
-                    0
-                )
+                value = value - (without * _log_shares_left(params, shares, row, member, needed=without > 0)).sum(0)
             differences.append(value)
         return torch.cat(differences)
+
+    def removal_products(
+        self, params: Embeddings, directions: Float[Tensor, "p q"], objects: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "k q"]:
+        """Return the derivative of `removal_differences` along each direction, written out by hand."""
+        n, d, q = self.graph.n_nodes, self.dim, directions.shape[1]
+        e, o = params["embedding"], params["output"]
+        de, do = directions.T.reshape(q, 2, n, d).unbind(1)
+        shares = torch.softmax(e @ o.T, dim=1)
+        tilted = de @ o.T + e @ do.mT
+        moved = (shares * tilted).sum(dim=2)
+        # ⟨de, o⟩ + ⟨e, do⟩ for every direction, as one long row a node.
+        left = torch.cat([de, e.expand(q, n, d)], dim=2).permute(1, 0, 2).reshape(n, -1)
+        right = torch.cat([o.expand(q, n, d), do], dim=2).permute(1, 0, 2).reshape(n, -1)
+        steps = self.walks.steps(plain=True)
+        everyone = torch.ones(n, 1, dtype=torch.float64)
+        sigma = self.walks.visits(steps, everyone)
+        centres, agreed = self.walks.centres(steps, sigma), self.walks.agreements(steps, sigma, left, right, parts=q)
+        groups = torch.arange(self.n_objects) if objects is None else objects
+        size = max(1, 4 * BLOCK_NUMBERS // (len(self.walks.chain.node) * 4 * d * q))
+        products = []
+        for member in groups.split(size):
+            nodes, changes = self._changes(torch.arange(len(member)), member, count=len(member))
+            steps = self.walks.steps(changes=changes, plain=True)
+            sigma = self.walks.visits(steps, nodes)
+            without = self.walks.centres(steps, sigma)
+            value = (centres - without).T @ moved.T + self.walks.agreements(steps, sigma, left, right, parts=q) - agreed
+            if self.objects == "nodes":
+                removed = torch.arange(len(member))
+                log_left = _log_shares_left(params, shares, removed, member, needed=without > 0)
+                weight = without * shares[:, member] * torch.exp(-log_left)
+                value = value + (weight * (tilted[:, :, member] - moved[..., None])).sum(1).T
+            products.append(value)
+        return torch.cat(products)
 
     def start(self, *, seed: int = 0) -> Embeddings:
         """Return parameters to start from, at random: at zero the gradient vanishes, and no descent leaves."""
@@ -201,7 +234,7 @@ def _members(groups: Int[Tensor, " k"] | Sequence[Int[Tensor, " _"]]) -> tuple[I
 
 def _log_shares_left(
     params: Embeddings,
-    normalisers: Float[Tensor, " n"],
+    shares: Float[Tensor, "n n"],
     row: Int[Tensor, " m"],
     node: Int[Tensor, " m"],
     *,
@@ -212,7 +245,6 @@ def _log_shares_left(
     The largest share in a denominator may be near 1; without it the others are summed, and nothing is subtracted.
     """
     scores = params["embedding"] @ params["output"].T
-    shares = torch.exp(scores - normalisers[:, None])
     largest = torch.nn.functional.one_hot(scores.argmax(dim=1), len(scores)).to(shares)
     others = shares * (1 - largest)
     zeros = torch.zeros(needed.shape, dtype=shares.dtype)

@@ -85,10 +85,13 @@ class Walks:
         for name, value in (("starts", starts), ("offsets", offsets), ("chain", chain)):
             object.__setattr__(self, name, value)
 
-    def steps(self, edges: Float[Tensor, " m"] | None = None, *, changes: Changes | None = None) -> Steps:
+    def steps(
+        self, edges: Float[Tensor, " m"] | None = None, *, changes: Changes | None = None, plain: bool = False
+    ) -> Steps:
         """Return the transition matrix when these edges are present, or for many removals side by side."""
         everything = torch.ones(len(self.graph.ends), dtype=torch.float64) if edges is None else edges
-        return Steps.of(self.chain, self.chain.weights(everything), stay=self.dead_ends == "stay", changes=changes)
+        weight = self.chain.weights(everything)
+        return Steps.of(self.chain, weight, stay=self.dead_ends == "stay", changes=changes, plain=plain)
 
     def visits(self, steps: Steps, nodes: Float[Tensor, "n k"]) -> list[Float[Tensor, "s k"]]:
         """Return σ_o for o = 0…length: walks expected in each state at one of the positions before length − o."""
@@ -117,16 +120,28 @@ class Walks:
         self, steps: Steps, sigma: list[Float[Tensor, "s k"]], left: Float[Tensor, "n d"], right: Float[Tensor, "n d"]
     ) -> Float[Tensor, " k"]:
         """Return Σ_uv C_uv ⟨left_u, right_v⟩ without forming C: products of P with 2d columns."""
+        return self.agreements(steps, sigma, left, right, parts=1)[:, 0]
+
+    def agreements(
+        self,
+        steps: Steps,
+        sigma: list[Float[Tensor, "s k"]],
+        left: Float[Tensor, "n c"],
+        right: Float[Tensor, "n c"],
+        *,
+        parts: int,
+    ) -> Float[Tensor, "k parts"]:
+        """Return Σ_uv C_uv ⟨left_u, right_v⟩ for each of `parts` equal parts of the columns."""
         k, d = sigma[0].shape[1], left.shape[1]
         here = torch.cat([left, right], dim=1)[self.chain.node][:, None, :].expand(-1, k, -1)
-        there, total = here, torch.zeros_like(sigma[0][0])
+        there, total = here, torch.zeros_like(sigma[0][0])[:, None]
         for o in range(max(map(abs, self.offsets)) + 1):
             if o:
                 there = steps.ahead(there)
-            if o in self.offsets:
-                total = total + (sigma[o] * (here[..., :d] * there[..., d:]).sum(-1)).sum(0)
-            if o and -o in self.offsets:
-                total = total + (sigma[o] * (here[..., d:] * there[..., :d]).sum(-1)).sum(0)
+            for wanted, at, to in ((o, slice(None, d), slice(d, None)), (-o, slice(d, None), slice(None, d))):
+                if wanted in self.offsets and (o or at.start is None):
+                    met = (here[..., at] * there[..., to]).unflatten(-1, (parts, d // parts)).sum(-1)
+                    total = total + (sigma[o][..., None] * met).sum(0)
         return total
 
     def counts(
