@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 import versatile_influence as vif
+from versatile_influence.losses.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -221,10 +222,28 @@ def contrastive(*, classes=None, **arguments):
     return build
 
 
-def skip_gram(kept):
-    """Make a skip-gram loss of five objects."""
-    counts = data(9, 5, 5).abs()
-    return vif.losses.SkipGramLoss(counts[list(kept)][:, list(kept)], dim=2, penalty=1.0)
+def walk_embedding(*, penalty: float, p: float = 1.0, q: float = 1.0):
+    """Return the maker of a walk embedding of a small weighted graph that stays whole without any one node."""
+    ends = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0], [0, 2], [1, 4], [3, 5], [2, 5]])
+
+    def build(kept):
+        place = {node: position for position, node in enumerate(kept)}
+        left = [number for number, pair in enumerate(ends.tolist()) if all(node in place for node in pair)]
+        moved = torch.tensor([[place[a], place[b]] for a, b in ends[left].tolist()])
+        graph = Graph(len(place), moved, 1.0 + torch.tensor(left) % 3)
+        return vif.losses.WalkEmbeddingLoss(graph, length=5, window=2, dim=2, penalty=penalty, p=p, q=q)
+
+    return build
+
+
+def walk_point():
+    """Return parameters of the walk embedding."""
+    return {"embedding": data(3, 6, 2), "output": data(4, 6, 2)}
+
+
+def rows(params, kept):
+    """Return the rows of those kept, in every tensor."""
+    return {name: value[list(kept)] for name, value in params.items()}
 
 
 LOSSES = [
@@ -248,5 +267,6 @@ LOSSES = [
     Case("SimCLR", 7, contrastive(), convex=False),
     Case("CLIP", 7, contrastive(across=True), convex=False),
     Case("SupCon", 7, contrastive(classes=[0, 0, 1, 1, 0, 1, 0]), convex=False),
-    Case("skip-gram", 5, skip_gram, lambda params, kept: params[:, list(kept)], convex=False),
+    Case("walks", 6, walk_embedding(penalty=0.3), rows, walk_point, convex=False),
+    Case("walks, node2vec", 6, walk_embedding(penalty=0.3, p=0.5, q=3.0), rows, walk_point, convex=False),
 ]

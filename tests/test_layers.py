@@ -16,7 +16,7 @@ LAYERS = [
     {"solvers", "losses"},
     {"result"},
     {"attribution", "metrics", "_pairs", "blockwise"},
-    {"newton", "minimisation"},
+    {"newton", "minimisation", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_store", "evaluation"},
     {"plots", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},

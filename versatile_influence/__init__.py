@@ -2,6 +2,7 @@
 
 from versatile_influence import losses
 from versatile_influence.attribution import attribute, parameter_changes
+from versatile_influence.descent import descend
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import PresenceTarget
 from versatile_influence.metrics import agreement, pearson, spearman
@@ -25,6 +26,7 @@ __all__ = [
     "PresenceTarget",
     "agreement",
     "attribute",
+    "descend",
     "leave_one_out",
     "losses",
     "minimize",

@@ -20,7 +20,7 @@ from torch.func import jvp, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.blockwise import written_scores
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Hessian, warn_if_undetermined
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.owned import Treatment, marginalised, shared
 from versatile_influence.problem import Problem, labels_of
@@ -89,6 +89,7 @@ def attribute(
         return _presence_attribution(problem, hessian, target, solver=solver, owned=owned)
 
     gradients = target_gradients(problem, target)
+    warn_if_undetermined(hessian, gradients)
     if out is not None:
         if problem.owned() is not None:
             raise ValueError("`out` takes losses without owned parameters. Leave `out` out for this loss.")

@@ -1,5 +1,6 @@
 """The curvature of a loss, as an operator: the only home of damping."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,54 @@ class Hessian:
                 return matrix + self.damping * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         matrix = self @ torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         return (matrix + matrix.T) / 2
+
+    def null_space(self) -> Float[Tensor, "p m"] | None:
+        """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None.
+
+        H is zero along them at a minimum, and training determines nothing there: solvers leave them out, and a target
+        must not depend on them. With damping there are none.
+        """
+        named = getattr(self.loss, "null_directions", None)
+        if named is None or self.damping:
+            return None
+        theta, _ = ravel(self.params)
+        directions = [ravel(direction)[0].to(theta) for direction in named(self.params, self.presence).values()]
+        if not directions:
+            return None
+        basis, size, _ = torch.linalg.svd(torch.stack(directions, dim=1), full_matrices=False)
+        return basis[:, size > 1e-10 * size.max()]
+
+
+def without(null: Float[Tensor, "p m"] | None, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Return the part of each column that has nothing of the directions `null`."""
+    return vectors if null is None else vectors - null @ (null.T @ vectors)
+
+
+def deflated(matrix: Float[Tensor, "*c p p"], null: Float[Tensor, "p m"] | None) -> Float[Tensor, "*c p p"]:
+    """Return the matrix with `null` as eigenvectors of a typical eigenvalue, and unchanged across from them."""
+    if null is None:
+        return matrix
+    crossed = matrix @ null
+    inner = null.mT @ crossed
+    size = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
+    side = (crossed - 0.5 * null @ inner) @ null.mT
+    return matrix - side - side.mT + size * (null @ null.mT)
+
+
+def warn_if_undetermined(hessian: Hessian, gradients: Float[Tensor, "t p"]) -> None:
+    """Warn where a target changes along directions in which the loss says that it is constant."""
+    null = hessian.null_space()
+    if null is None:
+        return
+    share = (gradients @ null).norm(dim=1) / gradients.norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+    if (moved := share > 1e-4).any():
+        warnings.warn(
+            f"{int(moved.sum())} of {len(share)} targets, the first number {int(moved.nonzero()[0])}, change in "
+            "directions in which the loss is constant (loss.null_directions): training does not determine them, and "
+            "their scores are those of the nearest retrained parameters. Add a penalty, or ask for a target that is "
+            "the same for all minimisers.",
+            stacklevel=3,
+        )
 
 
 # Up to this many parameters a Newton step solves with the dense Hessian; more where the loss gives it in closed form.

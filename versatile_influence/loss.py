@@ -24,6 +24,7 @@ A loss may offer more, and is served faster or better for it:
     masked_hessian(params, presence)        ∇²L(θ, b) in closed form, used where `closed_form` is True
     owned(i)                                positions in the flat parameters that only object i trains; see `owned`
     size                                    how many numbers one evaluation holds, so that many at once fit in memory
+    null_directions(params, presence)       by name, directions of the parameters along which the loss is constant
     removes_groups                          True if `objects` above may also be a list of index tensors, one a group
 """
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import Hessian, dense_parameters
+from versatile_influence.hessian import Hessian, deflated, dense_parameters, without
 from versatile_influence.loss import Loss
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
@@ -111,6 +111,13 @@ def minimize(
     return unravel(found)
 
 
+def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
+    """Return θ after some downhill steps of the minimiser that suits its size."""
+    if len(theta) <= dense_parameters(objective.loss):
+        return _newton(objective, theta, steps)
+    return _lbfgs(objective, theta, 10 * steps)
+
+
 def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
     """Descend by Newton steps; where H is indefinite, by |H| in its place (saddle-free)."""
     finishing = False
@@ -119,12 +126,16 @@ def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) ->
         done = bool(gradient.abs().max() <= objective.goal)
         if done and finishing:
             break
-        matrix = objective.hessian(theta).dense()
+        curvature = objective.hessian(theta)
+        matrix = curvature.dense()
         if not torch.isfinite(matrix).all():
             raise NoMinimumError(
                 "The Hessian has NaN or infinite entries on the way. Start elsewhere, or add a penalty."
             )
-        moved = _downhill(objective, theta, _newton_direction(matrix, gradient), gradient=gradient, value=value)
+        # Never along directions in which the loss is constant: they would move for no reason.
+        null = curvature.null_space()
+        step = without(null, _newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
+        moved = _downhill(objective, theta, step, gradient=gradient, value=value)
         if moved is None:
             break
         # One step beyond the goal costs little, and Newton's method doubles the digits with it.
@@ -210,17 +221,28 @@ def check_bounded(objective: Objective, init: Float[Tensor, " p"], found: Float[
     if not moved.any():
         return
     before, after = objective.hessian(init).dense(), objective.hessian(found).dense()
-    scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
-    curvature, directions = torch.linalg.eigh(after / scale[:, None] / scale[None, :])
-    flat = directions[:, 0] / scale
-    flat = flat / flat.norm()
-    was, now = (flat @ before @ flat).item(), (flat @ after @ flat).item()
-    if not (curvature[0] < 1e-6 and was > 0 and abs(now) < 1e-6 * was):
+    # What the loss itself names as constant, and what was flat from the start, is no way out.
+    null = objective.hessian(found).null_space()
+    scale = before.diagonal().abs().clamp_min(1e-300).sqrt() if null is None else torch.ones_like(found)
+    curvature, directions = torch.linalg.eigh(deflated(after, null) / scale[:, None] / scale[None, :])
+    flats = without(null, directions[:, curvature < 1e-6] / scale[:, None])
+    if not flats.shape[1]:
         return
+    flats = torch.linalg.qr(flats)[0]
+    was, ways = torch.linalg.eigh(flats.T @ before @ flats)
+    was, flat = was[-1].item(), flats @ ways[:, -1]
+    now = (flat @ after @ flat).item()
+    if not (was > 1e-12 * before.diagonal().abs().max() and abs(now) < 1e-6 * was):
+        return
+    if null is not None and moved.norm() > init.norm() and abs(now) < 1e-7 * was:
+        raise NoMinimumError(
+            f"The loss has no finite minimum: the parameters moved by {moved.norm():.3g}, from a size of "
+            f"{init.norm():.3g}, while the curvature fell from {was:.2g} to {now:.1g} in a direction in which the loss "
+            "is not constant. Is what is left in two parts, as a graph without a cut vertex? Add a penalty > 0."
+        )
     outward = flat * torch.sign(flat @ moved)
-    if objective.value(found + 10 * moved.norm() * outward) <= objective.value(found) + 1e-9 * abs(
-        objective.value(found)
-    ):
+    now, far = objective.value(found), moved.norm()
+    if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= now + 1e-9 * abs(now):
         names = getattr(objective.loss, "parameter_names", None)
         index = int((outward * scale).abs().argmax())
         name = f"`{names[index]}`" if names else f"parameter {index}"

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, jacfwd, jacrev, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.attribution import finished
-from versatile_influence.hessian import Hessian, closed_form_hessian, dense_parameters
+from versatile_influence.hessian import Hessian, closed_form_hessian, deflated, dense_parameters
 from versatile_influence.loss import Loss, PresenceTarget, Target, has_fast_differences
 from versatile_influence.problem import Problem, by_masks
 from versatile_influence.result import Attribution
@@ -72,20 +72,24 @@ def reduced_hessians(problem: Problem):
     unravelled = problem.unravel(problem.theta)
     if closed_form_hessian(problem.loss):
         for part in problem.parts(p * p):
-            yield (
-                part,
-                torch.stack([Hessian(problem.loss, unravelled, b).dense() for b in part.presences(problem.theta)]),
-            )
+            dense = [Hessian(problem.loss, unravelled, b).dense() for b in part.presences(problem.theta)]
+            yield part, torch.stack(dense)
         return
-    fast = has_fast_differences(problem.loss, problem.removals)
-    full = Hessian(problem.loss, unravelled, problem.everyone()).dense() if fast else None
+    # The differences are evaluated p² times, for all removals at once; the masked loss p times for each.
+    fast = has_fast_differences(problem.loss, problem.removals) and p <= problem.removals.count
+    hessian = Hessian(problem.loss, unravelled, problem.everyone())
+    full = hessian.dense() if fast else None
     for part in problem.parts(p * p if fast else max(p * p, p * problem.removals.n_objects)):
         if full is not None:
             curvatures = full - jacfwd(jacfwd(lambda theta: problem.differences(theta, part)))(problem.theta)  # noqa: B023
         else:
             # Reverse over reverse: forward over reverse is wrong for some masked losses (pytorch#196705).
             curvatures = by_masks(jacrev(grad(problem.value)), problem.theta, part.presences(problem.theta))
-        yield part, (curvatures + curvatures.mT) / 2
+        curvatures = (curvatures + curvatures.mT) / 2
+        if hasattr(problem.loss, "null_directions"):
+            nulls = [replace(hessian, presence=presence).null_space() for presence in part.presences(problem.theta)]
+            curvatures = torch.stack(list(map(deflated, curvatures, nulls)))
+        yield part, curvatures
 
 
 def solve_each(
@@ -98,14 +102,30 @@ def solve_each(
     safe = torch.where(bad[:, None, None], torch.eye(rhs.shape[1], dtype=rhs.dtype, device=rhs.device), factors)
     value = torch.cholesky_solve(rhs[..., None], safe)[..., 0]
     if bad.any():
-        value[bad] = (torch.linalg.pinv(matrices[bad], hermitian=True, rtol=1e-12) @ rhs[bad][..., None])[..., 0]
-        if warn:
+        value[bad], lost = _flat_step(matrices[bad], rhs[bad])
+        if warn and lost.any():
             warnings.warn(
-                f"Without the object, the Hessian is not positive definite for {int(bad.sum())} of {len(bad)} "
-                "removals; their step leaves flat directions out. Add a penalty or damping=….",
+                f"Without the object, the Hessian is not positive definite for {int(lost.sum())} of {len(bad)} "
+                "removals, in directions in which the loss is not flat; their step is not to a minimum. Add a penalty "
+                "or damping=….",
                 stacklevel=4,
             )
     return value
+
+
+def _flat_step(
+    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"]
+) -> tuple[Float[Tensor, "c p"], Bool[Tensor, " c"]]:
+    """Return the least-norm steps, and whether one leaves out a slope or follows a negative curvature.
+
+    Parameters that the removed object alone had are flat without a slope: nothing is lost.
+    """
+    curvature, directions = torch.linalg.eigh(matrices)
+    flat = curvature.abs() <= 1e-12 * curvature.abs().amax(-1, keepdim=True)
+    slope = (directions.mT @ rhs[..., None])[..., 0]
+    value = (directions @ torch.where(flat, 0.0, slope / torch.where(flat, 1.0, curvature))[..., None])[..., 0]
+    left_out = (torch.where(flat, slope, 0.0).abs() > 1e-6 * rhs.abs().amax(-1, keepdim=True)).any(-1)
+    return value, left_out | ((curvature < 0) & ~flat).any(-1)
 
 
 def _steps_by_cg(problem: Problem, gradients: Float[Tensor, "k p"], damping: float) -> Float[Tensor, "k p"]:

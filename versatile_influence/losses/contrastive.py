@@ -115,59 +115,6 @@ class InfoNCELoss(SoftmaxLoss):
         super().__init__(rows, scores, penalty=penalty, labels=labels)
 
 
-class SkipGramLoss(SoftmaxLoss):
-    """Skip-gram with the full softmax over contexts, from a table of co-occurrence counts.
-
-        L(θ, b) = −Σ_{u,v} C_uv b_u b_v log (e^{φ_u·ψ_v} / Σ_w b_w e^{φ_u·ψ_w}) + (λ/2)‖θ‖²
-
-    Parameters are (2, n, dim): φ, then ψ; an object owns its two vectors. Removing an object drops its counts and
-    leaves the others as they are; regenerated walks on the graph without it are another loss.
-
-    Args:
-        counts: (n, n) C.
-        dim: Dimension of the vectors.
-        penalty: λ.
-        labels: Names of the objects.
-
-    References:
-        Mikolov et al. (2013); Perozzi et al. (2014), DeepWalk.
-
-    Example:
-        >>> loss = SkipGramLoss(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), dim=1)
-        >>> loss(torch.zeros(2, 2, 1).double(), torch.ones(2).double()).item()  # 3 log 2
-        2.079...
-    """
-
-    def __init__(self, counts: Tensor, *, dim: int, penalty: float = 0.0, labels: Sequence[object] | None = None):
-        if counts.dim() != 2 or counts.shape[0] != counts.shape[1] or not (counts >= 0).all():
-            raise ValueError(f"`counts` must be a square table of numbers ≥ 0, got shape {tuple(counts.shape)}.")
-        n = len(counts)
-        targets = counts.double()[:, None, :]
-        owners = Owners(n, torch.arange(n), torch.arange(n))
-        rows = SharedRows(owners, targets, torch.ones(targets.shape, dtype=torch.bool))
-        super().__init__(rows, VectorScores(n, dim), penalty=penalty, labels=labels, owned=True)
-
-
-class VectorScores:
-    """Inner products of an input and an output vector of each object."""
-
-    def __init__(self, n: int, dim: int):
-        self.n, self.dim = n, dim
-
-    def __call__(self, params: Float[Tensor, "2 n d"]) -> Float[Tensor, "n n"]:
-        """Return φ ψᵀ."""
-        return params[0] @ params[1].T
-
-    def zeros(self) -> Float[Tensor, "2 n d"]:
-        """Return a start off the saddle at 0: small numbers, drawn with a fixed seed."""
-        return 0.1 * torch.randn(2, self.n, self.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-    def owned(self, i: int) -> Int[Tensor, " m"]:
-        """Return where the object's two vectors are in the flat parameters."""
-        place = torch.arange(self.dim) + i * self.dim
-        return torch.cat([place, place + self.n * self.dim])
-
-
 def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, "G B"]:
     """Return the batches as one table, n past a batch's end.
 

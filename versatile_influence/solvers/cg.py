@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Hessian, without
 from versatile_influence.solvers.solver import Solution, relative_residual
 
 
@@ -16,7 +16,8 @@ class CG:
     """Solve by conjugate gradients (Hestenes & Stiefel 1952; Appendix C of the paper), one product H V a step.
 
     Equivalent to `scipy.sparse.linalg.cg` on each column. Differs from it in this: the columns advance together, a
-    column that has converged stays as it is, and one along which H curves downward stops and is named.
+    column that has converged stays as it is, and one along which H curves downward stops and is named. Directions that
+    the loss names as constant (`null_directions`) are left out, and reported in `Solution.dropped`.
 
     Attributes:
         rtol: A column is done when ‖H x − b‖ ≤ rtol ‖b‖.
@@ -34,6 +35,8 @@ class CG:
 
     def solve(self, hessian: Hessian, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with H X ≈ B; warns where a column did not reach `rtol`."""
+        null = hessian.null_space()
+        rhs = without(null, rhs)
         value = torch.zeros_like(rhs)
         residual, direction = rhs.clone(), rhs.clone()
         squared = residual.square().sum(dim=0)
@@ -44,7 +47,7 @@ class CG:
         while active.any() and step < limit:
             columns = active.nonzero().squeeze(1)
             along = direction[:, columns]
-            product = hessian @ along
+            product = without(null, hessian @ along)
             curvature = (along * product).sum(dim=0)
             smallest = min(smallest, (curvature / along.square().sum(dim=0)).min().item())
             downward = curvature <= 0
@@ -57,9 +60,9 @@ class CG:
             squared[columns] = new
             active = (squared > goal) & ~curved_down
             step += 1
-        measured = relative_residual(hessian @ value, rhs)
+        measured = relative_residual(without(null, hessian @ value), rhs)
         self._warn(measured, curved_down, smallest, step)
-        return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None)
+        return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None, dropped=null)
 
     def _warn(self, measured: Tensor, curved_down: Tensor, smallest: float, step: int) -> None:
         if curved_down.any():

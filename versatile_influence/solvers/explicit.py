@@ -1,13 +1,13 @@
 """Direct solution with the dense Hessian."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Hessian, deflated, without
 from versatile_influence.solvers.solver import Solution, relative_residual
 
 
@@ -18,7 +18,8 @@ class Explicit:
     For up to some thousands of parameters; memory p², time p³. Equivalent to `torch.linalg.solve` for a positive
     definite H. A flat direction has no influence function: where H is singular the solution is the one of least norm,
     and the directions dropped are reported in `Solution.dropped`. Where H is indefinite the parameters are at no
-    minimum: the solution is exact, and a warning says so.
+    minimum: the solution is exact, and a warning says so. Directions that the loss itself names as constant
+    (`null_directions`) are left out without a warning, and reported too.
 
     Attributes:
         rtol: Eigenvalues below rtol times the largest, in absolute value, count as zero.
@@ -45,12 +46,18 @@ class Explicit:
                 "The Hessian has NaN or infinite entries, though loss and gradient are finite. Look for (a) a norm or "
                 "square root at zero, (b) `torch.where` around an infinite branch, (c) torch.logcumsumexp with −inf."
             )
+        null = hessian.null_space()
+        matrix, rhs = deflated(matrix, null), without(null, rhs)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         pivots = factor.diagonal().square()
         if failed == 0 and pivots.min() > self.rtol * pivots.max():
-            value = torch.cholesky_solve(rhs, factor)
-            return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=pivots.min().item())
-        return self._by_eigenvalues(matrix, rhs)
+            value = without(null, torch.cholesky_solve(rhs, factor))
+            residual = relative_residual(matrix @ value, rhs)
+            return Solution(value, residual, smallest_curvature=pivots.min().item(), dropped=null)
+        solution = self._by_eigenvalues(matrix, rhs)
+        if null is None or solution.dropped is None:
+            return solution
+        return replace(solution, dropped=torch.cat([null, solution.dropped], dim=1))
 
     def _by_eigenvalues(self, matrix: Float[Tensor, "p p"], rhs: Float[Tensor, "p k"]) -> Solution:
         curvature, directions = torch.linalg.eigh(matrix)

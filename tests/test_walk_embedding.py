@@ -1,0 +1,204 @@
+"""The walk embedding as its users meet it: graphs of all kinds, targets, refits and the hub that splits the graph."""
+
+from types import SimpleNamespace
+
+import networkx as nx
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+import versatile_influence as vif
+from versatile_influence.loss import masked_differences
+from versatile_influence.losses import SkipGramLoss, WalkEmbeddingLoss
+from versatile_influence.losses.graph import Graph
+from versatile_influence.removals import Removals
+
+WALKS = {"length": 6, "window": 3, "dim": 2}
+
+
+@pytest.fixture(scope="module")
+def karate():
+    loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS)
+    return loss, vif.minimize(loss, loss.start())
+
+
+def test_the_gauge_has_six_named_directions_and_the_hessian_no_other(karate):
+    loss, params = karate
+    everyone = torch.ones(34, dtype=torch.float64)
+    names = list(loss.null_directions(params, everyone))
+    assert len(names) == 6
+    assert "scale of axis 0" in names
+    hessian = vif.Hessian(loss, params, everyone)
+    curvature = torch.linalg.eigvalsh(hessian.dense())
+    assert curvature[:6].abs().max() < 1e-6
+    assert curvature[6] > 0.1
+    assert (hessian @ hessian.null_space()).abs().max() < 1e-6
+
+
+def test_refitting_without_the_cut_vertex_is_reported_to_have_no_minimum(karate):
+    loss, params = karate
+    pairs = loss.pair_losses([(12, 10), (15, 13)])
+    measured = vif.refit(loss, params, pairs, objects=[0, 5, 16], max_steps=60)
+    assert measured.failed is not None
+    assert list(measured.failed) == [0]
+    assert "cut vertex" in measured.failed[0]
+    assert loss.graph.components(without=[0]) == 3
+    predicted = vif.attribute(loss, params, pairs, objects=[5, 16])
+    torch.testing.assert_close(predicted.scores, measured.scores[1:], rtol=0.35, atol=0.02)
+
+
+@pytest.mark.parametrize("objects", ["nodes", "edges"])
+@pytest.mark.parametrize("how", [{}, {"p": 0.25, "q": 2.0}, {"dead_ends": "stop"}, {"weight": "weight"}])
+def test_groups_are_removed_as_by_masks(objects, how):
+    loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS, objects=objects, **how)
+    groups = [[0, 1], [5, 6, 16], [33]]
+    fast = loss.removal_differences(loss.start(), [torch.tensor(group) for group in groups])
+    slow = masked_differences(loss, loss.start(), Removals.of(groups, loss.n_objects))
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
+
+
+def test_the_large_graph_path_gives_the_same_loss(monkeypatch):
+    loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS, penalty=0.1)
+    params, presence = loss.start(), torch.ones(34, dtype=torch.float64)
+    presence[[3, 20]] = 0.0
+    dense = loss(params, presence)
+    monkeypatch.setattr("versatile_influence.losses.walk_embedding.DENSE_NODES", 0)
+    torch.testing.assert_close(loss(params, presence), dense)
+
+
+def test_one_share_near_one_loses_no_digits():
+    loss = WalkEmbeddingLoss(nx.path_graph(4), length=3, window=1, dim=1)
+    params = {"embedding": torch.ones(4, 1).double(), "output": torch.tensor([[60.0], [0.0], [1.0], [2.0]]).double()}
+    slow = masked_differences(loss, params, Removals.of(None, 4))
+    torch.testing.assert_close(loss.removal_differences(params), slow, rtol=1e-9, atol=1e-9)
+
+
+def test_every_way_to_give_a_graph_gives_the_same(tmp_path):
+    graph = nx.karate_club_graph()
+    path = tmp_path / "edges.txt"
+    path.write_text("# Zachary\n" + "\n".join(f"{a},{b}" for a, b in graph.edges))
+    arcs = torch.tensor([pair for a, b in graph.edges for pair in ((a, b), (b, a))]).T
+    kinds = [
+        graph,
+        str(path),
+        sp.csr_array(nx.to_scipy_sparse_array(graph, weight=None)),
+        SimpleNamespace(edge_index=arcs, num_nodes=34),  # stands in for torch_geometric.data.Data
+    ]
+    values = [WalkEmbeddingLoss(kind, **WALKS) for kind in kinds]
+    params, everyone = values[0].start(), torch.ones(34, dtype=torch.float64)
+    assert len({round(loss(params, everyone).item(), 8) for loss in values}) == 1
+
+
+@pytest.mark.parametrize(
+    ("graph", "words"),
+    [
+        (nx.DiGraph([(0, 1), (1, 2)]), "directed=True"),
+        (nx.Graph([(0, 1), (1, 1)]), "self-loop"),
+        (nx.empty_graph(1), "at least two"),
+        (nx.empty_graph(3), "no edges"),
+        (nx.MultiGraph([(0, 1), (0, 1)]), "listed 2 times"),
+        (sp.csr_array(np.array([[0, 1], [0, 0]])), "not symmetric"),
+        (sp.csr_array(np.array([[0.0, -1.0], [-1.0, 0.0]])), "weight -1.0"),
+        (sp.csr_array(np.array([[0.0, np.nan], [np.nan, 0.0]])), "not symmetric|weight nan"),
+        (sp.csr_array(np.ones((2, 3))), "square"),
+    ],
+)
+def test_wrong_graphs_are_refused(graph, words):
+    with pytest.raises(ValueError, match=words):
+        WalkEmbeddingLoss(graph, **WALKS)
+
+
+def test_an_unknown_kind_of_graph_is_refused():
+    with pytest.raises(TypeError, match="networkx graph"):
+        WalkEmbeddingLoss([[0, 1], [1, 0]], **WALKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("source target\n0 1\n1 2\n", "Line 1 .* header"),
+        ("a b\n0 1\n1 2\n", "Line 1 .* header"),
+        ("0 1 1.0\n1 2 -3\n", "Line 2 .* -3"),
+        ("0 1 1.0\n1 2 nan\n", "Line 2 .* nan"),
+        ("0 1 1.0\n1 2 x\n", "Line 2 .* not a number"),
+        ("0 1\n1 2 3.0\n", "Line 2 .* 3 columns"),
+        ("0 1\n1 0\n", "listed 2 times"),
+        ("0 1\n1 1\n", "self-loop"),
+        ("# nothing\n", "no edges"),
+    ],
+)
+def test_wrong_files_are_refused_with_the_line(tmp_path, text, words):
+    path = tmp_path / "edges.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        Graph.of(path)
+
+
+def test_a_node_named_twice_is_refused():
+    with pytest.raises(ValueError, match="'a' names two"):
+        Graph(3, torch.tensor([[0, 1], [1, 2]]), torch.ones(2), labels=["a", "a", "b"])
+
+
+def test_an_unconnected_graph_needs_a_penalty():
+    graph = nx.disjoint_union(nx.path_graph(3), nx.path_graph(3))
+    with pytest.warns(UserWarning, match="2 unconnected parts"):
+        WalkEmbeddingLoss(graph, length=3, window=1, dim=2)
+    WalkEmbeddingLoss(graph, length=3, window=1, dim=2, penalty=0.1)
+
+
+@pytest.mark.parametrize("pairs", [[(0, 99)], [(0, 1, 2)], []])
+def test_wrong_pairs_are_refused(karate, pairs):
+    with pytest.raises(ValueError, match="no node|no pair|no pairs"):
+        karate[0].pair_losses(pairs)
+
+
+def test_targets_are_what_they_say(karate):
+    loss, params = karate
+    e, o = params["embedding"], params["output"]
+    scores = e @ o.T
+    torch.testing.assert_close(
+        loss.pair_losses()(params).reshape(34, 34), -torch.log_softmax(scores, dim=1), rtol=1e-12, atol=1e-12
+    )
+    presence = torch.ones(34, dtype=torch.float64)
+    presence[[3, 10]] = 0.0
+    kept = [node for node in range(34) if node not in (3, 10)]
+    present = loss.present_pair_losses([(12, 11), (12, 10)])(params, presence)
+    torch.testing.assert_close(present[0], torch.logsumexp(scores[12, kept], 0) - scores[12, 11])
+    torch.testing.assert_close(present[1], torch.logsumexp(scores[12, [*kept, 10]], 0) - scores[12, 10])
+    torch.testing.assert_close(loss.link_scores([(12, 10)])(params)[0], scores[12, 10] - scores[12].mean())
+    cosine = torch.nn.functional.cosine_similarity(e[12], e[10], dim=0)
+    torch.testing.assert_close(loss.cosine_similarities([(12, 10)])(params)[0], cosine)
+
+
+def test_class_probabilities_are_those_of_the_fitted_regression(karate):
+    loss, params = karate
+    classes = {node: int(node < 8) for node in (0, 1, 2, 3, 33, 32, 30, 26)}
+    chance = loss.class_probabilities(classes, of=[9, 13], ridge=0.5)
+    inputs = torch.cat([params["embedding"], torch.ones(34, 1)], dim=1)
+
+    def objective(beta, presence):
+        logits, kinds = inputs[list(classes)] @ beta, torch.tensor(list(classes.values())).double()
+        return torch.nn.functional.softplus(logits).sum() - logits @ kinds + 0.25 * beta[:2].square().sum()
+
+    beta = vif.minimize(objective, torch.zeros(3, dtype=torch.float64), n_objects=1)
+    torch.testing.assert_close(chance(params), torch.sigmoid(inputs[[9, 13]] @ beta))
+    with pytest.raises(ValueError, match="Classes are 0 or 1"):
+        loss.class_probabilities({0: 2})
+
+
+def test_cosine_similarity_without_a_penalty_is_named_undetermined(karate):
+    loss, params = karate
+    with pytest.warns(UserWarning, match="training does not determine"):
+        vif.attribute(loss, params, loss.cosine_similarities([(12, 10)]))
+
+
+def test_given_counts_lose_their_pairs_with_the_object():
+    counts = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss, kept = SkipGramLoss(counts, dim=2, penalty=0.1), [0, 1, 3, 4, 5]
+    fewer = SkipGramLoss(counts[kept][:, kept], dim=2, penalty=0.1)
+    params, presence = loss.start(), torch.ones(6, dtype=torch.float64)
+    presence[2] = 0.0
+    shared = 0.05 * sum(value[2].square().sum() for value in params.values())
+    smaller = fewer({name: value[kept] for name, value in params.items()}, torch.ones(5, dtype=torch.float64))
+    torch.testing.assert_close(loss(params, presence), smaller + shared)
