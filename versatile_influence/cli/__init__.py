@@ -4,7 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ()
+from versatile_influence.cli import retrain
+
+COMMANDS = (retrain,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
