@@ -34,7 +34,10 @@ def train(folder, log):
         time.sleep(SECONDS_EACH)
         return (presence @ x / presence.sum())[None]
 
-    return vif.leave_one_out(fit, torch.exp, n_objects=OBJECTS, store=folder, progress=False)
+    def target(theta):
+        return theta.exp()
+
+    return vif.leave_one_out(fit, target, n_objects=OBJECTS, store=folder, progress=False)
 
 
 def main():
