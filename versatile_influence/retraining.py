@@ -1,4 +1,19 @@
-"""What retraining shows: the ground truth that predictions are held against."""
+"""What retraining shows: the ground truth that predictions are held against.
+
+Trainings run through joblib, and a surrounding `parallel_config` chooses the engine. Processes of this machine need
+nothing but `n_jobs`. On a Dask cluster:
+
+    with distributed.Client(address), joblib.parallel_config("dask"):
+        truth = vif.leave_one_out(fit, target, n_objects=n, store="trainings")
+
+On a Ray cluster, whose engine hands results back by blocks, so that a kill can lose a block of them:
+
+    ray.util.joblib.register_ray()
+    with joblib.parallel_config("ray", n_jobs=64):
+        truth = vif.leave_one_out(fit, target, n_objects=n, store="trainings")
+
+`fit` and `target` are sent by cloudpickle; the store is written by the calling process alone.
+"""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
