@@ -1,8 +1,8 @@
 """Linear datamodelling score of the influence function on METABRIC, beside its leave-one-out correlation.
 
 50 random halves of the training patients are left out and the Cox model is minimised without them; the sum of their
-leave-one-out predictions is held against what the retraining shows (Park et al. 2023). Intervals are percentile
-bootstrap, over groups and over patients. Writes `experiments/results/lds_cox.json`.
+leave-one-out predictions is held against what the retraining shows (Park et al. 2023). Intervals are
+bootstrapped, over groups and over patients. Writes `experiments/results/lds_cox.json`.
 """
 
 from pathlib import Path

@@ -78,6 +78,18 @@ def test_the_interval_agrees_with_the_normal_theory_of_a_correlation():
     assert interval == evaluation.bootstrap_interval(a, b, n_resamples=400)
 
 
+def test_an_interval_of_a_high_rank_correlation_holds_its_value():
+    a = torch.arange(50.0)[:, None]
+    b = a + torch.randn(50, 1, generator=DRAW)
+    interval = evaluation.bootstrap_interval(a, b, statistic=vif.spearman, n_resamples=100)
+    assert interval.low < interval.value < interval.high < 1
+    assert interval.value == pytest.approx(vif.spearman(a, b).item())
+    line = evaluation.bootstrap_interval(a, 2 * b, statistic=vif.metrics.slope, n_resamples=200)
+    expected = scipy.stats.linregress(a[:, 0], 2 * b[:, 0])
+    assert line.value == pytest.approx(expected.slope)
+    assert (line.high - line.low) / (2 * 1.96) == pytest.approx(expected.stderr, rel=0.3)
+
+
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="`level`"):
         evaluation.bootstrap_interval(ESTIMATE, ESTIMATE, level=1.0)

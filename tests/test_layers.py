@@ -17,7 +17,7 @@ LAYERS = [
     {"result"},
     {"attribution", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "descent"},
-    {"optimizers", "refit", "retraining", "training", "_training_jobs", "_store", "evaluation"},
+    {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},
     {"plots", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},
 ]

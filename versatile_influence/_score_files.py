@@ -9,27 +9,28 @@ from torch import Tensor
 
 
 class ScoreFile:
-    """A `scores.npy` of known shape that is filled block by block.
+    """A `scores.npy` of known shape, column after column, that is filled by blocks of columns.
 
-    Plain writes, not a memory map: the pages of a map count as this process's memory until the system drops them.
+    Columns, because what is asked of scores is asked target by target: then only those columns are read. Plain
+    writes, not a memory map: the pages of a map count as this process's memory until the system drops them.
     `rest.npz`, which makes the folder readable, is written last, so that a folder is whole or no result.
     """
 
-    def __init__(self, folder: str | PathLike, shape: tuple[int, int], *, by_columns: bool):
-        self.folder, self.shape, self.by_columns = Path(folder), shape, by_columns
+    def __init__(self, folder: str | PathLike, shape: tuple[int, int]):
+        self.folder, self.shape = Path(folder), shape
         if (self.folder / "rest.npz").exists():
             raise ValueError(f"{self.folder} already holds scores. Name another folder, or delete this one.")
         self.folder.mkdir(parents=True, exist_ok=True)
-        header = {"descr": "<f8", "fortran_order": by_columns, "shape": shape}
+        header = {"descr": "<f8", "fortran_order": True, "shape": shape}
         with open(self.folder / "scores.npy", "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             self.offset = file.tell()
 
-    def write(self, start: int, block: Tensor) -> None:
-        """Write rows (or columns) `start` and on."""
-        lines = (block.T if self.by_columns else block).contiguous().cpu().double().numpy()
+    def write(self, start: int, columns: Tensor) -> None:
+        """Write columns `start` and on."""
+        lines = columns.T.contiguous().cpu().double().numpy()
         with open(self.folder / "scores.npy", "r+b") as file:
-            file.seek(self.offset + 8 * start * lines.shape[1])
+            file.seek(self.offset + 8 * start * self.shape[0])
             file.write(lines.data)
 
 

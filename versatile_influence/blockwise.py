@@ -1,6 +1,6 @@
 """Scores that outgrow memory: computed block by block and written to disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 
 import torch
@@ -14,8 +14,9 @@ from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Solver
 
-# How many numbers a block holds, 32 MB in float64; and up to how many the gradient differences are kept as one matrix.
-BLOCK_NUMBERS = 4_000_000
+# How many numbers a block holds. Its 40 MB are more than the C library ever keeps for later: each is given back.
+BLOCK_NUMBERS = 5_000_000
+# Up to how many numbers the gradient differences are kept as one matrix.
 KEPT_NUMBERS = 16_000_000
 
 
@@ -27,34 +28,33 @@ def written_scores(
     solver: Solver,
     out: str | PathLike,
     n_jobs: int | None,
-    targets: list | None,
-) -> tuple[Attribution, Float[Tensor, " t"], Float[Tensor, " 2"]]:
-    """Return the scores in the folder `out`, what unfinished training would move, and the extreme scores.
+    targets: Sequence[object] | None,
+) -> tuple[Attribution, Float[Tensor, " t"], Float[Tensor, " m"]]:
+    """Return the scores in the folder `out`, what unfinished training would move, and the blocks' extreme scores.
 
-    H⁻¹ is applied to the targets. Where the gradient differences, (k, p), are small enough to keep, blocks are rows,
-    each a product of matrices; else they are columns, each a forward derivative along some targets.
+    H⁻¹ is applied to the targets, and a block is some of them: its scores are a product with the gradient
+    differences where these, (k, p), are few enough to keep, and else a forward derivative along the targets.
 
     Raises:
         ValueError: If a score is not finite, or the folder holds scores already.
     """
     (t, p), k = gradients.shape, problem.removals.count
+    file = ScoreFile(out, (k, t))
     if p <= t:
         solution = solver.solve(hessian, torch.eye(p, dtype=gradients.dtype, device=gradients.device))
         directions = solution.value @ gradients.T
     else:
         solution = solver.solve(hessian, gradients.T)
         directions = solution.value
-    by_columns = k * p > KEPT_NUMBERS
-    file = ScoreFile(out, (k, t), by_columns=by_columns)
-    calls = _columns(problem, directions) if by_columns else _rows(problem, directions)
-    extremes = []
-    for start, block in as_finished(_block, calls, n_jobs=n_jobs):
-        if not torch.isfinite(block).all():
-            place = (~torch.isfinite(block)).nonzero()[0].tolist()
-            place[1 if by_columns else 0] += start
-            raise ValueError(f"The score of removal {place[0]} on target {place[1]} is not finite.")
+    left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
+    extremes: list[float] = []
+    for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
+        least, most = (end.item() for end in torch.aminmax(block))
+        if not least - most > -float("inf"):
+            row, column = (~torch.isfinite(block)).nonzero()[0].tolist()
+            raise ValueError(f"The score of removal {row} on target {start + column} is not finite.")
         file.write(start, block)
-        extremes += torch.aminmax(block)
+        extremes += [least, most]
     rest = Attribution(
         gradients.new_empty(k, 0),
         problem.removals.objects(),
@@ -66,28 +66,19 @@ def written_scores(
     part = file.folder / "rest.part"
     rest.save(part)
     part.replace(file.folder / "rest.npz")
-    return (
-        Attribution.load(file.folder),
-        directions.T @ problem.gradient,
-        torch.stack(torch.aminmax(torch.stack(extremes))),
-    )
+    return Attribution.load(file.folder), directions.T @ problem.gradient, gradients.new_tensor(extremes)
 
 
-def _rows(problem: Problem, directions: Float[Tensor, "p t"]) -> Iterator[tuple]:
-    """Yield (start, differences of some removals, directions)."""
-    differences = problem.gradient_differences()
-    size = max(1, BLOCK_NUMBERS // directions.shape[1])
-    for start in range(0, len(differences), size):
-        yield start, differences[start : start + size], directions
-
-
-def _columns(problem: Problem, directions: Float[Tensor, "p t"]) -> Iterator[tuple]:
-    """Yield (start, problem, some directions)."""
-    size = max(1, BLOCK_NUMBERS // problem.removals.count)
+def _calls(left: Problem | Tensor, directions: Float[Tensor, "p t"], count: int) -> Iterator[tuple]:
+    """Yield (start, gradient differences, some directions) of each block."""
+    size = max(1, BLOCK_NUMBERS // count)
     for start in range(0, directions.shape[1], size):
-        yield start, problem, directions[:, start : start + size]
+        yield start, left, directions[:, start : start + size]
 
 
-def _block(start: int, left: Problem | Tensor, right: Float[Tensor, "p q"]) -> tuple[int, Tensor]:
+def _block(start: int, left: Problem | Tensor, right: Float[Tensor, "p q"]) -> tuple[int, Float[Tensor, "k q"]]:
     """Return one block of scores, with where it starts."""
-    return start, left.gradient_differences(right) if isinstance(left, Problem) else left @ right
+    if isinstance(left, Problem):
+        return start, left.gradient_differences(right)
+    # Column after column, as it is written.
+    return start, (right.T @ left.T).T

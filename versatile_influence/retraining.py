@@ -1,22 +1,33 @@
-"""What retraining shows: the ground truth that predictions are held against."""
+"""What retraining shows: the ground truth that predictions are held against.
 
-import warnings
+Trainings run through joblib, and a surrounding `parallel_config` chooses the engine. Processes of this machine need
+nothing but `n_jobs`. On a Dask cluster:
+
+    with distributed.Client(address), joblib.parallel_config("dask"):
+        truth = vif.leave_one_out(fit, target, n_objects=n, store="trainings")
+
+On a Ray cluster, whose engine hands results back by blocks, so that a kill can lose a block of them:
+
+    ray.util.joblib.register_ray()
+    with joblib.parallel_config("ray", n_jobs=64):
+        truth = vif.leave_one_out(fit, target, n_objects=n, store="trainings")
+
+`fit` and `target` are sent by cloudpickle; the store is written by the calling process alone.
+"""
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from versatile_influence._jobs import as_finished
 from versatile_influence._ravel import Params, ravel
 from versatile_influence._store import Finished, Store
 from versatile_influence._training_jobs import Outcome, Training, shapes
+from versatile_influence._training_results import assembled
 from versatile_influence.loss import PresenceTarget, Target
-from versatile_influence.problem import labels_of
 from versatile_influence.removals import Removals
 from versatile_influence.result import Attribution
 
@@ -109,7 +120,7 @@ def leave_one_out(
                 if kept is not None:
                     kept.write(position, row, outcome)
             bar.update(len(rows))
-    return _assembled(training, removals, repeats, full, done)
+    return assembled(training, removals, repeats, full, done)
 
 
 def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
@@ -180,65 +191,3 @@ def _calls(training: Training, removals: Removals, repeats: list[Seed], blocks: 
 def _without(training: Training, block: tuple[int, list[int]], call: tuple):
     """Return the outcomes of one block, with whose they are."""
     return block, training.without(*call)
-
-
-def _assembled(
-    training: Training,
-    removals: Removals,
-    repeats: list[Seed],
-    full: list[tuple[Params, Outcome]],
-    outcomes: Finished,
-) -> Attribution:
-    """Return the scores, means over seeds, with what failed."""
-    before = np.stack([outcome.values for _, outcome in full])
-    after = np.full((len(repeats), removals.count, before.shape[1]), np.nan)
-    failed = {}
-    for (position, row), outcome in sorted(outcomes.items()):
-        if outcome.reason is not None:
-            failed[row] = outcome.reason if repeats[position] is None else f"seed {repeats[position]}: {outcome.reason}"
-        else:
-            after[position, row] = outcome.values
-    _warn(removals.count, failed, full, outcomes)
-    by_seed = torch.from_numpy(after - before[:, None])
-    result = Attribution(
-        by_seed.mean(dim=0),
-        removals.objects(),
-        n_objects=removals.n_objects,
-        labels=labels_of(training.fit),
-        targets=getattr(training.target, "labels", None),
-        failed=failed or None,
-        by_seed=by_seed if repeats != [None] else None,
-    )
-    if not isinstance(training.target, PresenceTarget):
-        return result
-    direct = torch.stack([_direct(training, removals, params, outcome) for params, outcome in full]).mean(dim=0)
-    return replace(result, direct=direct, parameter=result.scores - direct)
-
-
-def _direct(training: Training, removals: Removals, params: Params, full: Outcome) -> Tensor:
-    """Return f(θ, 1₋ᵢ) − f(θ, 1) of each removal."""
-    rows = []
-    for row in range(removals.count):
-        presence = removals.part(row, row + 1).presences(torch.empty(0, dtype=torch.float64))[0]
-        rows.append(training.value(params, presence) - full.values)
-    return torch.from_numpy(np.stack(rows))
-
-
-def _warn(count: int, failed: dict[int, str], full: list, outcomes: Finished) -> None:
-    """Say what went wrong, once.
-
-    Raises:
-        ValueError: If no training succeeded.
-    """
-    if failed:
-        row, reason = next(iter(failed.items()))
-        said = f"{len(failed)} of {count} retrainings failed; the first, row {row}: {reason}"
-        if len(failed) == count:
-            raise ValueError(f"{said}. Try fit(presence) with one entry of presence 0.0.")
-        warnings.warn(f"{said}. Their scores are NaN; see Attribution.failed.", stacklevel=4)
-    elif all(outcome.digest == full[position][1].digest for (position, _), outcome in outcomes.items()):
-        warnings.warn(
-            f"All {count} retrainings gave exactly the parameters of the full training. Does `fit` use `presence`? "
-            "Where the objects removed truly take no part, this is right.",
-            stacklevel=4,
-        )

@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from versatile_influence.cli import graph
+from versatile_influence.cli import graph, retrain
 
-COMMANDS = (graph,)
+COMMANDS = (graph, retrain,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,60 @@
+"""The command retrains with functions of a file in the folder, and goes on with a store."""
+
+import pandas as pd
+import pytest
+
+from versatile_influence.cli import main
+
+MODULE = """
+import torch
+x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+def fit(presence, seed=0):
+    return (presence @ x / presence.sum())[None] + seed
+def target(theta):
+    return theta
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "users_training.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return ["retrain", "users_training:fit", "users_training:target", "--n-objects", "3"]
+
+
+def test_scores_are_printed_and_written(module, capsys):
+    assert main([*module, "--out", "scores.csv", "--seeds", "0", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "largest changes of target 0, of 3 removals"
+    assert [line.split() for line in lines[-3:]] == [["2", "-1.5"], ["0", "1"], ["1", "0.5"]]
+    assert pd.read_csv("scores.csv", index_col="object")["0"].tolist() == [1.0, 0.5, -1.5]
+
+
+def test_a_store_is_gone_on_with_only_when_asked(module, capsys):
+    stored = [*module, "--store", "kept", "--objects", "0", "2"]
+    assert main(stored) == 0
+    first = capsys.readouterr().out
+    assert main(stored) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert main([*stored, "--resume"]) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({1: "users_training"}, "module:function"),
+        ({1: "users_training:fitt"}, "no function 'fitt'"),
+        ({2: "not_there:target"}, "no module 'not_there'"),
+        ({4: "0"}, "at least one object"),
+    ],
+)
+def test_bad_calls_are_named(module, capsys, change, message):
+    assert main([change.get(place, word) for place, word in enumerate(module)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_resuming_without_a_store_is_refused(module, capsys):
+    assert main([*module, "--resume"]) == 1
+    assert "--store FOLDER" in capsys.readouterr().err
