@@ -4,6 +4,7 @@ To add a loss, add one `Case`. `build(kept)` makes the loss from data that hold 
 as if the others had never been there; `restrict(params, kept)` gives it the parameters that remain.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,126 @@ def start_stop(ties: str):
     return build
 
 
+LISTS = [[0, 3], [2, 0, 4], [1, 2], [4, 1, 3, 0], [3, 2]]
+
+
+def item_lists(kind, **arguments):
+    """Return the maker of a loss over items."""
+
+    def build(kept):
+        number = {item: place for place, item in enumerate(kept)}
+        lists = [[number[item] for item in ranking if item in number] for ranking in LISTS]
+        rows = [row for row, ranking in enumerate(lists) if ranking]
+        return kind(data(2, 5, 2)[rows], [lists[row] for row in rows], n_items=len(number), penalty=0.4, **arguments)
+
+    return build
+
+
+def query_lists(kept):
+    """Make a ListMLE loss whose objects are queries."""
+    lists = [LISTS[query] for query in kept]
+    return vif.losses.ListMLELoss(data(2, 5, 2)[list(kept)], lists, n_items=5, penalty=0.4, objects="queries")
+
+
+def documents(kept):
+    """Make a ListMLE loss of two and three documents a query, ranked to the second place."""
+    kept = list(kept)
+    qid, grades = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([2, 0, 1, 1, 1, 0, 3])
+    order = sorted(range(len(kept)), key=lambda place: int(qid[kept[place]]))
+    x = data(3, 7, 2)
+    rows = [kept[place] for place in order]
+    return vif.losses.DocumentListMLELoss(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4)
+
+
+def rows_of(params, kept):
+    """Return the rows of the parameters of those kept."""
+    return params[list(kept)]
+
+
+def logistic(kept):
+    """Make a logistic regression of rows in groups; the last group has no row."""
+    kept, group = list(kept), torch.tensor([0, 0, 1, 2, 3, 3, 4, 2])
+    rows = [row for row in range(8) if int(group[row]) in kept]
+    x, sign = data(4, 8, 2)[rows], torch.sign(data(5, 8))[rows]
+    place = torch.tensor([kept.index(int(group[row])) for row in rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return vif.losses.TermLoss(
+            lambda theta: torch.nn.functional.softplus(-sign * (x @ theta)),
+            place,
+            n_objects=len(kept),
+            penalty=0.5,
+            start=torch.zeros(2, dtype=torch.float64),
+        )
+
+
+PAIRS = [(0, 1), (1, 2), (2, 0), (3, 1), (2, 3), (4, 0), (1, 4)]
+
+
+def pairwise(kind, **arguments):
+    """Return the maker of a loss of pairs of items with features; a pair dies with either item."""
+
+    def build(kept):
+        place = {item: number for number, item in enumerate(kept)}
+        pairs = torch.tensor([[place[a], place[b]] for a, b in PAIRS if a in place and b in place])
+        return kind(
+            pairs[:, 0],
+            pairs[:, 1],
+            x=data(6, 5, 2)[list(kept)],
+            incidence=pairs,
+            n_objects=len(place),
+            penalty=0.5,
+            **arguments,
+        )
+
+    return build
+
+
+def triplets(kept):
+    """Make a triplet loss of six points."""
+    place = {item: number for number, item in enumerate(kept)}
+    every = [(0, 1, 2), (3, 2, 4), (5, 1, 0), (4, 5, 3), (1, 2, 5)]
+    rows = [[place[i] for i in triplet] for triplet in every if all(i in place for i in triplet)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return vif.losses.TripletLoss(rows, x=data(7, 6, 3)[list(kept)], dim=2, penalty=3.0)
+
+
+BATCHES = [[0, 1, 2], [3, 4, 5, 6]]
+
+
+def contrastive(*, classes=None, **arguments):
+    """Return the maker of a contrastive loss over two batches of unequal size."""
+    classes = None if classes is None else torch.tensor(classes)
+    counts = None
+    if classes is not None:
+        counts = torch.zeros(7, dtype=torch.float64)
+        for batch in BATCHES:
+            for i in batch:
+                counts[i] = 2 * sum(int(classes[j] == classes[i]) for j in batch) - 1
+
+    def build(kept):
+        kept, place = list(kept), {item: number for number, item in enumerate(kept)}
+        batches = [[place[item] for item in batch if item in place] for batch in BATCHES]
+        return vif.losses.InfoNCELoss(
+            data(8, 2, 7, 3)[:, kept],
+            batches=batches,
+            temperature=0.7,
+            penalty=0.5,
+            classes=None if classes is None else classes[kept],
+            positive_counts=None if counts is None else counts[kept],
+            **arguments,
+        )
+
+    return build
+
+
+def skip_gram(kept):
+    """Make a skip-gram loss of five objects."""
+    counts = data(9, 5, 5).abs()
+    return vif.losses.SkipGramLoss(counts[list(kept)][:, list(kept)], dim=2, penalty=1.0)
+
+
 LOSSES = [
     Case("cox, efron", 12, cox("efron")),
     Case("cox, breslow", 12, cox("breslow")),
@@ -117,4 +238,15 @@ LOSSES = [
     Case("cox, efron, subjects", 8, start_stop("efron")),
     Case("cox, breslow, subjects", 8, start_stop("breslow")),
     Case("cox, efron, network", 12, cox("efron", network=True), convex=False),
+    Case("ListMLE, items", 5, item_lists(vif.losses.ListMLELoss), rows_of),
+    Case("softmax ranking, items", 5, item_lists(vif.losses.SoftmaxRankingLoss), rows_of),
+    Case("ListMLE, queries", 5, query_lists, decomposable=True),
+    Case("ListMLE, documents", 7, documents),
+    Case("logistic regression of groups", 6, logistic, decomposable=True, unused=5),
+    Case("RankNet", 5, pairwise(vif.losses.PairwiseLoss)),
+    Case("triplets", 6, triplets, convex=False),
+    Case("SimCLR", 7, contrastive(), convex=False),
+    Case("CLIP", 7, contrastive(across=True), convex=False),
+    Case("SupCon", 7, contrastive(classes=[0, 0, 1, 1, 0, 1, 0]), convex=False),
+    Case("skip-gram", 5, skip_gram, lambda params, kept: params[:, list(kept)], convex=False),
 ]

@@ -108,6 +108,13 @@ def test_own_derivatives_are_the_automatic_ones(case):
     if hasattr(loss, "dense_hessian") and (by_hand := loss.dense_hessian(params)) is not None:
         automatic = jacrev(grad(lambda theta: loss(unravel(theta), ones(case))))(flat)
         torch.testing.assert_close(by_hand, automatic, rtol=1e-10, atol=1e-10)
+    if getattr(loss, "closed_form", False):
+        automatic = jacfwd(lambda theta: loss.removal_differences(unravel(theta)))(flat)
+        torch.testing.assert_close(loss.removal_gradients(params), automatic, rtol=1e-10, atol=1e-10)
+        presence = ones(case)
+        presence[1] = 0.0
+        automatic = jacrev(grad(lambda theta: loss(unravel(theta), presence)))(flat)
+        torch.testing.assert_close(loss.masked_hessian(params, presence), automatic, rtol=1e-10, atol=1e-10)
 
 
 @every_loss
@@ -138,7 +145,7 @@ def test_scaling_the_loss_leaves_scores(case):
     if not case.convex:
         pytest.skip("the loss has several minima")
     loss, params = case.loss(), trained(case)
-    plain = vif.attribute(lambda theta, b: loss(theta, b), params, invariant, n_objects=case.n_objects).scores
+    plain = vif.attribute(lambda theta, b: 1 * loss(theta, b), params, invariant, n_objects=case.n_objects).scores
     scaled = vif.attribute(lambda theta, b: 7 * loss(theta, b), params, invariant, n_objects=case.n_objects).scores
     torch.testing.assert_close(scaled, plain, rtol=1e-8, atol=1e-12)
 
@@ -161,10 +168,7 @@ def test_a_sum_over_objects_gives_the_classical_influence(case):
     flat, unravel = ravel(params)
     curvature = hessian(lambda theta: loss(unravel(theta), ones(case)))(flat)
     nobody = torch.zeros(case.n_objects, dtype=torch.float64)
-    terms = [
-        grad(lambda theta, b=torch.eye(case.n_objects, dtype=torch.float64)[i]: loss(unravel(theta), b))(flat)
-        - grad(lambda theta: loss(unravel(theta), nobody))(flat)
-        for i in range(case.n_objects)
-    ]
-    classical = torch.stack(terms) @ torch.linalg.inv(curvature)
+    alone = torch.func.vmap(grad(lambda theta, b: loss(unravel(theta), b)), in_dims=(None, 0))
+    terms = alone(flat, torch.diag(ones(case))) - alone(flat, nobody[None])
+    classical = terms @ torch.linalg.inv(curvature)
     torch.testing.assert_close(vif.parameter_changes(loss, params), classical, rtol=1e-8, atol=1e-12)

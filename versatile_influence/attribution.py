@@ -22,6 +22,7 @@ from versatile_influence._ravel import Params
 from versatile_influence.blockwise import written_scores
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import Loss, PresenceTarget, Target
+from versatile_influence.owned import Treatment, marginalised, shared
 from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Explicit, Solution, Solver
@@ -37,6 +38,7 @@ def attribute(
     objects: Iterable | None = None,
     solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
     damping: float = 0.0,
+    owned: Treatment = marginalised,
     chunk_size: int | None = None,
     out: str | PathLike | None = None,
     n_jobs: int | None = None,
@@ -52,6 +54,8 @@ def attribute(
             group removed together.
         solver: How H x = b is solved.
         damping: Added to the diagonal of H, in units of the summed loss.
+        owned: How parameters are treated that only a removed object trains, where the loss names them with `owned(i)`:
+            a function of `versatile_influence.owned`.
         chunk_size: Removals (or directions) handled at once. Lower it where memory runs out.
         out: A folder, for scores that outgrow memory: they are written there block by block, and read from there
             when they are used. `Attribution.load(out)` opens it again.
@@ -82,16 +86,24 @@ def attribute(
     if isinstance(target, PresenceTarget):
         if out is not None:
             raise ValueError("`out` takes targets of the parameters alone. Leave `out` out for a PresenceTarget.")
-        return _presence_attribution(problem, hessian, target, solver)
+        return _presence_attribution(problem, hessian, target, solver=solver, owned=owned)
 
     gradients = target_gradients(problem, target)
+    owns = problem.owned() is not None
     if out is not None:
+        if owns and owned is not shared:
+            raise ValueError("`out` treats no parameters as owned. Leave `out` out, or pass owned=vif.owned.shared.")
         targets = getattr(target, "labels", None)
         written, leftover, extremes = written_scores(
             problem, hessian, gradients, solver=solver, out=out, n_jobs=n_jobs, targets=targets
         )
         warn_if_unfinished(problem.gradient, leftover, extremes)
         return written
+    if owns:
+        changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
+        scores = changes @ gradients.T
+        warn_if_unfinished(problem.gradient, gradients @ leftover, scores)
+        return finished(problem, target, scores, solution)
     (t, p), k = gradients.shape, problem.removals.count
     # H⁻¹ is applied on the side with the fewest columns, and (k, p) is stored only where p is the smallest.
     if p <= min(t, k):
@@ -118,6 +130,7 @@ def parameter_changes(
     objects: Iterable | None = None,
     solver: Solver = Explicit(),  # noqa: B008
     damping: float = 0.0,
+    owned: Treatment = marginalised,
     chunk_size: int | None = None,
 ) -> Float[Tensor, "k p"]:
     """Return the predicted change θ₋ᵢ − θ of the parameters themselves, one row a removal.
@@ -134,28 +147,37 @@ def parameter_changes(
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
     hessian = Hessian(loss, problem.unravel(problem.theta), problem.everyone(), damping)
-    changes, leftover, _ = solved_changes(problem, hessian, solver)
+    changes, leftover, _ = solved_changes(problem, hessian, solver, owned=owned)
     warn_if_unfinished(problem.gradient, leftover, changes)
     return changes
 
 
 def solved_changes(
-    problem: Problem, hessian: Hessian, solver: Solver
+    problem: Problem, hessian: Hessian, solver: Solver, *, owned: Treatment = marginalised
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, " p"], Solution]:
-    """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, H⁻¹∇L(θ, 1), and the solution they come from."""
-    differences = problem.gradient_differences()
-    if len(problem.theta) <= problem.removals.count:
-        solution = solver.solve(
-            hessian, torch.eye(len(problem.theta), dtype=differences.dtype, device=differences.device)
-        )
-        return differences @ solution.value, solution.value @ problem.gradient, solution
-    solution = solver.solve(hessian, torch.cat([differences.T, problem.gradient[:, None]], dim=1))
-    return solution.value[:, :-1].T, solution.value[:, -1], solution
+    """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, owned parameters treated, H⁻¹∇L(θ, 1), and a solution they come from."""
+    differences, mask = problem.gradient_differences(), problem.owned()
+    treatment = shared if mask is None else owned
+    mask = torch.zeros_like(differences, dtype=torch.bool) if mask is None else mask
+    theta, gradient, solutions = problem.theta, problem.gradient[:, None], []
+    if len(theta) <= problem.removals.count:
+        whole = solver.solve(hessian, torch.eye(len(theta), dtype=theta.dtype, device=theta.device))
+        changes = treatment(differences, mask, theta, lambda columns: whole.value @ columns)
+        return changes, (whole.value @ gradient)[:, 0], whole
+
+    def solve(columns: Tensor) -> Tensor:
+        solutions.append(solver.solve(hessian, torch.cat([columns, gradient], dim=1)))
+        return solutions[-1].value[:, :-1]
+
+    changes = treatment(differences, mask, theta, solve)
+    return changes, solutions[0].value[:, -1], solutions[0]
 
 
-def _presence_attribution(problem: Problem, hessian: Hessian, target: PresenceTarget, solver: Solver) -> Attribution:
+def _presence_attribution(
+    problem: Problem, hessian: Hessian, target: PresenceTarget, *, solver: Solver, owned: Treatment
+) -> Attribution:
     """Return direct and parameter effect of a target that depends on who is present."""
-    changes, leftover, solution = solved_changes(problem, hessian, solver)
+    changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
     warn_if_unfinished(problem.gradient, leftover, changes)
     full = presence_value(problem, target)
     value = presence_function(problem, target)
@@ -164,7 +186,8 @@ def _presence_attribution(problem: Problem, hessian: Hessian, target: PresenceTa
         return jvp(lambda theta: value(theta, presence), (problem.theta,), (change,))
 
     direct, parameter, start = [], [], 0
-    for part in problem.parts(max(problem.removals.n_objects, len(full), len(problem.theta))):
+    size = getattr(target, "size", None) or 0
+    for part in problem.parts(max(problem.removals.n_objects, len(full), len(problem.theta), size)):
         step = changes[start : start + part.count]
         without, moved = vmap(both)(part.presences(problem.theta), step)
         direct.append(without - full)

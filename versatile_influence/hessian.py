@@ -9,7 +9,7 @@ from torch.func import grad
 
 from versatile_influence._forward import jacobian_products
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.loss import Loss
+from versatile_influence.loss import Loss, chunk_for
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Hessian:
         presence: Who is present.
         damping: Added to the diagonal, in units of the summed (un-normalised) loss. A mean loss over n objects with
             damping d has the same effect as its sum with damping n·d.
-        chunk_size: How many columns are multiplied at once; None for all.
+        chunk_size: How many columns are multiplied at once; None for as many as fit.
 
     Example:
         >>> import torch
@@ -43,15 +43,33 @@ class Hessian:
         """Return H V, one forward-over-reverse derivative a column."""
         theta, unravel = ravel(self.params)
         gradient = grad(lambda flat: self.loss(unravel(flat), self.presence))
-        products = jacobian_products(gradient, theta, vectors, chunk_size=self.chunk_size)
+        chunk = self.chunk_size or chunk_for(self.loss)
+        products = jacobian_products(gradient, theta, vectors, chunk_size=chunk)
         return products + self.damping * vectors
 
     def dense(self) -> Float[Tensor, "p p"]:
         """Return H as a matrix, exactly symmetric."""
         theta, _ = ravel(self.params)
+        if closed_form_hessian(self.loss):
+            matrix = self.loss.masked_hessian(self.params, self.presence)  # pyright: ignore[reportAttributeAccessIssue]
+            return matrix + self.damping * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         if hasattr(self.loss, "dense_hessian") and bool((self.presence == 1).all()):
             matrix = self.loss.dense_hessian(self.params)  # pyright: ignore[reportAttributeAccessIssue]
             if matrix is not None:
                 return matrix + self.damping * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         matrix = self @ torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         return (matrix + matrix.T) / 2
+
+
+# Up to this many parameters a Newton step solves with the dense Hessian; more where the loss gives it in closed form.
+DENSE_PARAMETERS, CLOSED_FORM_PARAMETERS = 400, 2000
+
+
+def dense_parameters(loss: object) -> int:
+    """Return up to how many parameters Newton's method uses the dense Hessian."""
+    return CLOSED_FORM_PARAMETERS if closed_form_hessian(loss) else DENSE_PARAMETERS
+
+
+def closed_form_hessian(loss: object) -> bool:
+    """Return whether the loss gives ∇²L(θ, b) in closed form."""
+    return bool(getattr(loss, "closed_form", False))

@@ -19,6 +19,11 @@ A loss may offer more, and is served faster or better for it:
     dense_hessian(params)                   ∇²L(θ, 1), where written out by hand; it may return None
     n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
                                             mini-batches: over a partition they add up to the loss, penalty included
+    removal_gradients(params, objects)      ∇ΔL_i as rows (k, p) in closed form, used where `closed_form` is True
+    closed_form                             True if the loss has the two methods around this line
+    masked_hessian(params, presence)        ∇²L(θ, b) in closed form, used where `closed_form` is True
+    owned(i)                                positions in the flat parameters that only object i trains; see `owned`
+    size                                    how many numbers one evaluation holds, so that many at once fit in memory
     removes_groups                          True if `objects` above may also be a list of index tensors, one a group
 """
 
@@ -32,6 +37,9 @@ from torch import Tensor
 
 from versatile_influence._ravel import Params
 from versatile_influence.removals import Removals
+
+# How many numbers evaluations done at once may hold, for a loss that says its size.
+NUMBERS_AT_ONCE = 20_000_000
 
 
 @runtime_checkable
@@ -63,6 +71,7 @@ class PresenceTarget:
     Attributes:
         fn: The function.
         labels: Names of the t numbers, for tables.
+        size: How many numbers one evaluation holds, where that is more than t; so many at once fit in memory.
 
     Example:
         >>> import torch, versatile_influence as vif
@@ -78,10 +87,17 @@ class PresenceTarget:
 
     fn: Callable[[Params, Tensor], Tensor]
     labels: Sequence[object] | None = None
+    size: int | None = None
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "*t"]:
         """Return the t numbers when those with presence 1 are there."""
         return self.fn(params, presence)
+
+
+def chunk_for(loss: object) -> int | None:
+    """Return how many evaluations of the loss fit at once, or None where it does not say its size."""
+    size = getattr(loss, "size", None)
+    return None if size is None else max(1, NUMBERS_AT_ONCE // max(1, size))
 
 
 def has_fast_differences(loss: object, removals: Removals) -> bool:

@@ -12,13 +12,10 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Hessian, dense_parameters
 from versatile_influence.loss import Loss
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
-
-# Up to this many parameters a Newton step solves with the dense Hessian.
-DENSE_PARAMETERS = 400
 
 
 class NoMinimumError(ValueError):
@@ -97,7 +94,7 @@ def minimize(
     presence = theta.new_ones(number) if presence is None else presence.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
     objective = Objective(loss, unravel, presence, goal * number)
-    if len(theta) <= DENSE_PARAMETERS:
+    if len(theta) <= dense_parameters(loss):
         found = _newton(objective, theta, max_steps)
         check_bounded(objective, theta, found)
     else:

@@ -11,15 +11,12 @@ from torch.func import grad, jacfwd, jacrev, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.attribution import finished
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Hessian, closed_form_hessian, dense_parameters
 from versatile_influence.loss import Loss, PresenceTarget, Target, has_fast_differences
 from versatile_influence.problem import Problem, by_masks
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import CG
 from versatile_influence.targets import checked_target, presence_function, target_function
-
-# Above this many parameters the curvatures of all removals are not stored densely.
-DENSE_PARAMETERS = 400
 
 
 def newton_step(
@@ -59,7 +56,7 @@ def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "
     """Return θᵢ = θ − H₋ᵢ⁻¹ ∇L(θ, 1₋ᵢ) of each removal."""
     gradients = problem.gradient - problem.gradient_differences()
     p = len(problem.theta)
-    if p > DENSE_PARAMETERS:
+    if p > dense_parameters(problem.loss):
         return problem.theta - _steps_by_cg(problem, gradients, damping)
     steps, start = [], 0
     for part, curvatures in reduced_hessians(problem):
@@ -72,8 +69,15 @@ def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "
 def reduced_hessians(problem: Problem):
     """Yield the removals part by part, with H₋ᵢ = ∇²L(θ, 1₋ᵢ) of each as one (c, p, p) tensor."""
     p = len(problem.theta)
-    fast = has_fast_differences(problem.loss, problem.removals)
     unravelled = problem.unravel(problem.theta)
+    if closed_form_hessian(problem.loss):
+        for part in problem.parts(p * p):
+            yield (
+                part,
+                torch.stack([Hessian(problem.loss, unravelled, b).dense() for b in part.presences(problem.theta)]),
+            )
+        return
+    fast = has_fast_differences(problem.loss, problem.removals)
     full = Hessian(problem.loss, unravelled, problem.everyone()).dense() if fast else None
     for part in problem.parts(p * p if fast else max(p * p, p * problem.removals.n_objects)):
         if full is not None:
@@ -137,7 +141,7 @@ def _presence_change(
     function = presence_function(problem, target)
     now = checked_target(function(problem.theta, problem.everyone()))
     before, after, start = [], [], 0
-    for part in problem.parts(max(problem.removals.n_objects, len(now))):
+    for part in problem.parts(max(problem.removals.n_objects, len(now), getattr(target, "size", None) or 0)):
         presences = part.presences(problem.theta)
         before.append(by_masks(function, problem.theta, presences))
         after.append(vmap(function)(moved[start : start + part.count], presences))

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, vmap
 
 from versatile_influence._forward import jacobian_products
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.loss import Loss, has_fast_differences, removal_differences
+from versatile_influence.loss import Loss, chunk_for, has_fast_differences, removal_differences
 from versatile_influence.removals import Removals
 
 # How many numbers one batched evaluation may hold per array, where the caller names no chunk size.
@@ -81,7 +81,9 @@ class Problem:
 
     def parts(self, numbers_each: int) -> list[Removals]:
         """Return the removals in parts, such that a part's arrays of `numbers_each` numbers a removal fit in memory."""
-        size = self.chunk_size or max(1, CHUNK_NUMBERS // max(1, numbers_each))
+        size = self.chunk_size or min(
+            max(1, CHUNK_NUMBERS // max(1, numbers_each)), chunk_for(self.loss) or CHUNK_NUMBERS
+        )
         count = self.removals.count
         return [self.removals.part(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -96,7 +98,10 @@ class Problem:
         one gradient is taken for each removal.
         """
         if has_fast_differences(self.loss, self.removals):
-            chunk = self.chunk_size or max(1, CHUNK_NUMBERS // self.removals.n_objects)
+            gradients = self._closed_form_gradients()
+            if gradients is not None:
+                return gradients if directions is None else gradients @ directions
+            chunk = self.chunk_size or chunk_for(self.loss) or max(1, CHUNK_NUMBERS // self.removals.n_objects)
             if hasattr(self.loss, "removal_products") and not self.removals.grouped:
                 # Several arrays as large as the chunk live at once.
                 return self._products_by_hand(directions, self.chunk_size or max(1, chunk // 2))
@@ -107,6 +112,21 @@ class Problem:
             differences = self.gradient - by_masks(gradients, self.theta, part.presences(self.theta))
             rows.append(differences if directions is None else differences @ directions)
         return torch.cat(rows)
+
+    def owned(self) -> Bool[Tensor, "k p"] | None:
+        """Return which parameters belong to what is removed, or None where the loss names none."""
+        if not hasattr(self.loss, "owned"):
+            return None
+        mask = torch.zeros(self.removals.count, len(self.theta), dtype=torch.bool, device=self.theta.device)
+        for row, member in zip(self.removals.rows.tolist(), self.removals.members.tolist(), strict=True):
+            mask[row, self.loss.owned(member)] = True  # pyright: ignore[reportAttributeAccessIssue]
+        return mask if mask.any() else None
+
+    def _closed_form_gradients(self) -> Float[Tensor, "k p"] | None:
+        if self.removals.grouped or not getattr(self.loss, "closed_form", False):
+            return None
+        objects = None if self.removals.everything else self.removals.members
+        return self.loss.removal_gradients(self.unravel(self.theta), objects)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _products_by_hand(self, directions: Float[Tensor, "p q"] | None, chunk: int) -> Float[Tensor, "k q"]:
         if directions is None:

@@ -1,0 +1,198 @@
+"""Ranking, pairs and contrast: what bad data say, targets against brute force, readers, and owned parameters."""
+
+import itertools
+import math
+import os
+
+import pandas as pd
+import pytest
+import torch
+from cases import LISTS, data, item_lists
+
+import versatile_influence as vif
+from versatile_influence.datasets import ranking
+from versatile_influence.losses import DocumentListMLELoss, InfoNCELoss, ListMLELoss, PairwiseLoss, TermLoss
+from versatile_influence.owned import conditioned, marginalised, shared
+
+
+def items():
+    return item_lists(ListMLELoss)(range(5))
+
+
+@pytest.mark.parametrize(
+    ("rankings", "words"),
+    [
+        ([[0, 9]], "Item 9 in the list of query 0 is not one of the 3 items"),
+        ([[0, 1, 0]], "names item 0 twice"),
+        ([[]], "list of query 0 is empty"),
+        ([[0], [1]], "one list a query: 1 queries, got 2"),
+    ],
+)
+def test_bad_lists_are_named(rankings, words):
+    with pytest.raises(ValueError, match=words):
+        ListMLELoss([[1.0]], rankings, n_items=3)
+
+
+def test_a_missing_feature_is_named_by_query_and_column():
+    with pytest.raises(ValueError, match="nan for query 1, column 0"):
+        ListMLELoss([[1.0], [math.nan]], [[0], [1]], n_items=2)
+
+
+@pytest.mark.parametrize(
+    ("qid", "words"),
+    [
+        (None, "`qid` is missing"),
+        (["a", "b", "a", "b"], "Sort the rows by `qid`"),
+        ([1.0, 1.0, math.nan, 2.0], "row 2"),
+    ],
+)
+def test_bad_qid_is_named(qid, words):
+    with pytest.raises(ValueError, match=words):
+        DocumentListMLELoss(data(1, 4, 2), [0, 1, 0, 1], qid)
+
+
+def test_a_query_with_one_document_and_a_document_twice_are_named():
+    with pytest.raises(ValueError, match="Query 'b' has one document"):
+        DocumentListMLELoss(data(1, 3, 2), [0, 1, 0], ["a", "a", "b"])
+    with pytest.raises(ValueError, match="lists a document twice"):
+        DocumentListMLELoss(data(1, 2, 2), [0, 1], ["a", "a"], documents=["d", "d"])
+
+
+def test_removing_all_items_leaves_the_penalty():
+    loss = items()
+    params = data(3, 5, 3)
+    everybody = vif.parameter_changes(loss, vif.minimize(loss, loss.zeros()), objects=[list(range(5))])
+    assert torch.isfinite(everybody).all()
+    assert loss(params, torch.zeros(5).double()).item() == pytest.approx(0.2 * params.square().sum().item())
+
+
+def test_an_object_in_no_term_is_said_once():
+    with pytest.warns(UserWarning, match="1 of 3 objects are in no term"):
+        TermLoss(lambda theta: theta * torch.ones(2), [0, 1], n_objects=3)
+    with pytest.raises(ValueError, match="Term 1 names object 7"):
+        TermLoss(lambda theta: theta * torch.ones(2), [0, 7], n_objects=3)
+    with pytest.raises(ValueError, match="prefers 1 to itself"):
+        PairwiseLoss([0, 1], [1, 1])
+    with pytest.raises(ValueError, match="at least two objects"):
+        InfoNCELoss(data(1, 2, 3, 2), batches=[[0, 1], [2]])
+
+
+def test_differences_stay_exact_where_one_item_has_all_the_probability():
+    loss = ListMLELoss([[1.0]], [[1, 2]], n_items=4)
+    params = torch.tensor([[0.0, 40.0], [0.0, 0.0], [0.0, 1.0], [0.0, 2.0]], dtype=torch.float64)
+    # Without item 0 the sums are e^0 + e^1 + e^2, then e^1 + e^2, to the last digit, although 1 − p ≈ 1e−17.
+    rest = math.log(1 + math.e + math.e**2) - 0 + math.log(math.e + math.e**2) - 1
+    full = loss(params, torch.ones(4).double()).item()
+    assert loss.removal_differences(params)[0].item() == pytest.approx(full - rest, rel=1e-15)
+    gradients = torch.func.jacfwd(loss.removal_differences)(params).reshape(4, -1)
+    torch.testing.assert_close(loss.removal_gradients(params), gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_listmle_is_the_probability_of_the_order():
+    """The lists of all orders of three items have probabilities that sum to one."""
+    params = data(5, 3, 2)
+    total = sum(
+        math.exp(-ListMLELoss([[0.7]], [list(order)], n_items=3)(params, torch.ones(3).double()).item())
+        for order in itertools.permutations(range(3))
+    )
+    assert total == pytest.approx(1.0)
+
+
+def test_the_default_treatment_of_owned_parameters_is_nearest_to_refits():
+    x = data(11, 200, 3)
+    scores = x @ data(12, 3, 6) + 2 * data(13, 200, 6)
+    lists = scores.argsort(dim=1, descending=True)[:, :2].tolist()
+    loss = ListMLELoss(x, lists, n_items=6, penalty=1.0)
+    params = vif.minimize(loss, loss.zeros())
+    target = vif.losses.query_loss(ListMLELoss(data(14, 8, 3), [[0, 1]] * 8, n_items=6))
+    truth = vif.refit(loss, params, target)
+    error = {}
+    for treatment in (marginalised, conditioned, shared):
+        estimate = vif.attribute(loss, params, target, owned=treatment)
+        error[treatment] = ((estimate.parameter - truth.parameter).norm() / truth.parameter.norm()).item()
+        torch.testing.assert_close(estimate.direct, truth.direct, atol=1e-7, rtol=1e-7)
+    assert error[marginalised] < min(error[conditioned], error[shared])
+    newton = vif.newton_step(loss, params, target)
+    assert (newton.scores - truth.scores).abs().max() < 0.05 * truth.scores.abs().max()
+
+
+def test_owned_parameters_fall_to_zero_and_plain_targets_agree_with_parameter_changes():
+    loss = items()
+    params = vif.minimize(loss, loss.zeros())
+    changes = vif.parameter_changes(loss, params)
+    for item in range(5):
+        torch.testing.assert_close(changes[item, loss.owned(item)], -params[item])
+    scores = vif.attribute(loss, params, lambda theta: theta.reshape(-1)[:4]).scores
+    torch.testing.assert_close(scores, changes[:, :4])
+
+
+def test_top_k_probability_is_plackett_luce():
+    test = ListMLELoss([[1.0]], [[0]], n_items=3)
+    params = data(6, 3, 2)
+    mass = test.scores(params)[0].exp()
+    exact = (mass[1] / mass.sum()) + sum(
+        mass[first] / mass.sum() * mass[1] / (mass.sum() - mass[first]) for first in (0, 2)
+    )
+    target = vif.losses.top_k_probability(test, 1, k=2, n_draws=20000)
+    assert target(params, torch.ones(3).double()).item() == pytest.approx(exact.item(), abs=0.01)
+    assert target(params, torch.tensor([1.0, 0.0, 1.0]).double()).item() == 0.0
+
+
+def test_ndcg_change_is_zero_where_no_order_changes():
+    loss = items()
+    params = vif.minimize(loss, loss.zeros())
+    gains = torch.zeros(5, 5, dtype=torch.float64)
+    for query, ranked in enumerate(LISTS):
+        gains[query, ranked[0]] = 1.0
+    newton = vif.newton_step(loss, params, vif.losses.ndcg_change(loss, gains, k=3))
+    assert torch.isfinite(newton.scores).all()
+    assert newton.scores.abs().max() <= 1.0
+
+
+def test_networks_give_the_linear_loss_when_they_are_linear():
+    x = data(2, 5, 2)
+    head = torch.nn.Linear(2, 5).double()
+    names = ("weight", "bias")
+    network = ListMLELoss(x, LISTS, n_items=5, penalty=0.4, model=head, item_parameters=names)
+    params = vif.minimize(network, network.zeros())
+    linear = ListMLELoss(x, LISTS, n_items=5, penalty=0.4)
+    stacked = torch.cat([params["weight"], params["bias"][:, None]], dim=1)
+    test_linear = vif.losses.query_loss(ListMLELoss(x, LISTS, n_items=5))
+    test_network = vif.losses.query_loss(ListMLELoss(x, LISTS, n_items=5, model=head))
+    expected = vif.attribute(linear, stacked, test_linear)
+    torch.testing.assert_close(vif.attribute(network, params, test_network).scores, expected.scores)
+
+
+def test_readers(tmp_path):
+    (tmp_path / "a.arff").write_text(
+        "@relation m\n@attribute f1 numeric\n@attribute f2 numeric\n@attribute L1 {0,1}\n"
+        "@attribute L2 {0,1}\n\n@data\n0.5,-1.25,1,0\n0,3e-1,1,1\n"
+    )
+    dense = ranking.read_arff(tmp_path / "a.arff", n_labels=2)
+    assert dense.x.toarray().tolist() == [[0.5, -1.25], [0.0, 0.3]]
+    assert dense.lists() == [[0], [0, 1]]
+    assert dense.label_names == ["L1", "L2"]
+    (tmp_path / "b.svm").write_text("2 qid:1 1:0.5 3:1 # docid = A\n0 qid:1 2:1 # docid = B\n")
+    read = ranking.read_svmlight(tmp_path / "b.svm")
+    assert read.x.tolist() == [[0.5, 0.0, 1.0], [0.0, 1.0, 0.0]]
+    assert (read.qid, read.names) == (["1", "1"], ["A", "B"])
+    (tmp_path / "c.svm").write_text("2 1:0.5\n")
+    with pytest.raises(ValueError, match=r"Line 1 .* has no `qid:`"):
+        ranking.read_svmlight(tmp_path / "c.svm")
+    (tmp_path / "run").write_text("q1 Q0 A 1 3.5 t\nq1 Q0 B 2 2.5 t\n")
+    (tmp_path / "qrels").write_text("q1 0 B 2\n")
+    assert ranking.read_trec(tmp_path / "run", tmp_path / "qrels").relevance.tolist() == [0.0, 2.0]
+    (tmp_path / "qrels").write_text("q2 0 B 2\n")
+    with pytest.raises(ValueError, match=r"q2 has judgements .* no candidate"):
+        ranking.read_trec(tmp_path / "run", tmp_path / "qrels")
+    frame = pd.DataFrame({"qid": [2, 1, 2], "label": [0, 1, 2], "f": [1.0, 2.0, 3.0]})
+    assert ranking.from_frame(frame).x.squeeze().tolist() == [2.0, 1.0, 3.0]
+
+
+@pytest.mark.data
+def test_delicious_is_what_was_published():
+    if not os.environ.get("VIF_DATA"):
+        pytest.skip("Delicious is needed: set VIF_DATA to its folder")
+    train, test = ranking.delicious()
+    assert (train.x.shape, train.labels.shape, test.x.shape) == ((12920, 500), (12920, 983), (3185, 500))
+    assert (train.x.nnz, train.labels.nnz, test.labels.nnz) == (239549, 246088, 60229)

@@ -1,0 +1,219 @@
+"""Contrastive losses over fixed batches, and skip-gram with the full softmax."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence._ravel import Params
+from versatile_influence.losses.rows import Owners, SharedRows
+from versatile_influence.losses.softmax import SoftmaxLoss
+from versatile_influence.losses.terms import named
+
+
+class EmbeddingScores:
+    """Similarities z zᵀ/τ of each batch's anchors with its candidates, embeddings normalised.
+
+    Args:
+        embed: From parameters to the embeddings of all views (V, n, d).
+        batches: (G, B) objects of each batch, n past its end.
+        temperature: τ.
+        across: Whether anchors are compared with the other view only (CLIP), and not with all views (SimCLR).
+        start: What `zeros()` returns.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Params], Tensor],
+        batches: Int[Tensor, "G B"],
+        *,
+        temperature: float,
+        across: bool,
+        start: Params,
+    ):
+        self.embed, self.batches, self.temperature = embed, batches, temperature
+        self.across, self.start = across, start
+
+    def zeros(self) -> Params:
+        """Return parameters to start from."""
+        return self.start
+
+    def __call__(self, params: Params) -> Float[Tensor, "R V B"]:
+        """Return a row of scores for each anchor, batch by batch, view by view."""
+        z = torch.nn.functional.normalize(self.embed(params), dim=-1)
+        z = torch.cat([z, torch.zeros_like(z[:, :1])], dim=1)[:, self.batches]
+        if self.across:
+            scores = torch.einsum("vgad,vgbd->gvab", z, z.flip(0))[:, :, :, None]
+        else:
+            scores = torch.einsum("vgad,wgbd->gvawb", z, z)
+        return scores.flatten(0, 2) / self.temperature
+
+
+class InfoNCELoss(SoftmaxLoss):
+    """Contrastive loss in fixed batches: each view of an object finds its other views among the batch.
+
+        L(θ, b) = −Σ_batches Σ_anchors b_a Σ_p T_ap b_p log (e^{s_ap} / Σ_l b_l e^{s_al}) + (λ/2)‖θ‖²
+
+    SimCLR: two views by one model, candidates all other views. CLIP: `across=True`, candidates the other side's.
+    SupCon: `classes`, positives all views of the class, divided by their number with everybody there, which does not
+    change when one goes. The batches are fixed, since another partition is another loss.
+
+    Args:
+        views: (V, n, d) views of n objects.
+        batches: Lists of objects, or None for one batch of all.
+        dim: Dimension of the linear embedding x W.
+        model: A network from (V, n, d) to embeddings; with `across`, one that maps each side by its own part.
+        temperature: τ.
+        across: Compare each view with the other side only.
+        classes: (n,) class of each object.
+        positive_counts: (n,) divisors of SupCon's anchors in place of the number of their positives.
+        penalty: λ.
+        labels: Names of the objects.
+
+    References:
+        van den Oord et al. (2018); Chen et al. (2020), SimCLR; Radford et al. (2021), CLIP; Khosla et al. (2020),
+        SupCon.
+
+    Example:
+        >>> loss = InfoNCELoss(torch.ones(2, 3, 4).double(), dim=2, temperature=1.0)
+        >>> loss(loss.zeros(), torch.ones(3).double()).item()  # 6 log 5
+        9.656...
+    """
+
+    def __init__(
+        self,
+        views: Tensor,
+        *,
+        batches: Sequence[Sequence[int]] | None = None,
+        dim: int = 2,
+        model: torch.nn.Module | None = None,
+        temperature: float = 0.1,
+        across: bool = False,
+        classes: Tensor | None = None,
+        positive_counts: Tensor | None = None,
+        penalty: float = 0.0,
+        labels: Sequence[object] | None = None,
+    ):
+        if views.dim() < 3 or (across and len(views) != 2):
+            raise ValueError(
+                f"`views` must be (views, objects, features), two with `across`; got {tuple(views.shape)}."
+            )
+        if not temperature > 0:
+            raise ValueError(f"`temperature` must be above 0, got {temperature}.")
+        n = views.shape[1]
+        table = batch_table(batches, n)
+        start = named(model) if model is not None else torch.eye(views.shape[-1], dim, dtype=torch.float64)
+
+        def embed(params: Params) -> Tensor:
+            if isinstance(params, Tensor):
+                return views.to(params.dtype) @ params
+            return torch.func.functional_call(model, params, (views.to(next(iter(params.values())).dtype),))
+
+        scores = EmbeddingScores(embed, table, temperature=temperature, across=across, start=start)
+        rows = batch_rows(table, n, len(views), across=across, classes=classes, positive_counts=positive_counts)
+        super().__init__(rows, scores, penalty=penalty, labels=labels)
+
+
+class SkipGramLoss(SoftmaxLoss):
+    """Skip-gram with the full softmax over contexts, from a table of co-occurrence counts.
+
+        L(θ, b) = −Σ_{u,v} C_uv b_u b_v log (e^{φ_u·ψ_v} / Σ_w b_w e^{φ_u·ψ_w}) + (λ/2)‖θ‖²
+
+    Parameters are (2, n, dim): φ, then ψ; an object owns its two vectors. Removing an object drops its counts and
+    leaves the others as they are; regenerated walks on the graph without it are another loss.
+
+    Args:
+        counts: (n, n) C.
+        dim: Dimension of the vectors.
+        penalty: λ.
+        labels: Names of the objects.
+
+    References:
+        Mikolov et al. (2013); Perozzi et al. (2014), DeepWalk.
+
+    Example:
+        >>> loss = SkipGramLoss(torch.tensor([[0.0, 2.0], [1.0, 0.0]]), dim=1)
+        >>> loss(torch.zeros(2, 2, 1).double(), torch.ones(2).double()).item()  # 3 log 2
+        2.079...
+    """
+
+    def __init__(self, counts: Tensor, *, dim: int, penalty: float = 0.0, labels: Sequence[object] | None = None):
+        if counts.dim() != 2 or counts.shape[0] != counts.shape[1] or not (counts >= 0).all():
+            raise ValueError(f"`counts` must be a square table of numbers ≥ 0, got shape {tuple(counts.shape)}.")
+        n = len(counts)
+        targets = counts.double()[:, None, :]
+        owners = Owners(n, torch.arange(n), torch.arange(n))
+        rows = SharedRows(owners, targets, torch.ones(targets.shape, dtype=torch.bool))
+        super().__init__(rows, VectorScores(n, dim), penalty=penalty, labels=labels, owned=True)
+
+
+class VectorScores:
+    """Inner products of an input and an output vector of each object."""
+
+    def __init__(self, n: int, dim: int):
+        self.n, self.dim = n, dim
+
+    def __call__(self, params: Float[Tensor, "2 n d"]) -> Float[Tensor, "n n"]:
+        """Return φ ψᵀ."""
+        return params[0] @ params[1].T
+
+    def zeros(self) -> Float[Tensor, "2 n d"]:
+        """Return a start off the saddle at 0: small numbers, drawn with a fixed seed."""
+        return 0.1 * torch.randn(2, self.n, self.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def owned(self, i: int) -> Int[Tensor, " m"]:
+        """Return where the object's two vectors are in the flat parameters."""
+        place = torch.arange(self.dim) + i * self.dim
+        return torch.cat([place, place + self.n * self.dim])
+
+
+def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, "G B"]:
+    """Return the batches as one table, n past a batch's end.
+
+    Raises:
+        ValueError: If a batch has fewer than two objects, or an object is unknown or in two places.
+    """
+    lists = [list(range(n))] if batches is None else [[int(i) for i in batch] for batch in batches]
+    flat = [i for batch in lists for i in batch]
+    if not lists or min(map(len, lists)) < 2:
+        raise ValueError("Each batch must hold at least two objects, or an anchor has nothing to be told from.")
+    if len(set(flat)) < len(flat) or not all(0 <= i < n for i in flat):
+        raise ValueError(f"`batches` must name objects from 0 to {n - 1}, each at most once.")
+    width = max(map(len, lists))
+    return torch.tensor([batch + [n] * (width - len(batch)) for batch in lists])
+
+
+def batch_rows(
+    table: Int[Tensor, "G B"],
+    n: int,
+    n_views: int,
+    *,
+    across: bool,
+    classes: Tensor | None,
+    positive_counts: Tensor | None,
+) -> SharedRows:
+    """Return the terms of all batches: a row for each anchor (batch, view, object)."""
+    g, b = table.shape
+    there = table < n
+    same = torch.eye(b, dtype=torch.bool).expand(g, b, b)
+    if classes is not None:
+        kind = torch.cat([torch.as_tensor(classes), torch.as_tensor(classes)[:1]])[table]
+        same = kind[:, :, None] == kind[:, None, :]
+    pairs = there[:, :, None] & there[:, None, :]
+    if across:
+        allowed = pairs[:, None, :, None, :].expand(g, 2, b, 1, b)
+        positive = (same & pairs)[:, None, :, None, :].expand(g, 2, b, 1, b)
+    else:
+        itself = torch.einsum("vw,ab->vawb", torch.eye(n_views), torch.eye(b)) > 0
+        allowed = pairs[:, None, :, None, :] & ~itself
+        positive = (same & pairs)[:, None, :, None, :] & ~itself
+    views = positive.shape[1]
+    counts = positive.double().sum((-2, -1), keepdim=True).clamp_min(1.0)
+    if positive_counts is not None:
+        given = torch.cat([positive_counts.double(), torch.ones(1, dtype=torch.float64)])[table]
+        counts = given[:, None, :, None, None]
+    objects = table[:, None, :].expand(g, views, b)
+    owners = Owners(n, table[:, None, None, :].expand(g, views, b, b).reshape(-1, b), objects.reshape(-1))
+    targets = (positive.double() / counts).flatten(0, 2)
+    return SharedRows(owners, targets, allowed.expand(positive.shape).flatten(0, 2))

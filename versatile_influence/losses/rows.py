@@ -1,0 +1,201 @@
+"""Rows of candidates with log-softmax terms: the structure that ranking and contrastive losses share.
+
+A row holds scores s of candidates; each candidate belongs to an object, and so may the row itself. At stage j of a row,
+with candidates C_j and weights T_j on the positives among them,
+
+    ℓ = Σ_{c ∈ C_j} T_jc b_c (log Σ_{l ∈ C_j} b_l e^{s_l} − s_c),
+
+times the presence of the row's own object. With m_i the mass e^{s} of object i, removing it changes the row by
+
+    ΔL_i = (W − t_i) log(1 + m_i / Σ_{l ≠ i} m_l) + t_i log Σ_l m_l − Σ_{c of i} T_c s_c,
+
+W the sum of all weights and t_i those on i: the exact −log(1 − p_i), written so that nothing cancels as p_i → 1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Which object each candidate and each row belongs to; n_objects stands for nobody, who is always there.
+
+    Attributes:
+        n_objects: How many objects.
+        units: Object of each candidate, the same in all rows (B,) or row by row (R, B); no object twice in a row.
+        rows: Object of each row, or None where rows belong to nobody.
+    """
+
+    n_objects: int
+    units: Int[Tensor, " B"] | Int[Tensor, "R B"]
+    rows: Int[Tensor, " R"] | None = None
+
+    def present(self, presence: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """Return the presence of candidates, (B,) or (R, B), and of rows, (R,) or ()."""
+        extended = torch.cat([presence, presence.new_ones(1)])
+        return extended[self.units], extended.new_ones(()) if self.rows is None else extended[self.rows]
+
+    def collected(self, units: Float[Tensor, "R B"], rows: Float[Tensor, " R"]) -> Float[Tensor, " n"]:
+        """Return the sum over each object's candidates and rows; a candidate in its object's own row goes with it."""
+        total = units.new_zeros(self.n_objects + 1)
+        if self.rows is not None:
+            own = self.units == self.rows[:, None]
+            units = torch.where(own, 0.0, units)
+            total = total.index_add(0, self.rows, rows)
+        if self.units.dim() == 1:
+            return total.index_add(0, self.units, units.sum(0))[: self.n_objects]
+        return total.index_add(0, self.units.reshape(-1), units.reshape(-1))[: self.n_objects]
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Rows whose terms all have the same candidates: cross-entropy with weights on the positives.
+
+    Attributes:
+        owners: Who owns what.
+        targets: (R, V, B) weights T on the positives, V views of each candidate.
+        allowed: (R, V, B) True where a view is a candidate.
+    """
+
+    owners: Owners
+    targets: Float[Tensor, "R V B"]
+    allowed: Bool[Tensor, "R V B"]
+
+    @property
+    def size(self) -> int:
+        """How many numbers one evaluation holds."""
+        return self.targets.numel()
+
+    def losses(self, scores: Float[Tensor, "..."], presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
+        """Return the loss of each row."""
+        scores = scores.reshape(self.targets.shape)
+        units, rows = self.owners.present(presence)
+        units = units.unsqueeze(-2)
+        shift, mass = masses(scores, self.allowed, units)
+        weights = self.targets * units
+        total = weights.sum((-2, -1))
+        denominator = mass.sum((-2, -1))
+        logs = torch.where(total > 0, denominator, 1.0).log() + shift
+        return rows * (total * logs - (weights * scores).sum((-2, -1)))
+
+    def differences(self, scores: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
+        """Return ΔL of each object."""
+        scores = scores.reshape(self.targets.shape)
+        shift, mass = masses(scores, self.allowed, torch.ones_like(scores[0, 0]))
+        mass = mass.sum(1)
+        weights, aligned = self.targets.sum(1), (self.targets * scores).sum(1)
+        others = leave_one_out_sums(mass)
+        total = weights.sum(1, keepdim=True)
+        logs = (torch.where(total[:, 0] > 0, mass.sum(1), 1.0).log() + shift)[:, None]
+        removed = log_growth(mass, others)
+        units = (total - weights) * removed + weights * logs - aligned
+        return self.owners.collected(units, total[:, 0] * logs[:, 0] - aligned.sum(1))
+
+    def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each stage's masses (c, 1, B) and the weights on its positives (c, 1, B)."""
+        _, mass = masses(scores, self.allowed[rows, 0], units)
+        return mass[:, None, :], self.targets[rows] * units
+
+
+@dataclass(frozen=True)
+class NestedRows:
+    """Rows ranked from the top: what is ranked leaves the candidates of the later terms (Plackett–Luce, Eq. 6).
+
+    Attributes:
+        owners: Who owns what.
+        ranking: (R, K) candidates in their order, any number where `weights` is 0.
+        weights: (R, K) weight of each position's term, 0 past the end of a list.
+        ranked: (R, B) True where a candidate is in the row's list.
+        allowed: (R, B) True where there is a candidate.
+    """
+
+    owners: Owners
+    ranking: Int[Tensor, "R K"]
+    weights: Float[Tensor, "R K"]
+    ranked: Bool[Tensor, "R B"]
+    allowed: Bool[Tensor, "R B"]
+
+    @property
+    def size(self) -> int:
+        """How many numbers one evaluation holds."""
+        return max(self.allowed.numel(), self.ranking.shape[1] * self.ranking.numel())
+
+    def parts(self, scores: Tensor, units: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the shift, all masses, those of the ranked candidates in order, and Σ of each position and later."""
+        shift, mass = masses(scores, self.allowed, units)
+        listed = mass.gather(-1, self.ranking) * (self.weights > 0)
+        return shift, mass, listed, reverse_cumsum(listed)
+
+    def losses(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
+        """Return the loss of each row: prefix sums, so O(candidates + positions) a row."""
+        units, rows = self.owners.present(presence)
+        units = units.expand(scores.shape)
+        shift, mass, _, tails = self.parts(scores, units)
+        unranked = torch.where(self.ranked, 0.0, mass).sum(-1, keepdim=True)
+        weights = self.weights * units.gather(-1, self.ranking)
+        logs = torch.where(weights > 0, unranked + tails, 1.0).log() + shift[:, None]
+        return rows * (weights * (logs - scores.gather(-1, self.ranking))).sum(-1)
+
+    def differences(self, scores: Float[Tensor, "R B"]) -> Float[Tensor, " n"]:
+        """Return ΔL of each object."""
+        shift, mass, listed, tails = self.parts(scores, torch.ones_like(scores[0]))
+        unlisted = torch.where(self.ranked, 0.0, mass)
+        unranked = unlisted.sum(-1, keepdim=True)
+        valid = self.weights > 0
+        logs = torch.where(valid, unranked + tails, 1.0).log() + shift[:, None]
+        own = self.weights * (logs - scores.gather(-1, self.ranking))
+        # A ranked candidate r was a candidate in all terms j before its own: (R, r, j).
+        steps = torch.arange(self.ranking.shape[1])
+        elsewhere = reverse_cumsum(listed[:, None, :] * (steps[:, None] != steps)) + unranked[:, :, None]
+        grown = log_growth(listed[:, :, None], elsewhere) * (steps[:, None] > steps)
+        own = own + (grown * self.weights[:, None, :]).sum(-1) * valid
+        units = torch.zeros_like(mass).scatter_add(1, self.ranking, own * valid)
+        if not bool((self.ranked | ~self.allowed).all()):
+            rest = leave_one_out_sums(unlisted)
+            for j in range(self.ranking.shape[1]):
+                units = units + self.weights[:, j, None] * log_growth(unlisted, rest + tails[:, j, None])
+        return self.owners.collected(units, (self.weights * (logs - scores.gather(-1, self.ranking))).sum(-1))
+
+    def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each stage's masses (c, K, B) and the weights on its positives (c, K, B)."""
+        _, mass = masses(scores, self.allowed[rows], units)
+        ranking, weights = self.ranking[rows], self.weights[rows]
+        steps = torch.arange(ranking.shape[1])
+        place = torch.full(mass.shape, len(steps)).scatter_reduce(
+            1, ranking, torch.where(weights > 0, steps, len(steps)), "amin"
+        )
+        candidates = place[:, None, :] >= steps[:, None]
+        positives = torch.zeros(candidates.shape, dtype=mass.dtype).scatter(2, ranking[:, :, None], weights[:, :, None])
+        return mass[:, None, :] * candidates, positives * units
+
+
+def masses(scores: Tensor, allowed: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest score of who is there, row by row, and b e^{s − it}; the shift carries no derivative."""
+    over = tuple(range(1, allowed.dim()))
+    there = allowed & (units > 0)
+    shift = torch.where(there, scores.detach(), -torch.inf).amax(over)
+    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+    centred = scores - shift.reshape(-1, *[1] * len(over))
+    # Masked before and after: where the exponent of someone absent overflows, 0 · inf would be NaN.
+    return shift, torch.where(there, centred, 0.0).exp() * there * units
+
+
+def reverse_cumsum(values: Tensor) -> Tensor:
+    """Return the sum of each entry and all after it, along the last axis."""
+    return values.flip(-1).cumsum(-1).flip(-1)
+
+
+def leave_one_out_sums(mass: Float[Tensor, "... B"]) -> Float[Tensor, "... B"]:
+    """Return Σ_{l ≠ i} m_l for each i without cancellation: only the largest is summed anew, the rest by difference."""
+    top = torch.arange(mass.shape[-1]) == mass.detach().argmax(-1, keepdim=True)
+    rest = torch.where(top, 0.0, mass).sum(-1, keepdim=True)
+    return torch.where(top, rest, mass.sum(-1, keepdim=True) - mass)
+
+
+def log_growth(mass: Tensor, others: Tensor) -> Tensor:
+    """Return log(Σ m) − log(Σ m − m_i) = log(1 + m_i / others), 0 where there are no others."""
+    alone = others <= 0
+    return torch.log1p(torch.where(alone, 0.0, mass / torch.where(alone, 1.0, others)))

@@ -1,0 +1,88 @@
+"""Losses that are sums of log-softmax terms: Plackett–Luce, cross-entropy, InfoNCE, skip-gram.
+
+One engine serves them all: `rows` holds the terms, `scores` turns parameters into the candidates' scores.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence._ravel import Params
+from versatile_influence.losses.rows import NestedRows, SharedRows
+from versatile_influence.losses.scores import LinearItems, squared_norm
+
+
+class SoftmaxLoss:
+    """A sum of log-softmax terms over rows of candidates, plus (λ/2)‖θ‖²; base of the ready losses.
+
+    Args:
+        rows: The terms, and who owns what in them.
+        scores: From parameters to the scores of every row's candidates; offers `zeros()`, and may offer `owned(i)`.
+        penalty: λ.
+        labels: Names of the objects.
+        owned: Whether object i owns the parameters `scores.owned(i)`.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = vif.losses.ListMLELoss([[0.0], [1.0]], [[0, 1], [2]], n_items=3)
+        >>> isinstance(loss, SoftmaxLoss), loss.n_objects
+        (True, 3)
+    """
+
+    def __init__(
+        self,
+        rows: NestedRows | SharedRows,
+        scores: Callable[[Params], Tensor],
+        *,
+        penalty: float = 0.0,
+        labels: Sequence[object] | None = None,
+        owned: bool = False,
+    ):
+        if not penalty >= 0:
+            raise ValueError(f"`penalty` must be ≥ 0, got {penalty}.")
+        self.rows, self.scores, self.penalty = rows, scores, float(penalty)
+        self.n_objects = rows.owners.n_objects
+        if labels is not None and len(labels) != self.n_objects:
+            raise ValueError(f"`labels` must name each of the {self.n_objects} objects, got {len(labels)}.")
+        self.object_labels = None if labels is None else list(labels)
+        self._owned = owned
+        self.size = rows.size
+
+    def zeros(self) -> Params:
+        """Return parameters to start from: zeros, or a network's present values."""
+        return self.scores.zeros()  # pyright: ignore[reportFunctionMemberAccess]
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the penalised sum of the terms of who is present."""
+        return self.row_losses(params, presence).sum() + self.penalty / 2 * squared_norm(params)
+
+    def row_losses(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
+        """Return the loss of each row (query, anchor), without the penalty."""
+        return self.rows.losses(self.scores(params), presence)
+
+    def removal_differences(self, params: Params, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
+        """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of the objects asked for, or all; exact, at about the cost of the loss."""
+        changes = self.rows.differences(self.scores(params))
+        return changes if objects is None else changes.index_select(0, objects)
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether gradients of removals and curvature are known in closed form: linear scores of items."""
+        return isinstance(self.scores, LinearItems) and self.rows.owners.rows is None
+
+    def removal_gradients(self, params: Tensor, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k p"]:
+        """Return the gradients of the removal differences; only where `closed_form`."""
+        gradients = self.scores.removal_gradients(self.rows, params)  # pyright: ignore[reportFunctionMemberAccess]
+        return gradients if objects is None else gradients.index_select(0, objects)
+
+    def masked_hessian(self, params: Tensor, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
+        """Return ∇²L(θ, b); only where `closed_form`."""
+        matrix = self.scores.curvature(self.rows, params, presence)  # pyright: ignore[reportFunctionMemberAccess]
+        matrix.diagonal().add_(self.penalty)
+        return matrix
+
+    def owned(self, i: int) -> Int[Tensor, " m"]:
+        """Return the positions, in the flat parameters, that only object i's terms train."""
+        return self.scores.owned(i) if self._owned else torch.arange(0)  # pyright: ignore[reportFunctionMemberAccess]
