@@ -4,7 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ()
+from versatile_influence.cli import rank
+
+COMMANDS = (rank,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
