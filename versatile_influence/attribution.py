@@ -90,16 +90,17 @@ def attribute(
 
     gradients = target_gradients(problem, target)
     warn_if_undetermined(hessian, gradients)
+    owns = problem.owned() is not None
     if out is not None:
-        if problem.owned() is not None:
-            raise ValueError("`out` takes losses without owned parameters. Leave `out` out for this loss.")
+        if owns and owned is not shared:
+            raise ValueError("`out` treats no parameters as owned. Leave `out` out, or pass owned=vif.owned.shared.")
         targets = getattr(target, "labels", None)
         written, leftover, extremes = written_scores(
             problem, hessian, gradients, solver=solver, out=out, n_jobs=n_jobs, targets=targets
         )
         warn_if_unfinished(problem.gradient, leftover, extremes)
         return written
-    if problem.owned() is not None:
+    if owns:
         changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
         scores = changes @ gradients.T
         warn_if_unfinished(problem.gradient, gradients @ leftover, scores)

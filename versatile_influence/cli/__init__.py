@@ -4,9 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from versatile_influence.cli import graph, retrain
+from versatile_influence.cli import graph, rank, retrain
 
-COMMANDS = (graph, retrain,)
+COMMANDS = (
+    graph,
+    rank,
+    retrain,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
