@@ -1,6 +1,6 @@
 """Which training objects made a model say this, and what would it say without them? For any loss."""
 
-from versatile_influence import losses
+from versatile_influence import losses, plots
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.descent import descend
 from versatile_influence.hessian import Hessian
@@ -33,6 +33,7 @@ __all__ = [
     "newton_step",
     "parameter_changes",
     "pearson",
+    "plots",
     "refit",
     "spearman",
     "train",

@@ -2,15 +2,12 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
-from versatile_influence.cli import graph, rank, retrain
+from versatile_influence.cli import cox, graph, rank, retrain
 
-COMMANDS = (
-    graph,
-    rank,
-    retrain,
-)
+COMMANDS = (cox, rank, graph, retrain)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_parser(subparsers)
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"vif: warning: {message}", file=sys.stderr)
+            return arguments.run(arguments)
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"vif: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,200 @@
+"""`vif cox`: which patients made a Cox model say this, checked by refitting some of them."""
+
+import argparse
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from versatile_influence.attribution import attribute
+from versatile_influence.cli.cox_tables import check_report, coefficient_table, largest_changes, moved_predictions
+from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
+from versatile_influence.cli.tables import counted
+from versatile_influence.hessian import Hessian
+from versatile_influence.losses import CoxLoss
+from versatile_influence.losses.cox_targets import LabelledTarget
+from versatile_influence.minimisation import minimize
+from versatile_influence.newton import newton_step
+from versatile_influence.refit import refit
+from versatile_influence.result import Attribution
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLE = """\
+example:
+  vif cox patients.csv --duration-col months --event-col died --id-col patient --strata site --out scores.csv
+
+A change is what leaving the patient out and fitting again would do: the coefficient (log hazard ratio) without the
+patient, minus the coefficient with everybody.
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Add `vif cox`."""
+    parser = subparsers.add_parser(
+        "cox",
+        help="which patients made a Cox model say this",
+        description="Fit a Cox model and show what each coefficient, and each test patient's risk, would be without "
+        "each patient:\npredicted from the one fit, and checked by really refitting some.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("patients", metavar="patients.csv", help="one row a patient; every column not named below is a covariate")
+    add("--duration-col", required=True, metavar="COL", help="time of the event, or of censoring")
+    add("--event-col", required=True, metavar="COL", help="1 where the event happened, 0 where censored")
+    add("--ties", choices=["efron", "breslow"], default="efron", help="method for tied events (default: %(default)s)")
+    add("--strata", nargs="+", metavar="COL", help="columns whose values have a baseline hazard of their own")
+    add("--test", metavar="test.csv", help="patients to predict the relative risk of")
+    add("--top", type=count, default=20, metavar="K", help="patients shown in each table (default: %(default)s)")
+    add("--newton", action="store_true", help="one Newton step for each patient: slower, closer to refitting")
+    add("--check", type=count, default=20, metavar="K", help="patients refitted, 0 for none (default: %(default)s)")
+    add("--out", metavar="scores.csv", help="write every change: a row a patient, a column a coefficient or prediction")
+    more = parser.add_argument_group("more columns")
+    more.add_argument("--id-col", metavar="COL", help="names the patients; rows of one name are left out together")
+    more.add_argument("--entry-col", metavar="COL", help="time from which the row is at risk (start-stop data)")
+    more.add_argument("--weights-col", metavar="COL", help="case weights")
+    more.add_argument("--covariates", nargs="+", metavar="COL", help="use only these covariates")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, attribute, print, check; return the exit status."""
+    frame = _patients(args)
+    loss = _loss(args, frame)
+    test = None if args.test is None else _test_patients(args, loss)
+    params = minimize(loss, loss.zeros())
+    assert isinstance(params, Tensor)
+    errors = _standard_errors(loss, params)
+    print(_headline(args, loss, frame))
+    print(coefficient_table(loss.columns, params, errors))
+
+    target, now = _target(loss, params, test)
+    start = time.perf_counter()
+    scores = (newton_step if args.newton else attribute)(loss, params, target)
+    took = time.perf_counter() - start
+    d = len(params)
+    print(f"\nChanges without each of {counted(loss.n_objects, 'patient')}, predicted in {took:.2g} s.")
+    if args.top:
+        print(largest_changes(scores, errors, top=args.top))
+    if args.top and test is not None:
+        print(moved_predictions(_columns(scores, d, None), now[d:], top=args.top))
+    if args.check:
+        scale = torch.cat([errors, now[d:]])
+        start = time.perf_counter()
+        predicted = _rows(scores, _checked_rows(scores.scores / scale, args.check))
+        refitted = refit(loss, params, target, objects=predicted.objects)
+        took = time.perf_counter() - start
+        advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"
+        print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
+    if args.out:
+        _write(scores, args.out)
+    return 0
+
+
+def _patients(args: argparse.Namespace) -> "pd.DataFrame":
+    """Return the rows, with the columns the model needs and no others."""
+    frame = read_table(args.patients)
+    numeric = {args.duration_col: "--duration-col", args.event_col: "--event-col"}
+    optional = {args.entry_col: "--entry-col", args.weights_col: "--weights-col"}
+    numeric |= {name: flag for name, flag in optional.items() if name is not None}
+    naming = dict.fromkeys(args.strata or [], "--strata") | ({args.id_col: "--id-col"} if args.id_col else {})
+    roles = numeric | naming
+    require_columns(frame, roles | dict.fromkeys(args.covariates or [], "--covariates"), args.patients)
+    for name in args.covariates or []:
+        if name in roles:
+            raise ValueError(f"Column `{name}` cannot be both {roles[name]} and a covariate.")
+    covariates = args.covariates or [name for name in frame.columns if name not in roles]
+    needed = {name: f"{flag} needs numbers." for name, flag in numeric.items()}
+    for name in covariates:
+        needed[name] = (
+            f"If it names the patients, add --id-col {name}; if it groups them, --strata {name}; otherwise encode it "
+            "as numbers, or name the columns to use with --covariates."
+        )
+    require_numbers(frame, needed, args.patients)
+    require_filled(frame, naming, args.patients)
+    return frame.loc[:, [*dict.fromkeys([*covariates, *roles])]]
+
+
+def _loss(args: argparse.Namespace, frame: "pd.DataFrame") -> CoxLoss:
+    return CoxLoss.from_frame(
+        frame,
+        duration_col=args.duration_col,
+        event_col=args.event_col,
+        entry_col=args.entry_col,
+        strata_cols=args.strata,
+        weights_col=args.weights_col,
+        subject_col=args.id_col,
+        ties=args.ties,
+    )
+
+
+def _test_patients(args: argparse.Namespace, loss: CoxLoss) -> "pd.DataFrame":
+    frame = read_table(args.test)
+    require_columns(frame, dict.fromkeys(loss.columns, "a covariate of the model"), args.test)
+    require_numbers(frame, dict.fromkeys(loss.columns, "The model was fitted to numbers there."), args.test)
+    if args.id_col in frame.columns:
+        frame = frame.set_index(args.id_col)
+    return frame.loc[:, loss.columns]
+
+
+def _target(loss: CoxLoss, params: Tensor, test: "pd.DataFrame | None") -> tuple[LabelledTarget, Tensor]:
+    """Return the coefficients and the test patients' relative risks as one target, with its present values.
+
+    Risks are relative to the average training patient, as R and lifelines predict them: exp((x − x̄)θ).
+    """
+    parts = [loss.coefficients()] + ([] if test is None else [loss.relative_risk(test - loss.x.mean(0).numpy())])
+    labels = [*loss.columns] + ([] if test is None else [f"relative_risk({name})" for name in parts[1].labels or []])
+    target = LabelledTarget(lambda theta: torch.cat([part(theta) for part in parts]), labels)
+    return target, target(params)
+
+
+def _standard_errors(loss: CoxLoss, params: Tensor) -> Tensor:
+    """Return standard errors from the inverse of the information, as `coxph` without `robust` prints them."""
+    information = Hessian(loss, params, params.new_ones(loss.n_objects)).dense()
+    return torch.linalg.inv(information).diagonal().sqrt()
+
+
+def _headline(args: argparse.Namespace, loss: CoxLoss, frame: "pd.DataFrame") -> str:
+    rows = f" in {len(frame):,} rows" if loss.n_objects != len(frame) else ""
+    strata = f", stratified by {', '.join(args.strata)}" if args.strata else ""
+    return (
+        f"Cox model of `{args.duration_col}` in {args.patients}: {counted(loss.n_objects, 'patient')}{rows}, "
+        f"{counted(int(frame[args.event_col].sum()), 'event')}, {args.ties.capitalize()}'s ties{strata}\n"
+    )
+
+
+def _columns(scores: Attribution, start: int | None, stop: int | None) -> Attribution:
+    labels = list(scores.targets or [])[start:stop]
+    return replace(scores, scores=scores.scores[:, start:stop], targets=labels)
+
+
+def _rows(scores: Attribution, rows: Tensor) -> Attribution:
+    assert isinstance(scores.objects, Tensor)
+    return replace(scores, scores=scores.scores[rows], objects=scores.objects[rows])
+
+
+def _checked_rows(standardised: Tensor, number: int) -> Tensor:
+    """Return the patients to refit: half of them those with the largest changes, the others drawn with a fixed seed."""
+    order = standardised.abs().amax(dim=1).argsort(descending=True, stable=True)
+    largest = math.ceil(min(number, len(order)) / 2)
+    others = order[largest:][torch.randperm(len(order) - largest, generator=torch.Generator().manual_seed(0))]
+    return torch.cat([order[:largest], others[: min(number, len(order)) - largest]])
+
+
+def _write(scores: Attribution, path: str) -> None:
+    frame = scores.to_frame()
+    frame.to_csv(path, index_label="patient", float_format="%.10g")
+    print(f"\nAll changes are in {path}: {counted(len(frame), 'patient')} × {counted(frame.shape[1], 'number')}.")
+
+
+def count(text: str) -> int:
+    """Return a number of things given on the command line."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return number
