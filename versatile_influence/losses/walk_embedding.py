@@ -200,8 +200,11 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         return start(self.graph.n_nodes, self.dim, seed)
 
     def owned(self, i: int) -> Int[Tensor, " d"]:
-        """Return the numbers of the parameters that belong to object i alone; none for an edge."""
-        if self.objects == "edges":
+        """Return the numbers of the parameters that belong to object i alone; none for an edge.
+
+        None without a penalty either: nothing then moves them when the node is gone, and they stay as they are.
+        """
+        if self.objects == "edges" or self.penalty == 0:
             return torch.zeros(0, dtype=torch.long)
         return owned(i, self.graph.n_nodes, self.dim)
 
