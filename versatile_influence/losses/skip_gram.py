@@ -148,7 +148,7 @@ class SkipGramLoss:
         return start(self.n_objects, self.dim, seed)
 
     def owned(self, i: int) -> Int[Tensor, " d"]:
-        """Return the numbers of the parameters that object i alone trains; without a penalty none, as nothing moves them."""
+        """Return the numbers of the parameters that object i alone trains; none without a penalty."""
         if self.penalty == 0:
             return torch.zeros(0, dtype=torch.long)
         return owned(i, self.n_objects, self.dim)
