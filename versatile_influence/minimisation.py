@@ -63,8 +63,8 @@ def minimize(
 ) -> Params:
     """Return parameters at a stationary point of L(·, presence), in float64.
 
-    Newton's method with the dense Hessian for up to some hundred parameters; L-BFGS, finished by Newton steps by
-    conjugate gradients, for more. Downhill all the way, so from `init` to the minimum of its own valley.
+    Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps with
+    conjugate gradients. Downhill all the way, so from `init` to the minimum of its own valley.
 
     Args:
         loss: `loss(params, presence)`.
@@ -113,9 +113,8 @@ def minimize(
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
     """Return θ after some downhill steps of the minimiser that suits its size."""
-    if len(theta) <= dense_parameters(objective.loss):
-        return _newton(objective, theta, steps)
-    return _lbfgs(objective, theta, 10 * steps)
+    few = len(theta) <= dense_parameters(objective.loss)
+    return _newton(objective, theta, steps) if few else _lbfgs(objective, theta, 10 * steps)
 
 
 def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
@@ -129,9 +128,7 @@ def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) ->
         curvature = objective.hessian(theta)
         matrix = curvature.dense()
         if not torch.isfinite(matrix).all():
-            raise NoMinimumError(
-                "The Hessian has NaN or infinite entries on the way. Start elsewhere, or add a penalty."
-            )
+            raise NoMinimumError("The Hessian is not finite everywhere on the way. Start elsewhere, or add a penalty.")
         # Never along directions in which the loss is constant: they would move for no reason.
         null = curvature.null_space()
         step = without(null, _newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
@@ -229,16 +226,16 @@ def check_bounded(objective: Objective, init: Float[Tensor, " p"], found: Float[
     if not flats.shape[1]:
         return
     flats = torch.linalg.qr(flats)[0]
-    was, ways = torch.linalg.eigh(flats.T @ before @ flats)
-    was, flat = was[-1].item(), flats @ ways[:, -1]
+    most, ways = torch.linalg.eigh(flats.T @ before @ flats)
+    was, flat = most[-1].item(), flats @ ways[:, -1]
     now = (flat @ after @ flat).item()
     if not (was > 1e-12 * before.diagonal().abs().max() and abs(now) < 1e-6 * was):
         return
     if null is not None and moved.norm() > init.norm() and abs(now) < 1e-7 * was:
         raise NoMinimumError(
-            f"The loss has no finite minimum: the parameters moved by {moved.norm():.3g}, from a size of "
-            f"{init.norm():.3g}, while the curvature fell from {was:.2g} to {now:.1g} in a direction in which the loss "
-            "is not constant. Is what is left in two parts, as a graph without a cut vertex? Add a penalty > 0."
+            f"The loss has no finite minimum: the parameters, of size {init.norm():.3g}, moved by {moved.norm():.3g} "
+            f"while a curvature fell from {was:.2g} to {now:.1g}. Is what is left in several parts, as a graph without "
+            "its cut vertex? Add a penalty > 0."
         )
     outward = flat * torch.sign(flat @ moved)
     now, far = objective.value(found), moved.norm()

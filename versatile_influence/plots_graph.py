@@ -64,6 +64,14 @@ def network(
     dark = np.abs(np.nan_to_num(values)) > 0.6 * size
     for node, name in enumerate(graph.labels):
         colour = "white" if dark[node] else "black"
-        ax.text(*places[node], str(name), ha="center", va="center", fontsize=7, color=colour)
+        ax.text(
+            float(places[node][0]),
+            float(places[node][1]),
+            str(name),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color=colour,
+        )
     ax.set_axis_off()
     return ax

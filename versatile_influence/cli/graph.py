@@ -7,6 +7,7 @@ from dataclasses import replace
 import versatile_influence as vif
 from versatile_influence.losses import WalkEmbeddingLoss
 from versatile_influence.losses.graph import Graph
+from versatile_influence.owned import shared
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -36,8 +37,11 @@ def run(args: argparse.Namespace) -> int:
     loss = WalkEmbeddingLoss(graph, length=args.length, window=args.window, dim=args.dim, penalty=args.penalty)
     target = loss.pair_losses(pairs)
     params = vif.minimize(loss, loss.start())
-    solver = vif.Explicit() if 2 * args.dim * graph.n_nodes <= 2000 else vif.CG(rtol=1e-6)
-    scores = vif.attribute(loss, params, target, solver=solver)
+    if 2 * args.dim * graph.n_nodes <= 2000:
+        scores = vif.attribute(loss, params, target)
+    else:
+        # One solution a pair, where striking out each node's own parameters would take one a node.
+        scores = vif.attribute(loss, params, target, solver=vif.CG(rtol=1e-6), owned=shared)
     scores = replace(scores, targets=target.labels)
     print(f"{graph.n_nodes} nodes, {len(graph.ends)} edges; change of the pair's loss without each node")
     for column, (pair, label) in enumerate(zip(pairs, target.labels or [], strict=True)):

@@ -40,7 +40,7 @@ class Graph:
     labels: Sequence[Hashable] = field(default=())
 
     def __post_init__(self):
-        labels = list(self.labels) if len(self.labels) else list(range(self.n_nodes))
+        labels: list = list(self.labels) if len(self.labels) else list(range(self.n_nodes))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "weights", self.weights.to(torch.float64))
         if self.n_nodes < 2:

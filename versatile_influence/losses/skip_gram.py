@@ -2,9 +2,10 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Embeddings = dict[str, Tensor]
@@ -13,11 +14,31 @@ Embeddings = dict[str, Tensor]
 def log_normalisers(params: Embeddings, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Return log Σ_{w present} exp⟨e_u, o_w⟩ for every u."""
     scores = params["embedding"] @ params["output"].T
-    highest = torch.where(presence > 0, scores, -torch.inf).amax(dim=1, keepdim=True).detach()
-    # With nobody present there is no maximum and no pair either; any finite number will do.
-    highest = torch.where(torch.isfinite(highest), highest, 0.0)
-    total = (presence * torch.exp(torch.where(presence > 0, scores - highest, 0.0))).sum(dim=1)
+    highest = scores.amax(dim=1, keepdim=True).detach()
+    total = torch.exp(scores - highest) @ presence
+    # With nobody present there is no pair either; any finite number will do.
     return torch.log(torch.where(total > 0, total, 1.0)) + highest[:, 0]
+
+
+def log_shares_left(
+    params: Embeddings,
+    shares: Float[Tensor, "n n"],
+    row: Int[Tensor, " m"],
+    node: Int[Tensor, " m"],
+    *,
+    needed: Bool[Tensor, "n k"],
+) -> Float[Tensor, "n k"]:
+    """Return log(1 − p) with p the share of the removed nodes in each denominator, where it is needed.
+
+    The largest share in a denominator may be near 1; without it the others are summed, and nothing is subtracted.
+    """
+    scores = params["embedding"] @ params["output"].T
+    largest = torch.nn.functional.one_hot(scores.argmax(dim=1), len(scores)).to(shares)
+    others = shares * (1 - largest)
+    zeros = torch.zeros(needed.shape, dtype=shares.dtype)
+    headless = zeros.index_add(1, row, largest[:, node]) > 0
+    left = torch.where(headless, others.sum(dim=1, keepdim=True), 1.0) - zeros.index_add(1, row, others[:, node])
+    return torch.log(torch.where(needed, left, 1.0))
 
 
 def squared_norm(params: Embeddings) -> Float[Tensor, ""]:
@@ -115,7 +136,7 @@ class SkipGramLoss:
         """Names of the objects."""
         return self.labels
 
-    def __call__(self, params: Embeddings, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    def __call__(self, params: Any, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the loss."""
         counts = self.counts.to(presence) * presence[:, None] * presence
         normalised = (counts.sum(dim=1) * log_normalisers(params, presence)).sum()
@@ -127,7 +148,9 @@ class SkipGramLoss:
         return start(self.n_objects, self.dim, seed)
 
     def owned(self, i: int) -> Int[Tensor, " d"]:
-        """Return the numbers of the parameters that belong to object i alone."""
+        """Return the numbers of the parameters that object i alone trains; none without a penalty."""
+        if self.penalty == 0:
+            return torch.zeros(0, dtype=torch.long)
         return owned(i, self.n_objects, self.dim)
 
     def null_directions(self, params: Embeddings, presence: Float[Tensor, " k"]) -> dict[str, Embeddings]:

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.losses.chain import Changes, Incidence
@@ -15,6 +15,7 @@ from versatile_influence.losses.skip_gram import (
     Embeddings,
     check_model,
     log_normalisers,
+    log_shares_left,
     null_directions,
     owned,
     squared_norm,
@@ -114,7 +115,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         joint = "→" if self.graph.directed else "–"
         return [f"{labels[a]}{joint}{labels[b]}" for a, b in self.graph.ends.tolist()]
 
-    def __call__(self, params: Embeddings, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+    def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
         """Return the loss."""
         nodes, edges = self._present(presence)
         if len(nodes) <= DENSE_NODES:
@@ -156,7 +157,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
             kept = self.walks.agreement(steps, sigma, params["embedding"], params["output"])
             value = ((centres - without) * normalisers[:, None]).sum(0) + kept - agreed
             if self.objects == "nodes":
-                value = value - (without * _log_shares_left(params, shares, row, member, needed=without > 0)).sum(0)
+                value = value - (without * log_shares_left(params, shares, row, member, needed=without > 0)).sum(0)
             differences.append(value)
         return torch.cat(differences)
 
@@ -188,7 +189,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
             value = (centres - without).T @ moved.T + self.walks.agreements(steps, sigma, left, right, parts=q) - agreed
             if self.objects == "nodes":
                 removed = torch.arange(len(member))
-                log_left = _log_shares_left(params, shares, removed, member, needed=without > 0)
+                log_left = log_shares_left(params, shares, removed, member, needed=without > 0)
                 weight = without * shares[:, member] * torch.exp(-log_left)
                 value = value + (weight * (tilted[:, :, member] - moved[..., None])).sum(1).T
             products.append(value)
@@ -199,8 +200,11 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         return start(self.graph.n_nodes, self.dim, seed)
 
     def owned(self, i: int) -> Int[Tensor, " d"]:
-        """Return the numbers of the parameters that belong to object i alone; none for an edge."""
-        if self.objects == "edges":
+        """Return the numbers of the parameters that belong to object i alone; none for an edge.
+
+        None without a penalty either: nothing then moves them when the node is gone, and they stay as they are.
+        """
+        if self.objects == "edges" or self.penalty == 0:
             return torch.zeros(0, dtype=torch.long)
         return owned(i, self.graph.n_nodes, self.dim)
 
@@ -230,24 +234,3 @@ def _members(groups: Int[Tensor, " k"] | Sequence[Int[Tensor, " _"]]) -> tuple[I
     if isinstance(groups, Tensor):
         return torch.arange(len(groups)), groups
     return torch.repeat_interleave(torch.tensor([len(group) for group in groups])), torch.cat(list(groups))
-
-
-def _log_shares_left(
-    params: Embeddings,
-    shares: Float[Tensor, "n n"],
-    row: Int[Tensor, " m"],
-    node: Int[Tensor, " m"],
-    *,
-    needed: Bool[Tensor, "n k"],
-) -> Float[Tensor, "n k"]:
-    """Return log(1 − p) with p the share of the removed nodes in each denominator, where it is needed.
-
-    The largest share in a denominator may be near 1; without it the others are summed, and nothing is subtracted.
-    """
-    scores = params["embedding"] @ params["output"].T
-    largest = torch.nn.functional.one_hot(scores.argmax(dim=1), len(scores)).to(shares)
-    others = shares * (1 - largest)
-    zeros = torch.zeros(needed.shape, dtype=shares.dtype)
-    headless = zeros.index_add(1, row, largest[:, node]) > 0
-    left = torch.where(headless, others.sum(dim=1, keepdim=True), 1.0) - zeros.index_add(1, row, others[:, node])
-    return torch.log(torch.where(needed, left, 1.0))
