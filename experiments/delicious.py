@@ -2,7 +2,9 @@
 
 ListMLE (Eq. 6) over 100 of the 983 labels, 8 SVD features fitted on the training rows, queries with at least two of
 these labels, 500 test queries. Ground truth *stationary*: minimised in float64, refits warm-started. λ is the number of
-queries times App. B's weight decay 5e-4. The first argument, where there is one, is how many of the items are removed. The target is each test query's ListMLE loss among the items that remain.
+queries times App. B's weight decay 5e-4.
+The first argument, where there is one, is how many of the items are removed. The target is each test query's ListMLE
+loss among the items that remain.
 """
 
 import sys
