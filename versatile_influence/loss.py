@@ -30,7 +30,7 @@ A loss may offer more, and is served faster or better for it:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,7 +47,7 @@ NUMBERS_AT_ONCE = 20_000_000
 class Loss(Protocol):
     """Any differentiable function of parameters and presence; see the module's text for what more it may offer."""
 
-    def __call__(self, params: Params, presence: Float[Tensor, " n"], /) -> Float[Tensor, ""]:
+    def __call__(self, params: Any, presence: Float[Tensor, " n"], /) -> Float[Tensor, ""]:
         """Return the summed loss of the objects present."""
         ...
 
@@ -56,7 +56,7 @@ class Loss(Protocol):
 class Target(Protocol):
     """What to explain: t numbers that depend on the parameters. Test data are closed over."""
 
-    def __call__(self, params: Params, /) -> Float[Tensor, "*t"]:
+    def __call__(self, params: Any, /) -> Float[Tensor, "*t"]:
         """Return the t numbers."""
         ...
 
@@ -86,7 +86,7 @@ class PresenceTarget:
         [1.0, 0.5, -1.5]
     """
 
-    fn: Callable[[Params, Tensor], Tensor]
+    fn: Callable[[Any, Tensor], Tensor]
     labels: Sequence[object] | None = None
     size: int | None = None
 

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from versatile_influence._ravel import Params
 from versatile_influence.attribution import attribute
 from versatile_influence.datasets.ranking import Documents, read_svmlight
 from versatile_influence.losses.listmle import DocumentListMLELoss
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     test_loss = made(test, (test.x - centre) / scale, objects="queries", penalty=0.0)
     everybody = torch.ones(test_loss.n_objects, dtype=torch.float64)
 
-    def mean_loss(params: torch.Tensor) -> torch.Tensor:
+    def mean_loss(params: Params) -> torch.Tensor:
         return test_loss.row_losses(params, everybody).mean()[None]
 
     params = minimize(loss, loss.zeros())

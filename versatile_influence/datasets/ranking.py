@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -48,8 +48,9 @@ class MultiLabel:
 
         Labels of one row have no order of their own; ascending ids are the convention here.
         """
-        chosen = list(range(self.labels.shape[1]) if universe is None else universe)
-        part = self.labels[:, chosen].tocsr().sorted_indices()
+        labels: Any = self.labels
+        chosen = list(range(labels.shape[1]) if universe is None else universe)
+        part = labels[:, chosen].tocsr().sorted_indices()
         return [part.indices[start:stop].tolist() for start, stop in zip(part.indptr, part.indptr[1:], strict=False)]
 
 
@@ -126,9 +127,9 @@ def truncated_svd(train: scipy.sparse.csr_matrix, others: list, *, rank: int = 8
 
     Equivalent to scikit-learn's `TruncatedSVD(rank)` fitted on `train`, up to sign, and deterministic.
     """
-    start = np.ones(min(train.shape))
-    _, sizes, directions = scipy.sparse.linalg.svds(train.astype(np.float64), k=rank, v0=start)
-    directions = directions[np.argsort(-sizes)]
+    matrix: Any = train.astype(np.float64)
+    found: Any = scipy.sparse.linalg.svds(matrix, k=rank, v0=np.ones(min(matrix.shape)))
+    directions = found[2][np.argsort(-found[1])]
     return [torch.from_numpy(np.asarray(x @ directions.T)) for x in (train, *others)]
 
 

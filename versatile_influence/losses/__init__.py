@@ -4,9 +4,10 @@ from versatile_influence.losses.contrastive import InfoNCELoss
 from versatile_influence.losses.cox import CoxLoss
 from versatile_influence.losses.dfbeta import dfbeta
 from versatile_influence.losses.listmle import DocumentListMLELoss, ListMLELoss, SoftmaxRankingLoss
+from versatile_influence.losses.pairs import PairwiseLoss, TripletLoss
 from versatile_influence.losses.ranking_targets import ndcg_change, query_loss, top_k_probability
 from versatile_influence.losses.skip_gram import SkipGramLoss
-from versatile_influence.losses.terms import PairwiseLoss, TermLoss, TripletLoss
+from versatile_influence.losses.terms import TermLoss
 from versatile_influence.losses.walk_embedding import WalkEmbeddingLoss
 from versatile_influence.losses.walks import Walks
 

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._ravel import Params
+from versatile_influence.losses.pairs import named, outputs
 from versatile_influence.losses.rows import Owners, SharedRows
 from versatile_influence.losses.softmax import SoftmaxLoss
-from versatile_influence.losses.terms import named
 
 
 class EmbeddingScores:
@@ -108,7 +108,7 @@ class InfoNCELoss(SoftmaxLoss):
         def embed(params: Params) -> Tensor:
             if isinstance(params, Tensor):
                 return views.to(params.dtype) @ params
-            return torch.func.functional_call(model, params, (views.to(next(iter(params.values())).dtype),))
+            return outputs(model, params, views)
 
         scores = EmbeddingScores(embed, table, temperature=temperature, across=across, start=start)
         rows = batch_rows(table, n, len(views), across=across, classes=classes, positive_counts=positive_counts)

@@ -4,6 +4,7 @@ One engine serves them all: `rows` holds the terms, `scores` turns parameters in
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +35,7 @@ class SoftmaxLoss:
     def __init__(
         self,
         rows: NestedRows | SharedRows,
-        scores: Callable[[Params], Tensor],
+        scores: Callable[[Any], Tensor],
         *,
         penalty: float = 0.0,
         labels: Sequence[object] | None = None,
