@@ -50,7 +50,7 @@ def table() -> str:
         "",
         f"Changes of all parameters for every one of {scale['patients']:,} simulated patients (10 covariates): "
         f"{scale['seconds']:.1f} s and {scale['peak memory GB']:.1f} GB (`benchmarks/cox_scale.py`). The difference to "
-        f"the classical influence function falls as n^{slopes['mean']:.2f} (Theorem 3.2; `experiments/theorem_3_2.py`).",
+        f"the classical influence function falls as n^{slopes['mean']:.2f} (`experiments/theorem_3_2.py`).",
     ]
     return "\n".join(lines)
 

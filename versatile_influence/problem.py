@@ -104,7 +104,7 @@ class Problem:
             chunk = self.chunk_size or chunk_for(self.loss) or max(1, CHUNK_NUMBERS // self.removals.n_objects)
             if hasattr(self.loss, "removal_products") and not self.removals.grouped:
                 # Several arrays as large as the chunk live at once.
-                return self._products_by_hand(directions, self.chunk_size or max(1, chunk // 2))
+                return self._products_by_hand(directions, self.chunk_size or max(2, chunk // 2))
             return jacobian_products(self.differences, self.theta, directions, chunk_size=chunk)
         gradients = grad(self.value)
         rows = []

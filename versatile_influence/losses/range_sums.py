@@ -64,7 +64,8 @@ def range_odds_sums(
 ) -> Float[Tensor, "m q"]:
     """Return Σ_{start_j ≤ τ < stop_j} c_τ p/(1 − p), p = r_j u_τ, for every query j and several multipliers c.
 
-    p/(1 − p) is p times the derivative of −log(1 − p): this is what derivatives of `range_log_sums` are made of.
+    p/(1 − p) is p times the derivative of −log(1 − p): this is what derivatives of `range_log_sums` are made of. Not
+    to be differentiated again.
     """
     return _range_sums(r, u, c, (start, stop), lambda p: p / (1 - p), derivative=True)
 
@@ -85,7 +86,9 @@ def _range_sums(
     for members, top, heavy in classes:
         whole = members is None
         rows, (start, stop) = (r, ranges) if whole else (r[members], tuple(bound[members] for bound in ranges))
-        summed = _light(rows / top, torch.where(heavy, 0.0, u * (top / light)), c, (start, stop), coefficients)
+        summed = _light(
+            rows / top, torch.where(heavy, 0.0, u * (top / light)), c, (start, stop), coefficients, reuse=derivative
+        )
         pairs, terms = _heavy_pairs(heavy, start, stop)
         if len(pairs):
             single = c.index_select(1, terms) * function(rows[pairs] * u[terms])
@@ -95,22 +98,28 @@ def _range_sums(
 
 
 def _light(
-    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: list[float]
+    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: list[float], *, reuse: bool
 ) -> Float[Tensor, "m q"]:
-    """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z ≤ 1 and v ≤ 1."""
+    """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z ≤ 1 and v ≤ 1.
+
+    With `reuse` the arrays of one power serve the next: for millions of rows, new ones cost more than the sums do.
+    """
     # An end e stands for the sum up to term e − 1; those of 0 are weighted by 0.
     ends = [(bound - 1).clamp_min(0) for bound in ranges]
     begun, ended = ((bound > 0).to(z) for bound in ranges)
     from_first = not bool(begun.any())
-    total, power, terms = z.new_zeros(len(c), len(z)), z, c * v
-    for coefficient in coefficients:
-        sums = terms.cumsum(1)
-        inside = sums.index_select(1, ends[1]) * ended
+    total, power, terms = z.new_zeros(len(c), len(z)), z.clone(), c * v
+    sums, inside = (torch.empty_like(terms), torch.empty_like(total)) if reuse else (None, None)
+    for k, coefficient in enumerate(coefficients):
+        if k:
+            power = torch.mul(power, z, out=power if reuse else None)
+            terms = torch.mul(terms, v, out=terms if reuse else None)
+        sums = torch.cumsum(terms, 1, out=sums if reuse else None)
+        inside = torch.index_select(sums, 1, ends[1], out=inside if reuse else None)
         if not from_first:
             inside = inside - sums.index_select(1, ends[0]) * begun
-        total = total + (coefficient * power) * inside
-        power, terms = power * z, terms * v
-    return total
+        total = torch.addcmul(total, (coefficient * power)[None], inside, out=total if reuse else None)
+    return torch.mul(total, ended, out=total if reuse else None)
 
 
 # Members (None for all), largest r, and the terms too heavy for that r.
