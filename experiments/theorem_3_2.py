@@ -69,6 +69,8 @@ def draw(found: list[dict], path: Path) -> None:
         values = [row[name] for row in found]
         ax.loglog(sizes, values, "o-", label=f"{label} (slope {log_slope(sizes, values):+.2f})")
     ax.set(xlabel="patients n", ylabel="norm, averaged over patients", title="Theorem 3.2: the difference falls as 1/n")
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.minorticks_off()
     ax.legend()
     plt.savefig(path, dpi=110)
 
