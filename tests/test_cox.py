@@ -179,6 +179,20 @@ def test_survival_of_strata_uses_the_patients_own_baseline():
         loss.survival(values["x"][:1], [5.0], strata=["c"])
 
 
+def test_strata_of_test_patients_are_read_from_their_frame():
+    values = small()
+    frame = pd.DataFrame(values["x"], columns=["a", "b"])
+    frame = frame.assign(t=values["durations"], e=values["events"], site=np.repeat(["s", "t"], 6))
+    for strata in (["site"], ["site", "half"]):
+        given = frame.assign(half=np.tile([0, 1], 6))
+        given = given if "half" in strata else given.drop(columns="half")
+        loss = CoxLoss.from_frame(given, duration_col="t", event_col="e", strata_cols=strata)
+        theta, ones = loss.zeros(), torch.ones(12, dtype=torch.float64)
+        read = loss.survival(given, [4.0])(theta, ones)
+        named = loss.survival(values["x"], [4.0], strata=given[strata].to_numpy())(theta, ones)
+        torch.testing.assert_close(read, named)
+
+
 def test_held_out_likelihood_is_that_of_the_held_out_patients():
     values = small()
     loss = CoxLoss(**values)

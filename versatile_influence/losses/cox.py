@@ -101,7 +101,7 @@ class CoxLoss(cox_targets.CoxTargets):
         self.object_labels = labels if rows.subjects is None else rows.subjects
         self.n_objects = len(rows.x) if rows.subjects is None else len(rows.subjects)
         self.n_features = rows.x.shape[1]
-        self.strata_labels = rows.strata
+        self.strata_labels, self.strata_cols = rows.strata, []
         self._place_of_object = torch.argsort(self.object_of_row) if rows.subjects is None else None
         self._overlapping = overlapping_objects(rows) if rows.subjects is not None else set()
 
@@ -128,7 +128,7 @@ class CoxLoss(cox_targets.CoxTargets):
         given |= {"strata_cols": strata_cols, "weights_col": weights_col, "subject_col": subject_col}
         columns = frame_columns(frame, given)
         strata = [strata_cols] if isinstance(strata_cols, str) else strata_cols
-        return cls(
+        loss = cls(
             frame[columns].to_numpy(dtype=float),
             frame[duration_col].to_numpy(),
             frame[event_col].to_numpy(),
@@ -142,6 +142,8 @@ class CoxLoss(cox_targets.CoxTargets):
             columns=columns,
             labels=frame.index.tolist(),
         )
+        loss.strata_cols = strata or []
+        return loss
 
     @property
     def parameter_names(self) -> list[str] | None:

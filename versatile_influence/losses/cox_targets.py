@@ -46,6 +46,7 @@ class CoxTargets:
         model: A network in place of xθ, or None.
         ties: How ties are handled.
         strata_labels: Labels of the strata, or None.
+        strata_cols: The columns they came from, where the data were a frame.
     """
 
     x: Float[Tensor, "rows d"]
@@ -56,6 +57,7 @@ class CoxTargets:
     model: torch.nn.Module | None
     ties: str
     strata_labels: list | None
+    strata_cols: list[str]
 
     def log_risks(self, params: Params, x: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
         """Return the log-risk η of each row of x."""
@@ -111,12 +113,15 @@ class CoxTargets:
         Args:
             x: m test patients.
             times: Times, in the unit of the durations.
-            strata: Label of each test patient's stratum, where the loss has strata.
+            strata: Label of each test patient's stratum, where the loss has strata; read from the frame where both
+                the loss and the test patients came as one.
 
         Raises:
             ValueError: If strata are missing or unknown.
         """
         rows, labels = self.test_rows(x)
+        if strata is None and self.strata_cols and all(name in getattr(x, "columns", ()) for name in self.strata_cols):
+            strata = x[self.strata_cols].to_numpy()  # pyright: ignore[reportIndexIssue]
         moments = np.atleast_1d(np.asarray(times, dtype=float))
         stratum = self.stratum_codes(strata, len(rows))
         sets = self.likelihood.sets
@@ -151,7 +156,9 @@ class CoxTargets:
         if strata is None:
             raise ValueError("The model has strata, each with its own baseline: give the test patients' strata=….")
         codes = {label: code for code, label in enumerate(self.strata_labels)}
-        given = np.asarray(strata).reshape(-1).tolist()
+        table = np.asarray(strata)
+        several = table.ndim == 2 and table.shape[1] > 1
+        given = list(map(tuple, table.tolist())) if several else table.reshape(-1).tolist()
         unknown = [label for label in given if label not in codes]
         if unknown or len(given) != m:
             raise ValueError(
