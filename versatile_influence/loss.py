@@ -62,6 +62,28 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True)
+class LabelledTarget:
+    """A target with names for its numbers.
+
+    Attributes:
+        fn: From parameters to t numbers.
+        labels: Their names.
+
+    Example:
+        >>> both = LabelledTarget(lambda theta: theta[:2], ["age", "dose"])
+        >>> both(torch.tensor([1.0, 2.0, 3.0]))
+        tensor([1., 2.])
+    """
+
+    fn: Callable[[Any], Tensor]
+    labels: Sequence[object] | None = None
+
+    def __call__(self, params: Any) -> Float[Tensor, "*t"]:
+        """Return the t numbers."""
+        return self.fn(params)
+
+
+@dataclass(frozen=True)
 class PresenceTarget:
     """A target that itself depends on who is present: `fn(params, presence) -> (t,)`.
 

@@ -14,8 +14,8 @@ from versatile_influence.cli.cox_tables import check_report, coefficient_table, 
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
 from versatile_influence.cli.tables import counted
 from versatile_influence.hessian import Hessian
+from versatile_influence.loss import LabelledTarget
 from versatile_influence.losses import CoxLoss
-from versatile_influence.losses.cox_targets import LabelledTarget
 from versatile_influence.minimisation import minimize
 from versatile_influence.newton import newton_step
 from versatile_influence.refit import refit

@@ -1,7 +1,6 @@
 """What one asks of a fitted Cox model: ready targets."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,27 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._ravel import Params
-from versatile_influence.loss import PresenceTarget
+from versatile_influence.loss import LabelledTarget, PresenceTarget
 from versatile_influence.losses.partial_likelihood import PartialLikelihood
 from versatile_influence.losses.segments import SegmentedCumsum
 from versatile_influence.losses.survival_data import survival_rows
-
-
-@dataclass(frozen=True)
-class LabelledTarget:
-    """A target with names for its numbers.
-
-    Attributes:
-        fn: From parameters to t numbers.
-        labels: Their names.
-    """
-
-    fn: Callable[[Params], Tensor]
-    labels: Sequence[object] | None = None
-
-    def __call__(self, params: Params) -> Float[Tensor, "*t"]:
-        """Return the t numbers."""
-        return self.fn(params)
 
 
 class CoxTargets:
@@ -60,12 +42,14 @@ class CoxTargets:
     strata_cols: list[str]
 
     def log_risks(self, params: Params, x: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
-        """Return the log-risk η of each row of x."""
+        """Return the log-risk η of each row of x, in its float64 whatever the parameters are kept in."""
         if isinstance(params, Tensor):
-            return x @ params
+            return x @ params.to(x)
         if self.model is None:
             raise TypeError(f"The parameters must be a tensor of {self.n_features} coefficients, got a dict.")
-        return torch.func.functional_call(self.model, params, (x,)).squeeze(-1)
+        return torch.func.functional_call(
+            self.model, {name: value.to(x) for name, value in params.items()}, (x,)
+        ).squeeze(-1)
 
     def coefficients(self, names: Sequence[str] | None = None) -> LabelledTarget:
         """Return the target of the coefficients (log hazard ratios) themselves, all or those named.

@@ -1,7 +1,6 @@
 """What to explain about an embedding: losses, links, similarities and classes of nodes."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,26 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.loss import PresenceTarget
+from versatile_influence.loss import LabelledTarget, PresenceTarget
 from versatile_influence.losses.skip_gram import Embeddings, log_normalisers
-
-
-@dataclass(frozen=True)
-class EmbeddingTarget:
-    """A function of the embedding, with names for its t numbers.
-
-    Attributes:
-        fn: The function of the parameters.
-        labels: The names.
-    """
-
-    fn: Callable[[Embeddings], Tensor]
-    labels: Sequence[str]
-
-    def __call__(self, params: Any) -> Float[Tensor, " t"]:
-        """Return the t numbers."""
-        return self.fn(params)
-
 
 Pairs = Iterable[Sequence[Hashable]]
 
@@ -41,7 +22,7 @@ class EmbeddingTargets:
 
     node_labels: Sequence[Hashable]
 
-    def pair_losses(self, pairs: Pairs | None = None) -> EmbeddingTarget:
+    def pair_losses(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return the contrastive loss of pairs (u, v): −log softmax of v as context of u, over all nodes.
 
         Args:
@@ -51,7 +32,7 @@ class EmbeddingTargets:
         parameters it had: so no score comes from its leaving the sum. `present_pair_losses` takes it out.
         """
         chosen, labels = self._pairs(pairs)
-        return EmbeddingTarget(lambda params: _pair_losses(params, chosen), labels)
+        return LabelledTarget(lambda params: _pair_losses(params, chosen), labels)
 
     def present_pair_losses(self, pairs: Pairs | None = None) -> PresenceTarget:
         """Return the same with the softmax over nodes that are present, and v itself.
@@ -62,22 +43,22 @@ class EmbeddingTargets:
         chosen, labels = self._pairs(pairs)
         return PresenceTarget(partial(_present_pair_losses, pairs=chosen), labels)
 
-    def link_scores(self, pairs: Pairs | None = None) -> EmbeddingTarget:
+    def link_scores(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return ⟨e_u, o_v⟩ less its mean over all nodes v: the log-odds of a link against a typical node.
 
         The mean is taken off because softmax losses do not determine it.
         """
         chosen, labels = self._pairs(pairs)
-        return EmbeddingTarget(lambda params: _link_scores(params, chosen), labels)
+        return LabelledTarget(lambda params: _link_scores(params, chosen), labels)
 
-    def cosine_similarities(self, pairs: Pairs | None = None) -> EmbeddingTarget:
+    def cosine_similarities(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return the cosine between embeddings; determined by training only with a penalty."""
         chosen, labels = self._pairs(pairs)
-        return EmbeddingTarget(lambda params: _cosines(params["embedding"], chosen), labels)
+        return LabelledTarget(lambda params: _cosines(params["embedding"], chosen), labels)
 
     def class_probabilities(
         self, classes: Mapping[Hashable, int], *, of: Iterable[Hashable] | None = None, ridge: float = 1.0
-    ) -> EmbeddingTarget:
+    ) -> LabelledTarget:
         """Return the probability of class 1 by a logistic regression that is fitted on the embedding.
 
         The fit is part of the target: it follows the embedding, as it would after retraining.
@@ -105,7 +86,7 @@ class EmbeddingTargets:
             beta = _logistic_fit(inputs[fitted], kinds.to(features), ridge)
             return torch.sigmoid(inputs[asked] @ beta)
 
-        return EmbeddingTarget(probabilities, [str(name) for name in names])
+        return LabelledTarget(probabilities, [str(name) for name in names])
 
     def _node(self, name: Hashable) -> int:
         for number, own in enumerate(self.node_labels):
