@@ -16,7 +16,7 @@ from versatile_influence.loss import Loss, PresenceTarget, Target, has_fast_diff
 from versatile_influence.problem import Problem, by_masks
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import CG
-from versatile_influence.targets import checked_target, presence_function, target_function
+from versatile_influence.targets import checked_target, presence_function, presence_value, target_function
 
 
 def newton_step(
@@ -159,7 +159,7 @@ def _presence_change(
     problem: Problem, target: PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None
 ) -> Attribution:
     function = presence_function(problem, target)
-    now = checked_target(function(problem.theta, problem.everyone()))
+    now = presence_value(problem, target)
     before, after, start = [], [], 0
     for part in problem.parts(max(problem.removals.n_objects, len(now), getattr(target, "size", None) or 0)):
         presences = part.presences(problem.theta)
