@@ -10,6 +10,7 @@ PACKAGE = Path(versatile_influence.__file__).parent
 LAYERS = [
     {"_ravel", "_forward", "record", "_jobs", "_score_files"},
     {"removals", "datasets"},
+    {"experiment"},
     {"loss"},
     {"problem", "hessian"},
     {"targets", "owned"},
