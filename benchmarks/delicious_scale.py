@@ -42,7 +42,7 @@ def attribution_seconds(n_items: int, *, newton_steps: int) -> dict:
     params = loss.zeros()
     for _ in range(newton_steps):
         gradient = torch.func.grad(loss)(params, torch.ones(n_items, dtype=torch.float64)).reshape(-1)
-        curvature = loss.masked_hessian(params, torch.ones(n_items, dtype=torch.float64))
+        curvature = loss.dense_hessian(params, torch.ones(n_items, dtype=torch.float64))
         step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(curvature))
         params = params - step.reshape(params.shape)
     trained = time.perf_counter()

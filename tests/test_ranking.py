@@ -85,7 +85,7 @@ def test_differences_stay_exact_where_one_item_has_all_the_probability():
     full = loss(params, torch.ones(4).double()).item()
     assert loss.removal_differences(params)[0].item() == pytest.approx(full - rest, rel=1e-15)
     gradients = torch.func.jacfwd(loss.removal_differences)(params).reshape(4, -1)
-    torch.testing.assert_close(loss.removal_gradients(params), gradients, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(loss.removal_products(params), gradients, rtol=1e-12, atol=1e-12)
 
 
 def test_listmle_is_the_probability_of_the_order():

@@ -8,6 +8,15 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 
+def whole_jacobian(
+    products: Callable[[Tensor], Float[Tensor, "m _"]], theta: Float[Tensor, " p"], *, chunk_size: int
+) -> Float[Tensor, "m p"]:
+    """Return the Jacobian whose products with directions `products` gives, some unit vectors at a time."""
+    units = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+    columns = [products(part) for part in units.split(chunk_size, dim=1)]
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+
 def jacobian_products(
     function: Callable[[Tensor], Tensor],
     theta: Float[Tensor, " p"],

@@ -51,15 +51,20 @@ class Hessian:
     def dense(self) -> Float[Tensor, "p p"]:
         """Return H as a matrix, exactly symmetric."""
         theta, _ = ravel(self.params)
-        if closed_form_hessian(self.loss):
-            matrix = self.loss.masked_hessian(self.params, self.presence)  # pyright: ignore[reportAttributeAccessIssue]
-            return matrix + self.damping * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
-        if hasattr(self.loss, "dense_hessian") and bool((self.presence == 1).all()):
-            matrix = self.loss.dense_hessian(self.params)  # pyright: ignore[reportAttributeAccessIssue]
-            if matrix is not None:
-                return matrix + self.damping * torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+        by_hand = self.by_hand()
+        if by_hand is not None:
+            return by_hand
         matrix = self @ torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         return (matrix + matrix.T) / 2
+
+    def by_hand(self) -> Float[Tensor, "p p"] | None:
+        """Return H as a matrix where the loss has it written out (`dense_hessian`), or None."""
+        if not hasattr(self.loss, "dense_hessian"):
+            return None
+        matrix = self.loss.dense_hessian(self.params, self.presence)  # pyright: ignore[reportAttributeAccessIssue]
+        if matrix is not None and self.damping:
+            matrix.diagonal().add_(self.damping)
+        return matrix
 
     def null_space(self) -> Float[Tensor, "p m"] | None:
         """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None.
@@ -110,15 +115,11 @@ def warn_if_undetermined(hessian: Hessian, gradients: Float[Tensor, "t p"]) -> N
         )
 
 
-# Up to this many parameters a Newton step solves with the dense Hessian; more where the loss gives it in closed form.
-DENSE_PARAMETERS, CLOSED_FORM_PARAMETERS = 400, 2000
+# Up to this many parameters Newton's method uses the dense Hessian; more where the loss has it written out by hand.
+DENSE_PARAMETERS, BY_HAND_PARAMETERS = 400, 2000
 
 
-def dense_parameters(loss: object) -> int:
-    """Return up to how many parameters Newton's method uses the dense Hessian."""
-    return CLOSED_FORM_PARAMETERS if closed_form_hessian(loss) else DENSE_PARAMETERS
-
-
-def closed_form_hessian(loss: object) -> bool:
-    """Return whether the loss gives ∇²L(θ, b) in closed form."""
-    return bool(getattr(loss, "closed_form", False))
+def best_dense(hessian: Hessian) -> bool:
+    """Return whether Newton's method is best served by the dense Hessian."""
+    p = len(ravel(hessian.params)[0])
+    return p <= DENSE_PARAMETERS or (p <= BY_HAND_PARAMETERS and hessian.by_hand() is not None)

@@ -15,13 +15,11 @@ A loss may offer more, and is served faster or better for it:
     parameter_names                         names of the parameters, for messages
     zeros()                                 parameters to start from
     removal_differences(params, objects)    ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for object numbers `objects`, or all, at once
-    removal_products(params, V, objects)    their derivative along the columns of V (p, q), where written out by hand
-    dense_hessian(params)                   ∇²L(θ, 1), where written out by hand; it may return None
+    removal_products(params, V, objects)    their derivative along the columns of V (p, q), or their Jacobian for None,
+                                            where written out by hand; it may return None
+    dense_hessian(params, presence)         ∇²L(θ, b), where written out by hand; it may return None
     n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
                                             mini-batches: over a partition they add up to the loss, penalty included
-    removal_gradients(params, objects)      ∇ΔL_i as rows (k, p) in closed form, used where `closed_form` is True
-    closed_form                             True if the loss has the two methods around this line
-    masked_hessian(params, presence)        ∇²L(θ, b) in closed form, used where `closed_form` is True
     owned(i)                                positions in the flat parameters that only object i trains; see `owned`
     size                                    how many numbers one evaluation holds, so that many at once fit in memory
     null_directions(params, presence)       by name, directions of the parameters along which the loss is constant

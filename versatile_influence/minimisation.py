@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import Hessian, deflated, dense_parameters, without
+from versatile_influence.hessian import Hessian, best_dense, deflated, without
 from versatile_influence.loss import Loss
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
@@ -94,7 +94,7 @@ def minimize(
     presence = theta.new_ones(number) if presence is None else presence.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
     objective = Objective(loss, unravel, presence, goal * number)
-    if len(theta) <= dense_parameters(loss):
+    if best_dense(objective.hessian(theta)):
         found = _newton(objective, theta, max_steps)
         check_bounded(objective, theta, found)
     else:
@@ -113,8 +113,8 @@ def minimize(
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
     """Return θ after some downhill steps of the minimiser that suits its size."""
-    few = len(theta) <= dense_parameters(objective.loss)
-    return _newton(objective, theta, steps) if few else _lbfgs(objective, theta, 10 * steps)
+    dense = best_dense(objective.hessian(theta))
+    return _newton(objective, theta, steps) if dense else _lbfgs(objective, theta, 10 * steps)
 
 
 def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:

@@ -11,7 +11,7 @@ from torch.func import grad, jacfwd, jacrev, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.attribution import finished
-from versatile_influence.hessian import Hessian, closed_form_hessian, deflated, dense_parameters
+from versatile_influence.hessian import Hessian, best_dense, deflated
 from versatile_influence.loss import Loss, PresenceTarget, Target, has_fast_differences
 from versatile_influence.problem import Problem, by_masks
 from versatile_influence.result import Attribution
@@ -55,10 +55,9 @@ def newton_step(
 def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "k p"]:
     """Return θᵢ = θ − H₋ᵢ⁻¹ ∇L(θ, 1₋ᵢ) of each removal."""
     gradients = problem.gradient - problem.gradient_differences()
-    p = len(problem.theta)
-    if p > dense_parameters(problem.loss):
+    if not best_dense(Hessian(problem.loss, problem.unravel(problem.theta), problem.everyone())):
         return problem.theta - _steps_by_cg(problem, gradients, damping)
-    steps, start = [], 0
+    p, steps, start = len(problem.theta), [], 0
     for part, curvatures in reduced_hessians(problem):
         damped = curvatures + damping * torch.eye(p, dtype=curvatures.dtype, device=curvatures.device)
         steps.append(solve_each(damped, gradients[start : start + part.count], warn=True))
@@ -70,9 +69,10 @@ def reduced_hessians(problem: Problem):
     """Yield the removals part by part, with H₋ᵢ = ∇²L(θ, 1₋ᵢ) of each as one (c, p, p) tensor."""
     p = len(problem.theta)
     unravelled = problem.unravel(problem.theta)
-    if closed_form_hessian(problem.loss):
+    reduced = Hessian(problem.loss, unravelled, problem.removals.part(0, 1).presences(problem.theta)[0])
+    if reduced.by_hand() is not None:
         for part in problem.parts(p * p):
-            dense = [Hessian(problem.loss, unravelled, b).dense() for b in part.presences(problem.theta)]
+            dense = [replace(reduced, presence=presence).dense() for presence in part.presences(problem.theta)]
             yield part, torch.stack(dense)
         return
     # The differences are evaluated p² times, for all removals at once; the masked loss p times for each.

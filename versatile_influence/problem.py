@@ -98,13 +98,11 @@ class Problem:
         one gradient is taken for each removal.
         """
         if has_fast_differences(self.loss, self.removals):
-            gradients = self._closed_form_gradients()
-            if gradients is not None:
-                return gradients if directions is None else gradients @ directions
             chunk = self.chunk_size or chunk_for(self.loss) or max(1, CHUNK_NUMBERS // self.removals.n_objects)
-            if hasattr(self.loss, "removal_products") and not self.removals.grouped:
-                # Several arrays as large as the chunk live at once.
-                return self._products_by_hand(directions, self.chunk_size or max(2, chunk // 2))
+            # By hand several arrays as large as the chunk live at once.
+            products = self._products_by_hand(directions, self.chunk_size or max(2, chunk // 2))
+            if products is not None:
+                return products
             return jacobian_products(self.differences, self.theta, directions, chunk_size=chunk)
         gradients = grad(self.value)
         rows = []
@@ -122,19 +120,17 @@ class Problem:
             mask[row, self.loss.owned(member)] = True  # pyright: ignore[reportAttributeAccessIssue]
         return mask if mask.any() else None
 
-    def _closed_form_gradients(self) -> Float[Tensor, "k p"] | None:
-        if self.removals.grouped or not getattr(self.loss, "closed_form", False):
+    def _products_by_hand(self, directions: Float[Tensor, "p q"] | None, chunk: int) -> Float[Tensor, "k q"] | None:
+        """Return the loss's own `removal_products`, or None where it has none."""
+        by_hand = getattr(self.loss, "removal_products", None)
+        if by_hand is None or self.removals.grouped:
             return None
-        objects = None if self.removals.everything else self.removals.members
-        return self.loss.removal_gradients(self.unravel(self.theta), objects)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def _products_by_hand(self, directions: Float[Tensor, "p q"] | None, chunk: int) -> Float[Tensor, "k q"]:
-        if directions is None:
-            directions = torch.eye(len(self.theta), dtype=self.theta.dtype, device=self.theta.device)
-        objects = None if self.removals.everything else self.removals.members
-        params = self.unravel(self.theta)
-        # A loss need not offer this, so that the protocol does not ask for it.
-        columns = [self.loss.removal_products(params, part, objects) for part in directions.split(chunk, dim=1)]  # pyright: ignore[reportAttributeAccessIssue]
+        objects, params = None if self.removals.everything else self.removals.members, self.unravel(self.theta)
+        columns = []
+        for part in [None] if directions is None else directions.split(chunk, dim=1):
+            columns.append(by_hand(params, part, objects))
+            if columns[0] is None:
+                return None
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
 

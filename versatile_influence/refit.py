@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import dense_parameters
+from versatile_influence.hessian import Hessian, best_dense
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.minimisation import NoMinimumError, minimize
 from versatile_influence.newton import at_parameters, reduced_hessians, solve_each
@@ -60,7 +60,7 @@ def refit(
     best = minimize(loss, problem.unravel(problem.theta), n_objects=n, gtol=gtol, max_steps=max_steps)
     theta = ravel(best)[0]
     problem = replace(problem, theta=theta, gradient=grad(problem.value)(theta, problem.everyone()))
-    if len(theta) <= dense_parameters(loss):
+    if best_dense(Hessian(loss, best, problem.everyone())):
         moved, unsettled = _together(problem, gtol * n)
     else:
         moved, unsettled = theta.repeat(problem.removals.count, 1), list(range(problem.removals.count))

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence._forward import jacobian_products
+from versatile_influence._forward import jacobian_products, whole_jacobian
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import masked_differences
 from versatile_influence.losses import cox_targets
@@ -24,6 +24,9 @@ from versatile_influence.removals import Removals
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Numbers that the derivatives along one block of directions may hold.
+PRODUCT_NUMBERS = 1_000_000
 
 
 class CoxLoss(cox_targets.CoxTargets):
@@ -172,10 +175,13 @@ class CoxLoss(cox_targets.CoxTargets):
         return self._by_object(rows, objects, lambda one: self._masked(params, one))
 
     def removal_products(
-        self, params: Params, directions: Float[Tensor, "p q"], objects: Tensor | None = None
+        self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Tensor | None = None
     ) -> Float[Tensor, "k q"]:
-        """Return the derivative of `removal_differences` along each direction, all at once."""
+        """Return the derivative of `removal_differences` along each direction, all at once, or their Jacobian."""
         theta, unravel = ravel(params)
+        if directions is None:
+            chunk = max(2, PRODUCT_NUMBERS // len(self.x))
+            return whole_jacobian(lambda part: self.removal_products(params, part, objects), theta, chunk_size=chunk)
         if isinstance(params, Tensor):
             moved = directions.T @ self.x.T
         else:
@@ -187,9 +193,9 @@ class CoxLoss(cox_targets.CoxTargets):
 
         return self._by_object(rows, objects, one_by_one).T
 
-    def dense_hessian(self, params: Params) -> Float[Tensor, "p p"] | None:
-        """Return ∇²L(θ, 1) of a linear model; None for a network."""
-        if isinstance(params, dict):
+    def dense_hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"] | None:
+        """Return ∇²L(θ, 1) of a linear model; None for a network, or with someone absent."""
+        if isinstance(params, dict) or not bool((presence == 1).all()):
             return None
         ridge = self.penalty * torch.eye(len(params), dtype=params.dtype)
         return self.likelihood.hessian(self.log_risks(params, self.x), self.x) + ridge

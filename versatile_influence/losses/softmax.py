@@ -68,22 +68,28 @@ class SoftmaxLoss:
         changes = self.rows.differences(self.scores(params))
         return changes if objects is None else changes.index_select(0, objects)
 
-    @property
-    def closed_form(self) -> bool:
-        """Whether gradients of removals and curvature are known in closed form: linear scores of items."""
-        return isinstance(self.scores, LinearItems) and self.rows.owners.rows is None
+    def removal_products(
+        self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "k q"] | None:
+        """Return the Jacobian of the removal differences, or its product with directions; None for a network."""
+        if not isinstance(params, Tensor) or not (scores := self._written_out()):
+            return None
+        gradients = scores.removal_gradients(self.rows, params)
+        gradients = gradients if objects is None else gradients.index_select(0, objects)
+        return gradients if directions is None else gradients @ directions
 
-    def removal_gradients(self, params: Tensor, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k p"]:
-        """Return the gradients of the removal differences; only where `closed_form`."""
-        gradients = self.scores.removal_gradients(self.rows, params)  # pyright: ignore[reportFunctionMemberAccess]
-        return gradients if objects is None else gradients.index_select(0, objects)
-
-    def masked_hessian(self, params: Tensor, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
-        """Return ∇²L(θ, b); only where `closed_form`."""
-        matrix = self.scores.curvature(self.rows, params, presence)  # pyright: ignore[reportFunctionMemberAccess]
+    def dense_hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"] | None:
+        """Return ∇²L(θ, b) of linear scores of items; None for a network."""
+        if not isinstance(params, Tensor) or not (scores := self._written_out()):
+            return None
+        matrix = scores.curvature(self.rows, params, presence)
         matrix.diagonal().add_(self.penalty)
         return matrix
 
     def owned(self, i: int) -> Int[Tensor, " m"]:
         """Return the positions, in the flat parameters, that only object i's terms train."""
         return self.scores.owned(i) if self._owned else torch.arange(0)  # pyright: ignore[reportFunctionMemberAccess]
+
+    def _written_out(self) -> LinearItems | None:
+        """Return the scores where their derivatives are written out by hand: linear, items removed."""
+        return self.scores if isinstance(self.scores, LinearItems) and self.rows.owners.rows is None else None

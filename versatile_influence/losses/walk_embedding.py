@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence._forward import whole_jacobian
+from versatile_influence._ravel import ravel
 from versatile_influence.losses.chain import Changes, Incidence
 from versatile_influence.losses.embedding_targets import EmbeddingTargets
 from versatile_influence.losses.graph import Graph
@@ -162,9 +164,16 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         return torch.cat(differences)
 
     def removal_products(
-        self, params: Embeddings, directions: Float[Tensor, "p q"], objects: Int[Tensor, " k"] | None = None
+        self,
+        params: Embeddings,
+        directions: Float[Tensor, "p q"] | None = None,
+        objects: Int[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "k q"]:
-        """Return the derivative of `removal_differences` along each direction, written out by hand."""
+        """Return the derivative of `removal_differences` along each direction, or their Jacobian, by hand."""
+        if directions is None:
+            chunk = max(2, BLOCK_NUMBERS // self.n_objects)
+            theta = ravel(params)[0]
+            return whole_jacobian(lambda part: self.removal_products(params, part, objects), theta, chunk_size=chunk)
         n, d, q = self.graph.n_nodes, self.dim, directions.shape[1]
         e, o = params["embedding"], params["output"]
         de, do = directions.T.reshape(q, 2, n, d).unbind(1)
