@@ -3,11 +3,11 @@
 import pytest
 import torch
 from cases import LOSSES, data
-from torch.func import grad, hessian, jacfwd, jacrev
+from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 import versatile_influence as vif
 from versatile_influence._ravel import ravel
-from versatile_influence.loss import has_fast_differences, masked_differences, removal_differences
+from versatile_influence.loss import gradients, has_fast_differences, masked_differences, removal_differences
 from versatile_influence.removals import Removals
 
 every_loss = pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.name)
@@ -107,6 +107,11 @@ def test_own_derivatives_are_the_automatic_ones(case):
         some = torch.tensor([case.n_objects - 1, 0])
         torch.testing.assert_close(loss.removal_products(params, directions, some), automatic[some] @ directions)
         torch.testing.assert_close(loss.removal_products(params, None, some), automatic[some])
+    if hasattr(loss, "gradients"):
+        points, presence = torch.stack([flat, flat + 0.1, flat]), torch.stack([ones(case)] * 3)
+        presence[0, 0] = presence[1, 1] = presence[1, -1] = 0.0
+        automatic = vmap(grad(lambda theta, present: loss(unravel(theta), present)))(points, presence)
+        torch.testing.assert_close(gradients(loss, unravel, points, presence), automatic, rtol=1e-10, atol=1e-10)
     for presence in (ones(case), ones(case).index_fill(0, torch.tensor([1]), 0.0)):
         if hasattr(loss, "dense_hessian") and (by_hand := loss.dense_hessian(params, presence)) is not None:
             automatic = jacrev(grad(lambda theta: loss(unravel(theta), presence)))(flat)

@@ -68,6 +68,18 @@ def test_many_at_once_are_each_what_one_alone_is(optimizer, batch_size, chunk_si
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_a_loss_with_gradients_by_hand_trains_as_without(dtype, ties):
+    loss = vif.losses.CoxLoss(X, Y.abs().round(decimals=1), torch.arange(N) % 3 > 0, ties=ties, penalty=0.1)
+    given = {"epochs": 20, "lr": 0.1, "scale": 1 / N}
+    together = vif.train(loss, INIT.to(dtype), MASKS[:7], **given)
+    assert together.dtype == dtype
+    alone = torch.stack([vif.train(loss, INIT.to(dtype), mask, **given) for mask in MASKS[:7]])
+    rtol = 1e-10 if dtype == torch.float64 else 1e-4
+    torch.testing.assert_close(together, alone, rtol=rtol, atol=rtol)
+
+
 def test_training_long_enough_reaches_the_least_squares_solution():
     trained = vif.train(Regression(), INIT, epochs=2000, lr=0.02, optimizer=vif.SGD())
     torch.testing.assert_close(trained, torch.linalg.lstsq(X, Y[:, None]).solution[:, 0])

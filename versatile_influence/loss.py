@@ -17,6 +17,8 @@ A loss may offer more, and is served faster or better for it:
     removal_differences(params, objects)    ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for object numbers `objects`, or all, at once
     removal_products(params, V, objects)    their derivative along the columns of V (p, q), or their Jacobian for None,
                                             where written out by hand; it may return None
+    gradients(params, presence)             ∇L (k, p) at k parameters stacked along a first dimension, each with its
+                                            own row of presence (k, n), where written out by hand; it may return None
     dense_hessian(params, presence)         ∇²L(θ, b), where written out by hand; it may return None
     n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
                                             mini-batches: over a partition they add up to the loss, penalty included
@@ -33,12 +35,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.func import grad, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.removals import Removals
 
 # How many numbers evaluations done at once may hold, for a loss that says its size.
 NUMBERS_AT_ONCE = 20_000_000
+# How many numbers an array of many gradients holds, so that it stays in the processor's cache with a few others.
+CACHE_NUMBERS = 125_000
 
 
 @runtime_checkable
@@ -115,6 +120,17 @@ class PresenceTarget:
         return self.fn(params, presence)
 
 
+def gradients(
+    loss: Loss, unravel: Callable[[Tensor], Params], theta: Float[Tensor, "k p"], presence: Float[Tensor, "k n"]
+) -> Float[Tensor, "k p"]:
+    """Return ∇L at each row of θ with those of its row of presence, by the loss's own method where it has one."""
+    if hasattr(loss, "gradients"):
+        by_hand = loss.gradients(vmap(unravel)(theta), presence)  # pyright: ignore[reportAttributeAccessIssue]
+        if by_hand is not None:
+            return by_hand.to(theta.dtype)
+    return vmap(grad(lambda flat, present: loss(unravel(flat), present)))(theta, presence)
+
+
 def chunk_for(loss: object) -> int | None:
     """Return how many evaluations of the loss fit at once, or None where it does not say its size."""
     size = getattr(loss, "size", None)
@@ -142,5 +158,5 @@ def masked_differences(loss: Loss, params: Params, removals: Removals) -> Float[
     """Return ΔL_i(θ) by evaluating the loss once for each removal: always right, k times the cost of one loss."""
     like = next(iter(params.values())) if isinstance(params, dict) else params
     everyone = torch.ones(removals.n_objects, dtype=like.dtype, device=like.device)
-    without = torch.func.vmap(lambda presence: loss(params, presence))(removals.presences(like))
+    without = vmap(lambda presence: loss(params, presence))(removals.presences(like))
     return loss(params, everyone) - without

@@ -6,11 +6,11 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad
 
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.hessian import Hessian, best_dense
-from versatile_influence.loss import Loss, PresenceTarget, Target
+from versatile_influence.loss import CACHE_NUMBERS, Loss, PresenceTarget, Target, gradients
 from versatile_influence.minimisation import NoMinimumError, minimize
 from versatile_influence.newton import at_parameters, reduced_hessians, solve_each
 from versatile_influence.problem import Problem
@@ -82,16 +82,13 @@ def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list
     Each step is −H₋ᵢ(θ)⁻¹ ∇L(θᵢ, 1₋ᵢ): the curvature is taken once, at θ, where the loss's own second differences
     give it for all removals at once, and the gradients at θᵢ are exact, so that the fixed point is.
     """
-    gradients = vmap(grad(problem.value))
     first = problem.gradient - problem.gradient_differences()
     moved, unsettled, start = [], [], 0
     for curved, curvatures in reduced_hessians(problem):
         for part, rows in _parts(problem, curved):
             curvature = curvatures[rows]
             steps = solve_each(curvature, first[start : start + part.count])
-            settled, bad = _iterate(
-                problem, part, curvature, theta=problem.theta - steps, goal=goal, gradients=gradients
-            )
+            settled, bad = _iterate(problem, part, curvature, theta=problem.theta - steps, goal=goal)
             moved.append(settled)
             unsettled += [start + row for row in bad]
             start += part.count
@@ -100,19 +97,18 @@ def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list
 
 def _parts(problem: Problem, curved: Removals) -> list[tuple[Removals, slice]]:
     """Return parts small enough for a gradient each, within removals whose curvatures are known."""
-    # Smaller than elsewhere: the arrays of one gradient then stay in the processor's cache.
-    size = problem.chunk_size or max(1, 250_000 // max(problem.removals.n_objects, len(problem.theta)))
+    size = problem.chunk_size or max(1, CACHE_NUMBERS // max(problem.removals.n_objects, len(problem.theta)))
     starts = range(0, curved.count, size)
     return [(curved.part(low, min(low + size, curved.count)), slice(low, low + size)) for low in starts]
 
 
-def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tensor, goal: float, gradients):
+def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tensor, goal: float):
     """Step until every gradient is below the goal; return parameters and the rows that stopped improving."""
     presences = part.presences(problem.theta)
     active, last = torch.arange(part.count), torch.full((part.count,), float("inf"), dtype=theta.dtype)
     stuck: list[int] = []
     while len(active):
-        gradient = gradients(theta[active], presences[active])
+        gradient = gradients(problem.loss, problem.unravel, theta[active], presences[active])
         size = gradient.abs().amax(dim=1).nan_to_num(float("inf"))
         worse = (size > goal) & (size > 0.5 * last[active])
         stuck += active[worse].tolist()

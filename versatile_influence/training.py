@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.loss import Loss
+from versatile_influence.loss import CACHE_NUMBERS, Loss, gradients
 from versatile_influence.optimizers import Adam, Optimizer
 from versatile_influence.problem import CHUNK_NUMBERS, known_objects
 
@@ -76,7 +76,8 @@ def train(
     presence = presence.to(theta.device, _accepted(loss, theta, unravel, presence))
     if presence.dim() == 1:
         return unravel(_finite(course.run(theta, presence)))
-    size = chunk_size or max(1, CHUNK_NUMBERS // max(presence.shape[1], len(theta)))
+    numbers = CACHE_NUMBERS if batch_size is None and hasattr(loss, "gradients") else CHUNK_NUMBERS
+    size = chunk_size or max(1, numbers // max(presence.shape[1], len(theta)))
     parts = [course.run(theta.expand(len(part), -1), part) for part in presence.split(size)]
     return vmap(unravel)(_finite(torch.cat(parts)))
 
@@ -106,6 +107,10 @@ class _Course:
         return theta
 
     def _gradient(self, theta: Tensor, presence: Tensor, terms: Int[Tensor, " b"] | None) -> Tensor:
+        if terms is None and theta.dim() == 2:
+            unravel = self.unravel
+            return self.scale * gradients(self.loss, lambda flat: unravel(flat.to(presence.dtype)), theta, presence)
+
         def value(flat: Tensor, present: Tensor) -> Tensor:
             params = self.unravel(flat.to(present.dtype))
             if terms is None:

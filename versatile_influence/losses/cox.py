@@ -19,6 +19,7 @@ from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import masked_differences
 from versatile_influence.losses import cox_targets
 from versatile_influence.losses.partial_likelihood import PartialLikelihood
+from versatile_influence.losses.segments import pick
 from versatile_influence.losses.survival_data import SurvivalRows, frame_columns, survival_rows, tensor
 from versatile_influence.removals import Removals
 
@@ -165,6 +166,15 @@ class CoxLoss(cox_targets.CoxTargets):
         tensors = params.values() if isinstance(params, dict) else [params]
         ridge = self.penalty / 2 * sum(value.square().sum() for value in tensors) if self.penalty else 0.0
         return self.likelihood(self.log_risks(params, self.x), self.likelihood.weights * present, present) + ridge
+
+    def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"] | None:
+        """Return ∇L of a linear model at k stacked parameters, each with its own presence; None for a network."""
+        if not isinstance(params, Tensor):
+            return None
+        present = pick(presence.to(self.x), self.object_of_row)
+        theta = params.to(self.x)
+        slopes = self.likelihood.slopes(theta @ self.x.T, self.likelihood.weights * present, present)
+        return slopes @ self.x + self.penalty * theta
 
     def removal_differences(self, params: Params, objects: Tensor | None = None) -> Float[Tensor, " k"]:
         """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of the objects asked for, or all, in near-linear time.

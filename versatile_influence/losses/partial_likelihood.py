@@ -18,6 +18,7 @@ from torch import Tensor
 
 from versatile_influence.losses.range_sums import range_log_sums, range_odds_sums
 from versatile_influence.losses.risk_sets import RiskSets
+from versatile_influence.losses.segments import pick
 from versatile_influence.losses.survival_data import SurvivalRows, tensor
 
 
@@ -60,23 +61,45 @@ class PartialLikelihood:
         self, eta: Float[Tensor, " rows"], weights: Float[Tensor, " rows"], present: Float[Tensor, " rows"]
     ) -> Float[Tensor, ""]:
         """Return the negative log partial likelihood; rows that are not present have weight 0 too."""
-        sets = self.sets
         eta = eta - eta.detach().amax()
-        risk = weights * eta.exp()
+        c, denominator, _ = self._terms_left(weights * eta.exp(), weights, present)
+        return (c * denominator.log()).sum() - (self.event * weights * eta).sum()
+
+    def slopes(
+        self, eta: Float[Tensor, "... rows"], weights: Float[Tensor, "... rows"], present: Float[Tensor, "... rows"]
+    ) -> Float[Tensor, "... rows"]:
+        """Return the derivative of the likelihood by each log-risk, of many likelihoods at once."""
+        sets = self.sets
+        risk = weights * (eta - eta.amax(-1, keepdim=True)).exp()
+        c, denominator, fraction = self._terms_left(risk, weights, present)
+        inverse = c / denominator
+        own = sets.by_time(inverse * (1 - fraction), sets.term_time) if self.efron else inverse
+        return risk * self._seen(inverse, own) - self.event * weights
+
+    def _terms_left(self, risk: Tensor, weights: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return c, Q and f of the terms with some rows absent; a term without an event left has c = 0 and Q = 1."""
+        sets = self.sets
         at_risk = sets.at_risk(risk)
-        own = (self.event * weights * eta).sum()
-        event_weight = sets.over_events(weights.index_select(0, sets.event_rows))
+        event_weight = sets.over_events(pick(weights, sets.event_rows))
         if not self.efron:
             # Where no event is left at a time, its risk set may be empty too.
-            return (event_weight * torch.where(event_weight > 0, at_risk, 1.0).log()).sum() - own
-        here = present.index_select(0, sets.event_rows)
+            return event_weight, torch.where(event_weight > 0, at_risk, 1.0), 0.0
+        here = pick(present, sets.event_rows)
         number = sets.over_events(here).clamp_min(1.0)
-        tied_risk = sets.over_events(risk.index_select(0, sets.event_rows))
-        counted, times = here.cumsum(0) - here, sets.time_of_event
-        place = counted - counted.index_select(0, sets.counts.cumsum(0) - sets.counts).index_select(0, times)
-        denominator = at_risk.index_select(0, times) - place * (tied_risk / number).index_select(0, times)
-        logs = torch.where(here > 0, denominator, 1.0).log()
-        return (here * (event_weight / number).index_select(0, times) * logs).sum() - own
+        tied_risk = sets.over_events(pick(risk, sets.event_rows))
+        counted, times = here.cumsum(-1) - here, sets.time_of_event
+        first = (sets.counts.cumsum(0) - sets.counts).index_select(0, times)
+        fraction = (counted - pick(counted, first)) / pick(number, times)
+        denominator = pick(at_risk, times) - fraction * pick(tied_risk, times)
+        c = here * pick(event_weight / number, times)
+        return c, torch.where(here > 0, denominator, 1.0), fraction
+
+    def _seen(self, inverse: Float[Tensor, "... T"], own: Float[Tensor, "... times"]) -> Float[Tensor, "... rows"]:
+        """Return each row's Σ c/Q over the terms that it is at risk in; of its own time's, what `own` says."""
+        sets = self.sets
+        upto = torch.nn.functional.pad(inverse.cumsum(-1), (1, 0))
+        seen = pick(upto, sets.stop) if sets.from_first else pick(upto, sets.stop) - pick(upto, sets.start)
+        return seen + self.event * pick(own, sets.own_time)
 
     def terms(self, eta: Float[Tensor, " rows"]) -> Terms:
         """Return the terms with all rows present."""
@@ -164,8 +187,7 @@ class PartialLikelihood:
         c = self._multipliers(terms)
         mean = self._denominators(terms.risk * x.T)[0] / terms.denominator
         inverse = c / terms.denominator
-        upto = torch.nn.functional.pad(inverse.cumsum(0), (1, 0))
-        # Each row's Σ c/Q over the terms that it is at risk in; of its own time's, the share 1 − f.
+        # Of the terms at its own event's time, a row's share is 1 − f.
         own = sets.by_time(inverse * (1 - sets.term_fraction), sets.term_time) if self.efron else inverse
-        seen = upto[sets.stop] - upto[sets.start] + self.event * own.index_select(0, sets.own_time)
+        seen = self._seen(inverse, own)
         return ((terms.risk * seen) * x.T) @ x - (c * mean) @ mean.T

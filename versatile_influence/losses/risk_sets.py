@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.losses.segments import SegmentedCumsum
+from versatile_influence.losses.segments import SegmentedCumsum, pick
 from versatile_influence.losses.survival_data import SurvivalRows, tensor
 
 
@@ -32,6 +32,7 @@ class RiskSets:
         term_time, term_fraction: Time of each term, and the fraction of the tied risk that it leaves out.
         own_time: Time of each row's own event, 0 for censored rows.
         start, stop: Terms at whose time a row is at risk, those of its own event's time excepted.
+        from_first: Whether every row is at risk from the first term on.
         reduced_time, reduced_fraction: The terms that stay at tied times when one of the tied events is removed.
         tied_rows, tied_start, tied_stop: Rows of tied events, and their range of such terms.
     """
@@ -70,6 +71,7 @@ class RiskSets:
         begin = np.searchsorted(keys, stratum * width + entered, side="right")
         end = np.searchsorted(keys, key, side="right") - event
         self.start, self.stop = tensor(self._first_term[begin]), tensor(self._first_term[end])
+        self.from_first = not bool(self.start.any())
         self.own_time = tensor(np.where(event, end, 0))
         self._set_tied_rows(event_rows, time_of_event, counts)
 
@@ -103,11 +105,11 @@ class RiskSets:
 
     def at_risk(self, risk: Float[Tensor, "... rows"]) -> Float[Tensor, "... times"]:
         """Return the sum of `risk` over the risk set of each time."""
-        total = self._cumsum(risk).index_select(-1, self._last)
+        total = pick(self._cumsum(risk), self._last)
         if self._entry_order is None:
             return total
-        waiting = self._cumsum(risk.index_select(-1, self._entry_order))
-        return total - torch.nn.functional.pad(waiting, (0, 1)).index_select(-1, self._entry_last)
+        waiting = self._cumsum(pick(risk, self._entry_order))
+        return total - pick(torch.nn.functional.pad(waiting, (0, 1)), self._entry_last)
 
     def over_events(self, values: Float[Tensor, "... events"]) -> Float[Tensor, "... times"]:
         """Return the sum of values of the events at each time."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -45,3 +45,10 @@ class SegmentedCumsum:
         padded = torch.nn.functional.pad(values, (0, 1))
         sums = [padded[..., rectangle].cumsum(-1).flatten(-2) for rectangle in self.rectangles]
         return torch.cat(sums, dim=-1)[..., self.places]
+
+
+def pick(values: Float[Tensor, "... n"], index: Int[Tensor, " m"]) -> Float[Tensor, "... m"]:
+    """Return `values.index_select(-1, index)`, which for many rows takes more than twice the time of a gather."""
+    if values.dim() == 1:
+        return values.index_select(0, index)
+    return values.gather(-1, index.expand(*values.shape[:-1], -1))
