@@ -10,7 +10,8 @@ from versatile_influence.report.records import Records
 from versatile_influence.report.sections import Figure, Section, sections
 
 HERE = Path(__file__).parent
-TITLE = "Versatile Influence: the paper’s results, measured again"
+NAME = "Versatile Influence"
+TITLE = "The paper’s results, measured again"
 LEAD = (
     "Influence of training objects for losses that are no sum over them: every table and figure of Deng et al., "
     "“A Versatile Influence Function for Data Attribution with Non-Decomposable Loss”, beside what this library "
@@ -44,12 +45,13 @@ def page(records: Records) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>{escape(TITLE)}{" (quick)" if records.quick else ""}</title>
+<title>{NAME}: {escape(TITLE)}{" (quick)" if records.quick else ""}</title>
 <style>
 {(HERE / "page.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <header>
+<p class="over">{NAME}</p>
 <h1>{escape(TITLE)}</h1>
 <p class="lead">{escape(LEAD)}</p>
 <p>Each number comes from a record and names it when pointed at; heads of columns sort.</p>
