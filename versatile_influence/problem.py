@@ -94,8 +94,8 @@ class Problem:
     def gradient_differences(self, directions: Float[Tensor, "p q"] | None = None) -> Float[Tensor, "k q"]:
         """Return the Jacobian of ΔL, (k, p), or its product with some directions, without ever storing it.
 
-        A loss with removal differences of its own is differentiated forward, one derivative a direction; otherwise
-        one gradient is taken for each removal.
+        A loss with removal differences of its own is differentiated once for all directions; otherwise one gradient is
+        taken for each removal.
         """
         if has_fast_differences(self.loss, self.removals):
             chunk = self.chunk_size or chunk_for(self.loss) or max(1, CHUNK_NUMBERS // self.removals.n_objects)
