@@ -1,102 +1,87 @@
 """Listwise ranking on Delicious: removal of each of 100 items, predicted and refitted (the paper's Table 1, ranking).
 
-ListMLE (Eq. 6) over 100 of the 983 labels, 8 SVD features fitted on the training rows, queries with at least two of
-these labels, 500 test queries. Ground truth *stationary*: minimised in float64, refits warm-started. λ is the number of
-queries times App. B's weight decay 5e-4.
-The first argument, where there is one, is how many of the items are removed. The target is each test query's ListMLE
-loss among the items that remain.
+ListMLE (Eq. 6) over 100 of the 983 labels drawn with the seed, 8 SVD features fitted on the training rows, queries with
+at least two of these labels, 500 test queries. Ground truth *stationary*: minimised in float64, refits warm-started. λ
+is the number of queries times App. B's weight decay 5e-4. The target is each test query's ListMLE loss among the items
+that remain; correlations are across items, per query, then averaged. The parameter effect is held against the refit
+less the direct effect. A quick run has 20 items.
 """
 
-import sys
 import time
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import versatile_influence as vif
-from versatile_influence.datasets import ranking
+from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
+from versatile_influence.datasets.ranking import delicious
+from versatile_influence.evaluation import pearson_where
+from versatile_influence.experiment import Run
+from versatile_influence.losses import ListMLELoss, query_loss
 from versatile_influence.owned import conditioned, marginalised, shared
-from versatile_influence.record import write_record
 
-WEIGHT_DECAY, RANK, N_TEST, SEED = 5e-4, 8, 500, 0
-RESULTS = Path(__file__).parent / "results"
-
-
-def delicious_losses(n_items: int) -> tuple[vif.losses.ListMLELoss, vif.losses.ListMLELoss]:
-    """Return the training loss and that of the test queries, over items drawn with seed 0."""
-    train, test = ranking.delicious()
-    drawn = torch.randperm(train.labels.shape[1], generator=torch.Generator().manual_seed(SEED))
-    universe = sorted(drawn[:n_items].tolist())
-    x, x_test = ranking.truncated_svd(train.x, [test.x], rank=RANK)
-    lists, test_lists = train.lists(universe), test.lists(universe)
-    rows = [row for row, ranked in enumerate(lists) if len(ranked) >= 2]
-    queries = [row for row, ranked in enumerate(test_lists) if ranked][:N_TEST]
-    loss = vif.losses.ListMLELoss(
-        x[rows], [lists[row] for row in rows], n_items=n_items, penalty=WEIGHT_DECAY * len(rows)
-    )
-    return loss, vif.losses.ListMLELoss(x_test[queries], [test_lists[row] for row in queries], n_items=n_items)
+WEIGHT_DECAY = 5e-4  # Appendix B
+TREATMENTS = {"marginalised": marginalised, "conditioned": conditioned, "shared": shared}
+REQUIRED = {"direct + parameter": 0.995, "parameter effect": 0.99, "newton_step, pooled": 0.9999}
 
 
-def mean_pearson(estimate: Tensor, truth: Tensor, used: Tensor) -> tuple[float, int]:
-    """Return the mean over targets of Pearson's r across the objects used, and how many targets had none."""
-    found = []
-    for target in range(truth.shape[1]):
-        rows = used[:, target]
-        pair = torch.stack([estimate[rows, target], truth[rows, target]])
-        found.append(torch.corrcoef(pair)[0, 1])
-    values = torch.stack(found)
-    defined = torch.isfinite(values)
-    return values[defined].mean().item(), int((~defined).sum())
-
-
-def compare(estimate: vif.Attribution, truth: vif.Attribution, listed: Tensor) -> dict:
-    """Return the correlations of total and parameter effect; `listed[i, q]` where query q lists item i."""
-    everywhere = torch.ones_like(listed)
-    total, undefined = mean_pearson(estimate.scores, truth.scores, ~listed)
-    parameter, _ = mean_pearson(estimate.parameter, truth.scores - truth.direct, everywhere)
-    pooled = torch.corrcoef(torch.stack([estimate.scores.flatten(), truth.scores.flatten()]))[0, 1].item()
-    slope = ((estimate.parameter * truth.parameter).sum() / estimate.parameter.square().sum()).item()
+def compared(estimate, truth, listed):
+    """Return the correlations of an estimate with the refits; `listed[i, q]` where query q lists item i."""
+    measured = truth.scores - truth.direct
+    total, parameter = vif.pearson(estimate, truth), vif.pearson(estimate.parameter, measured)
+    both = torch.stack([estimate.scores.flatten(), truth.scores.flatten()])
     return {
-        "total, queries without the item": total,
-        "total, all pairs": mean_pearson(estimate.scores, truth.scores, everywhere)[0],
-        "parameter effect": parameter,
-        "parameter effect alone against total": mean_pearson(estimate.parameter, truth.scores, ~listed)[0],
-        "pooled": pooled,
-        "slope of parameter effect": slope,
-        "undefined targets": undefined,
+        "direct + parameter": total.nanmean().item(),
+        "parameter effect": parameter.nanmean().item(),
+        "direct + parameter, queries without the item": pearson_where(estimate.scores, truth.scores, ~listed)
+        .nanmean()
+        .item(),
+        "parameter effect, queries without the item": pearson_where(estimate.parameter, measured, ~listed)
+        .nanmean()
+        .item(),
+        "parameter effect with the whole change": vif.pearson(estimate.parameter, truth.scores).nanmean().item(),
+        "pooled": torch.corrcoef(both)[0, 1].item(),
+        "slope of the parameter effect": (
+            (estimate.parameter * measured).sum() / estimate.parameter.square().sum()
+        ).item(),
+        "undefined queries": int((~torch.isfinite(total) | ~torch.isfinite(parameter)).sum()),
     }
 
 
-def main() -> int:
-    """Run and write `results/delicious.json`."""
-    removed = list(range(int(sys.argv[1]) if len(sys.argv) > 1 else 100))
-    loss, test = delicious_losses(100)
-    target = vif.PresenceTarget(test.row_losses, size=test.size)
-    params = vif.minimize(loss, loss.zeros())
-    start = time.perf_counter()
-    truth = vif.refit(loss, params, target, objects=removed)
-    seconds = {"refit": time.perf_counter() - start}
-    listed = test.rows.ranked.T[removed]
-    numbers: dict = {
-        "items removed": len(removed),
-        "queries": len(loss.rows.ranking),
-        "test queries": len(test.rows.ranking),
+def main():
+    """Measure and write."""
+    run = Run.of(__file__, __doc__)
+    train, test = delicious()
+    queries, tests = label_queries(train, test, drawn_labels(train, 20 if run.quick else 100, seed=run.seed))
+    loss = ListMLELoss(queries.x, queries.lists, n_items=queries.n_items, penalty=WEIGHT_DECAY * len(queries.lists))
+    target = query_loss(ListMLELoss(tests.x, tests.lists, n_items=tests.n_items))
+    seconds, began = {}, time.perf_counter()
+
+    def timed(name, value):
+        nonlocal began
+        seconds[name], began = time.perf_counter() - began, time.perf_counter()
+        return value
+
+    params = timed("minimize", vif.minimize(loss, loss.zeros()))
+    truth = timed("refit", vif.refit(loss, params, target))
+    numbers = {
+        "ground truth": "stationary",
+        "items": loss.n_objects,
+        "queries": len(queries.lists),
+        "test queries": len(tests.lists),
+        "parameters": params.numel(),
+        "failed refits": len(truth.failed or {}),
+        "required": REQUIRED,
+        "direct effect alone": vif.pearson(truth.direct, truth.scores).nanmean().item(),
     }
-    for name, treatment in (("marginalised", marginalised), ("conditioned", conditioned), ("shared", shared)):
-        start = time.perf_counter()
-        estimate = vif.attribute(loss, params, target, objects=removed, owned=treatment)
-        seconds[name] = time.perf_counter() - start
-        numbers[name] = compare(estimate, truth, listed)
-        print(name, numbers[name], f"{seconds[name]:.1f} s", flush=True)
-    start = time.perf_counter()
-    newton = vif.newton_step(loss, params, target, objects=removed)
-    seconds["newton_step"] = time.perf_counter() - start
-    numbers["newton_step"] = compare(newton, truth, listed)
-    print("newton_step", numbers["newton_step"], seconds)
-    write_record(RESULTS / "delicious.json", numbers | {"seconds": seconds}, seed=SEED)
-    return 0
+    for name, treatment in TREATMENTS.items():
+        estimate = timed(name, vif.attribute(loss, params, target, owned=treatment))
+        numbers[name] = compared(estimate, truth, tests.listed())
+        print(name, numbers[name], flush=True)
+    newton = timed("newton_step", vif.newton_step(loss, params, target))
+    numbers["newton_step"] = compared(newton, truth, tests.listed())
+    print("newton_step", numbers["newton_step"])
+    print(run.record(numbers | {"seconds": seconds}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -119,6 +119,17 @@ def test_own_derivatives_are_the_automatic_ones(case):
 
 
 @every_loss
+def test_mini_batches_of_terms_add_up_to_the_loss(case):
+    loss, params = case.loss(), case.params()
+    if not hasattr(loss, "on_terms"):
+        pytest.skip("the loss has no mini-batches")
+    presence = ones(case).index_fill(0, torch.tensor([1]), 0.0)
+    parts = torch.randperm(loss.n_terms, generator=torch.Generator().manual_seed(0)).split(2)
+    total = sum(loss.on_terms(params, presence, part) for part in parts)
+    torch.testing.assert_close(total, loss(params, presence), rtol=1e-12, atol=1e-12)
+
+
+@every_loss
 def test_forward_over_reverse_curvature_is_reverse_over_reverse_with_someone_absent(case):
     loss, params = case.loss(), case.params()
     flat, unravel = ravel(params)

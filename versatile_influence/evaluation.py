@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence._pairs import Pair
@@ -137,6 +137,22 @@ def seed_ceiling(truth: Attribution) -> Float[Tensor, " t"]:
         raise ValueError("A ceiling needs two seeds or more: leave_one_out(…, seeds=[0, 1]).")
     pairs = torch.combinations(torch.arange(len(truth.by_seed)))
     return torch.stack([pearson(truth.by_seed[a], truth.by_seed[b]) for a, b in pairs.tolist()]).mean(dim=0)
+
+
+def pearson_where(a: Float[Tensor, "k t"], b: Float[Tensor, "k t"], used: Bool[Tensor, "k t"]) -> Float[Tensor, " t"]:
+    """Return the Pearson correlation across the removals used for each target; NaN where it has none.
+
+    For targets that some removals concern otherwise than the rest, as a query that lists the removed item.
+
+    Example:
+        >>> a, b = torch.tensor([[1.0], [2.0], [4.0], [9.0]]), torch.tensor([[2.0], [4.0], [8.0], [-5.0]])
+        >>> pearson_where(a, b, torch.tensor([[True], [True], [True], [False]])).item()
+        1.0
+    """
+    count = used.sum(dim=0)
+    left, right = (torch.where(used, scores.double(), 0.0) for scores in (a, b))
+    left, right = (torch.where(used, scores - scores.sum(dim=0) / count, 0.0) for scores in (left, right))
+    return (left * right).sum(dim=0) / (left.norm(dim=0) * right.norm(dim=0))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ class Owners:
     units: Int[Tensor, " B"] | Int[Tensor, "R B"]
     rows: Int[Tensor, " R"] | None = None
 
+    def part(self, rows: Int[Tensor, " r"]) -> "Owners":
+        """Return the owners in some rows only."""
+        units = self.units if self.units.dim() == 1 else self.units[rows]
+        return Owners(self.n_objects, units, None if self.rows is None else self.rows[rows])
+
     def present(self, presence: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         """Return the presence of candidates, (B,) or (R, B), and of rows, (R,) or ()."""
         extended = torch.cat([presence, presence.new_ones(1)])
@@ -68,6 +73,10 @@ class SharedRows:
     def size(self) -> int:
         """How many numbers one evaluation holds."""
         return self.targets.numel()
+
+    def part(self, rows: Int[Tensor, " r"]) -> "SharedRows":
+        """Return some of the rows."""
+        return SharedRows(self.owners.part(rows), self.targets[rows], self.allowed[rows])
 
     def losses(self, scores: Float[Tensor, "..."], presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
         """Return the loss of each row."""
@@ -123,41 +132,44 @@ class NestedRows:
         """How many numbers one evaluation holds."""
         return max(self.allowed.numel(), self.ranking.shape[1] * self.ranking.numel())
 
-    def parts(self, scores: Tensor, units: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the shift, all masses, those of the ranked candidates in order, and Σ of each position and later."""
-        shift, mass = masses(scores, self.allowed, units)
-        listed = mass.gather(-1, self.ranking) * (self.weights > 0)
-        return shift, mass, listed, reverse_cumsum(listed)
+    def part(self, rows: Int[Tensor, " r"]) -> "NestedRows":
+        """Return some of the rows."""
+        tables = (table[rows] for table in (self.ranking, self.weights, self.ranked, self.allowed))
+        return NestedRows(self.owners.part(rows), *tables)
+
+    def parts(self, scores: Tensor, units: Float[Tensor, "R B"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the scores on the list less their shift, the masses on the list, and those of who is not listed."""
+        shift = shifts(scores, self.allowed & (units > 0))
+        aligned = scores.gather(-1, self.ranking) - shift
+        listed = bounded_exp(aligned) * units.gather(-1, self.ranking) * (self.weights > 0)
+        return aligned, listed, bounded_exp(scores - shift) * torch.where(self.ranked, 0.0, self.allowed * units)
 
     def losses(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
         """Return the loss of each row: prefix sums, so O(candidates + positions) a row."""
         units, rows = self.owners.present(presence)
         units = units.expand(scores.shape)
-        shift, mass, _, tails = self.parts(scores, units)
-        unranked = torch.where(self.ranked, 0.0, mass).sum(-1, keepdim=True)
+        aligned, listed, unlisted = self.parts(scores, units)
         weights = self.weights * units.gather(-1, self.ranking)
-        logs = torch.where(weights > 0, unranked + tails, 1.0).log() + shift[:, None]
-        return rows * (weights * (logs - scores.gather(-1, self.ranking))).sum(-1)
+        sums = unlisted.sum(-1, keepdim=True) + reverse_cumsum(listed)
+        return rows * (weights * (torch.where(weights > 0, sums, 1.0).log() - aligned)).sum(-1)
 
     def differences(self, scores: Float[Tensor, "R B"]) -> Float[Tensor, " n"]:
         """Return ΔL of each object."""
-        shift, mass, listed, tails = self.parts(scores, torch.ones_like(scores[0]))
-        unlisted = torch.where(self.ranked, 0.0, mass)
-        unranked = unlisted.sum(-1, keepdim=True)
+        aligned, listed, unlisted = self.parts(scores, torch.ones_like(scores))
+        unranked, tails = unlisted.sum(-1, keepdim=True), reverse_cumsum(listed)
         valid = self.weights > 0
-        logs = torch.where(valid, unranked + tails, 1.0).log() + shift[:, None]
-        own = self.weights * (logs - scores.gather(-1, self.ranking))
+        terms = self.weights * (torch.where(valid, unranked + tails, 1.0).log() - aligned)
         # A ranked candidate r was a candidate in all terms j before its own: (R, r, j).
         steps = torch.arange(self.ranking.shape[1])
         elsewhere = reverse_cumsum(listed[:, None, :] * (steps[:, None] != steps)) + unranked[:, :, None]
         grown = log_growth(listed[:, :, None], elsewhere) * (steps[:, None] > steps)
-        own = own + (grown * self.weights[:, None, :]).sum(-1) * valid
-        units = torch.zeros_like(mass).scatter_add(1, self.ranking, own * valid)
+        own = terms + (grown * self.weights[:, None, :]).sum(-1) * valid
+        units = torch.zeros_like(unlisted).scatter_add(1, self.ranking, own * valid)
         if not bool((self.ranked | ~self.allowed).all()):
             rest = leave_one_out_sums(unlisted)
             for j in range(self.ranking.shape[1]):
                 units = units + self.weights[:, j, None] * log_growth(unlisted, rest + tails[:, j, None])
-        return self.owners.collected(units, (self.weights * (logs - scores.gather(-1, self.ranking))).sum(-1))
+        return self.owners.collected(units, terms.sum(-1))
 
     def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> tuple[Tensor, Tensor]:
         """Return each stage's masses (c, K, B) and the weights on its positives (c, K, B)."""
@@ -174,13 +186,21 @@ class NestedRows:
 
 def masses(scores: Tensor, allowed: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest score of who is there, row by row, and b e^{s − it}; the shift carries no derivative."""
-    over = tuple(range(1, allowed.dim()))
     there = allowed & (units > 0)
-    shift = torch.where(there, scores.detach(), -torch.inf).amax(over)
-    shift = torch.where(torch.isfinite(shift), shift, 0.0)
-    centred = scores - shift.reshape(-1, *[1] * len(over))
-    # Masked before and after: where the exponent of someone absent overflows, 0 · inf would be NaN.
-    return shift, torch.where(there, centred, 0.0).exp() * there * units
+    shift = shifts(scores, there)
+    return shift.reshape(-1), bounded_exp(scores - shift) * (there * units)
+
+
+def shifts(scores: Tensor, there: Tensor) -> Tensor:
+    """Return the largest score of who is there, row by row, with axes of length 1 for the others; a constant."""
+    over = tuple(range(1, there.dim()))
+    shift = torch.where(there, scores.detach(), -torch.inf).amax(over, keepdim=True)
+    return torch.where(torch.isfinite(shift), shift, 0.0)
+
+
+def bounded_exp(shifted: Tensor) -> Tensor:
+    """Return the exponential of what is at most 0, and no infinity for who is absent and may be above."""
+    return shifted.clamp(max=0.0).exp()
 
 
 def reverse_cumsum(values: Tensor) -> Tensor:

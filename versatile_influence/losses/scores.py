@@ -31,6 +31,10 @@ class LinearItems:
         """Return the scores."""
         return self.x @ params.T
 
+    def part(self, rows: Int[Tensor, " r"]) -> "LinearItems":
+        """Return the scores of some queries."""
+        return LinearItems(self.x[rows], self.n_items)
+
     def zeros(self) -> Float[Tensor, "n a"]:
         """Return parameters to start from."""
         return self.x.new_zeros(self.n_items, self.x.shape[1])
@@ -90,6 +94,10 @@ class LinearCandidates:
         """Return the scores."""
         return self.x @ params
 
+    def part(self, rows: Int[Tensor, " r"]) -> "LinearCandidates":
+        """Return the scores of some queries."""
+        return LinearCandidates(self.x[rows])
+
     def zeros(self) -> Float[Tensor, " d"]:
         """Return parameters to start from."""
         return self.x.new_zeros(self.x.shape[-1])
@@ -114,6 +122,10 @@ class ModuleScores:
         x = self.x.to(next(iter(params.values())).dtype) if self.x.is_floating_point() else self.x
         scores = functional_call(self.model, params, (x,))
         return scores.squeeze(-1) if scores.dim() == self.x.dim() and scores.shape[-1] == 1 else scores
+
+    def part(self, rows: Int[Tensor, " r"]) -> "ModuleScores":
+        """Return the scores of some rows of its input."""
+        return ModuleScores(self.model, self.x[rows], self.item_parameters)
 
     def zeros(self) -> dict[str, Tensor]:
         """Return the network's present parameters, in float64."""

@@ -20,7 +20,8 @@ class SoftmaxLoss:
 
     Args:
         rows: The terms, and who owns what in them.
-        scores: From parameters to the scores of every row's candidates; offers `zeros()`, and may offer `owned(i)`.
+        scores: From parameters to the scores of every row's candidates; offers `zeros()`, and may offer `owned(i)` and
+            `part(rows)`, the scores of some rows.
         penalty: λ.
         labels: Names of the objects.
         owned: Whether object i owns the parameters `scores.owned(i)`.
@@ -62,6 +63,18 @@ class SoftmaxLoss:
     def row_losses(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
         """Return the loss of each row (query, anchor), without the penalty."""
         return self.rows.losses(self.scores(params), presence)
+
+    @property
+    def n_terms(self) -> int:
+        """How many rows there are, for mini-batches."""
+        return len(self.rows.allowed)
+
+    def on_terms(self, params: Params, presence: Float[Tensor, " n"], terms: Int[Tensor, " r"]) -> Float[Tensor, ""]:
+        """Return the sum over some rows, with their share of the penalty; over a partition they add up to the loss."""
+        part = getattr(self.scores, "part", None)
+        scores = self.scores(params)[terms] if part is None else part(terms)(params)
+        share = len(terms) / self.n_terms * self.penalty
+        return self.rows.part(terms).losses(scores, presence).sum() + share / 2 * squared_norm(params)
 
     def removal_differences(self, params: Params, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
         """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of the objects asked for, or all; exact, at about the cost of the loss."""
