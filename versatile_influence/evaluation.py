@@ -146,7 +146,7 @@ def pearson_where(a: Float[Tensor, "k t"], b: Float[Tensor, "k t"], used: Bool[T
 
     Example:
         >>> a, b = torch.tensor([[1.0], [2.0], [4.0], [9.0]]), torch.tensor([[2.0], [4.0], [8.0], [-5.0]])
-        >>> pearson_where(a, b, torch.tensor([[True], [True], [True], [False]])).item()
+        >>> pearson_where(a, b, torch.tensor([[True], [True], [True], [False]])).round(decimals=6).item()
         1.0
     """
     count = used.sum(dim=0)
