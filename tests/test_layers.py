@@ -13,7 +13,7 @@ LAYERS = [
     {"experiment"},
     {"loss"},
     {"problem", "hessian"},
-    {"targets", "owned"},
+    {"targets", "owned", "gauss_newton"},
     {"solvers", "losses"},
     {"result"},
     {"attribution", "metrics", "_pairs", "blockwise"},

@@ -3,6 +3,7 @@
 from versatile_influence import losses, plots
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.descent import descend
+from versatile_influence.gauss_newton import GaussNewton
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import PresenceTarget
 from versatile_influence.metrics import agreement, pearson, spearman
@@ -22,6 +23,7 @@ __all__ = [
     "AdamW",
     "Attribution",
     "Explicit",
+    "GaussNewton",
     "Hessian",
     "PresenceTarget",
     "agreement",

@@ -20,7 +20,7 @@ from torch.func import jvp, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.blockwise import written_scores
-from versatile_influence.hessian import Hessian, warn_if_undetermined
+from versatile_influence.hessian import Curvature, CurvatureOf, Hessian, warn_if_undetermined
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.owned import Treatment, marginalised, shared
 from versatile_influence.problem import Problem, labels_of
@@ -38,6 +38,7 @@ def attribute(
     objects: Iterable | None = None,
     solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
     damping: float = 0.0,
+    curvature: CurvatureOf = Hessian,
     owned: Treatment = marginalised,
     chunk_size: int | None = None,
     out: str | PathLike | None = None,
@@ -54,6 +55,8 @@ def attribute(
             group removed together.
         solver: How H x = b is solved.
         damping: Added to the diagonal of H, in units of the summed loss.
+        curvature: What stands for H: `Hessian`, or `GaussNewton` for a loss of outputs; a function of (loss, params,
+            presence, damping).
         owned: How parameters are treated that only a removed object trains, where the loss names them with `owned(i)`:
             a function of `versatile_influence.owned`.
         chunk_size: Removals (or directions) handled at once. Lower it where memory runs out.
@@ -82,7 +85,7 @@ def attribute(
         [0.666..., 0.333..., -1.0]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
-    hessian = Hessian(loss, problem.unravel(problem.theta), problem.everyone(), damping)
+    hessian = curvature_of(problem, curvature, damping)
     if isinstance(target, PresenceTarget):
         if out is not None:
             raise ValueError("`out` takes targets of the parameters alone. Leave `out` out for a PresenceTarget.")
@@ -131,6 +134,7 @@ def parameter_changes(
     objects: Iterable | None = None,
     solver: Solver = Explicit(),  # noqa: B008
     damping: float = 0.0,
+    curvature: CurvatureOf = Hessian,
     owned: Treatment = marginalised,
     chunk_size: int | None = None,
 ) -> Float[Tensor, "k p"]:
@@ -147,14 +151,20 @@ def parameter_changes(
         [0.666..., 0.333..., -1.0]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
-    hessian = Hessian(loss, problem.unravel(problem.theta), problem.everyone(), damping)
+    hessian = curvature_of(problem, curvature, damping)
     changes, leftover, _ = solved_changes(problem, hessian, solver, owned=owned)
     warn_if_unfinished(problem.gradient, leftover, changes)
     return changes
 
 
+def curvature_of(problem: Problem, curvature: CurvatureOf, damping: float) -> Curvature:
+    """Return the curvature at the problem's parameters, with everybody present."""
+    operator = curvature(problem.loss, problem.unravel(problem.theta), problem.everyone(), damping)
+    return operator if problem.chunk_size is None else replace(operator, chunk_size=problem.chunk_size)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
 def solved_changes(
-    problem: Problem, hessian: Hessian, solver: Solver, *, owned: Treatment = marginalised
+    problem: Problem, hessian: Curvature, solver: Solver, *, owned: Treatment = marginalised
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, " p"], Solution]:
     """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, owned parameters treated, H⁻¹∇L(θ, 1), and a solution they come from."""
     differences, mask = problem.gradient_differences(), problem.owned()
@@ -175,7 +185,7 @@ def solved_changes(
 
 
 def _presence_attribution(
-    problem: Problem, hessian: Hessian, target: PresenceTarget, *, solver: Solver, owned: Treatment
+    problem: Problem, hessian: Curvature, target: PresenceTarget, *, solver: Solver, owned: Treatment
 ) -> Attribution:
     """Return direct and parameter effect of a target that depends on who is present."""
     changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from versatile_influence._jobs import as_finished
 from versatile_influence._score_files import ScoreFile
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Curvature
 from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Solver
@@ -22,7 +22,7 @@ KEPT_NUMBERS = 16_000_000
 
 def written_scores(
     problem: Problem,
-    hessian: Hessian,
+    hessian: Curvature,
     gradients: Float[Tensor, "t p"],
     *,
     solver: Solver,

@@ -1,15 +1,62 @@
 """The curvature of a loss, as an operator: the only home of damping."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.loss import Loss, chunk_for
+from versatile_influence.loss import Loss, Sampled, chunk_for
+
+
+@runtime_checkable
+class Curvature(Protocol):
+    """What solvers ask of a curvature: `Hessian`, `GaussNewton`, or another dataclass with these methods and fields."""
+
+    @property
+    def loss(self) -> Loss:
+        """The loss."""
+        ...
+
+    @property
+    def params(self) -> Params:
+        """Where the curvature is taken."""
+        ...
+
+    @property
+    def presence(self) -> Float[Tensor, " n"]:
+        """Who is present."""
+        ...
+
+    @property
+    def damping(self) -> float:
+        """What is added to the diagonal."""
+        ...
+
+    def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        """Return its product with vectors."""
+        ...
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """Return it as a matrix."""
+        ...
+
+    def null_space(self) -> Float[Tensor, "p m"] | None:
+        """Return orthonormal directions in which the loss says that it is constant, or None."""
+        ...
+
+    def sample(self, terms: Int[Tensor, " m"]) -> "Curvature":
+        """Return its unbiased estimate from some of the loss's terms."""
+        ...
+
+
+# (loss, params, presence, damping) -> curvature: the argument `curvature=` of the verbs.
+CurvatureOf = Callable[[Loss, Params, Tensor, float], Curvature]
 
 
 @dataclass(frozen=True)
@@ -65,21 +112,30 @@ class Hessian:
             matrix.diagonal().add_(self.damping)
         return matrix
 
+    def sample(self, terms: Int[Tensor, " m"]) -> "Hessian":
+        """Return the Hessian of the loss's terms numbered `terms`, scaled up so that it estimates H without bias."""
+        return replace(self, loss=Sampled(self.loss, terms))
+
     def null_space(self) -> Float[Tensor, "p m"] | None:
         """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None.
 
         H is zero along them at a minimum, and training determines nothing there: solvers leave them out, and a target
         must not depend on them. With damping there are none.
         """
-        named = getattr(self.loss, "null_directions", None)
-        if named is None or self.damping:
-            return None
-        theta, _ = ravel(self.params)
-        directions = [ravel(direction)[0].to(theta) for direction in named(self.params, self.presence).values()]
-        if not directions:
-            return None
-        basis, size, _ = torch.linalg.svd(torch.stack(directions, dim=1), full_matrices=False)
-        return basis[:, size > 1e-10 * size.max()]
+        return constant_directions(self)
+
+
+def constant_directions(curvature: Curvature) -> Float[Tensor, "p m"] | None:
+    """Return orthonormal directions in which the loss of an undamped curvature is constant, as it says, or None."""
+    named = getattr(curvature.loss, "null_directions", None)
+    if named is None or curvature.damping:
+        return None
+    theta, _ = ravel(curvature.params)
+    directions = [ravel(direction)[0].to(theta) for direction in named(curvature.params, curvature.presence).values()]
+    if not directions:
+        return None
+    basis, size, _ = torch.linalg.svd(torch.stack(directions, dim=1), full_matrices=False)
+    return basis[:, size > 1e-10 * size.max()]
 
 
 def without(null: Float[Tensor, "p m"] | None, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
@@ -98,7 +154,7 @@ def deflated(matrix: Float[Tensor, "*c p p"], null: Float[Tensor, "p m"] | None)
     return matrix - side - side.mT + size * (null @ null.mT)
 
 
-def warn_if_undetermined(hessian: Hessian, gradients: Float[Tensor, "t p"]) -> None:
+def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) -> None:
     """Warn where a target changes along directions in which the loss says that it is constant."""
     null = hessian.null_space()
     if null is None:

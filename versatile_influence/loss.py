@@ -22,6 +22,10 @@ A loss may offer more, and is served faster or better for it:
     dense_hessian(params, presence)         ∇²L(θ, b), where written out by hand; it may return None
     n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
                                             mini-batches: over a partition they add up to the loss, penalty included
+    outputs(params)                         what the parameters enter the loss through (a network's outputs), any shape
+    outer(outputs, presence)                with it, L(θ, b) = outer(outputs(θ), b) + (penalty/2)‖θ‖²; see GaussNewton
+    outer_differences(outputs, objects)     ΔL_i as a function of the outputs alone
+    outer_terms(outputs, presence)          (n_terms,) terms that add up to `outer`
     owned(i)                                positions in the flat parameters that only object i trains; see `owned`
     size                                    how many numbers one evaluation holds, so that many at once fit in memory
     null_directions(params, presence)       by name, directions of the parameters along which the loss is constant
@@ -33,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -129,6 +133,73 @@ def gradients(
         if by_hand is not None:
             return by_hand.to(theta.dtype)
     return vmap(grad(lambda flat, present: loss(unravel(flat), present)))(theta, presence)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Some terms of a loss, scaled up to stand for all of them: an unbiased estimate, penalty included.
+
+    Attributes:
+        loss: A loss with `n_terms` and `on_terms`; for its outputs also `outer_terms`.
+        terms: Numbers of the terms.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = vif.losses.PairwiseLoss([0, 1], [1, 2])
+        >>> Sampled(loss, torch.tensor([1]))(loss.zeros(), torch.ones(2).double()).item()  # 2 log 2
+        1.386...
+    """
+
+    loss: Any
+    terms: Int[Tensor, " m"]
+
+    @property
+    def scale(self) -> float:
+        """How many terms each stands for."""
+        return number_of_terms(self.loss) / len(self.terms)
+
+    @property
+    def penalty(self) -> float:
+        """λ of the whole loss."""
+        return self.loss.penalty
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the estimate of L(θ, b)."""
+        return self.scale * self.loss.on_terms(params, presence, self.terms)
+
+    def outputs(self, params: Params) -> Tensor:
+        """Return the outputs of the whole loss."""
+        return self.loss.outputs(params)
+
+    def outer(self, outputs: Tensor, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the estimate of the outer loss."""
+        return self.scale * self.loss.outer_terms(outputs, presence).index_select(0, self.terms).sum()
+
+
+def number_of_terms(loss: object) -> int:
+    """Return how many terms the loss has.
+
+    Raises:
+        TypeError: If it cannot be evaluated on some of them.
+    """
+    if not (hasattr(loss, "n_terms") and hasattr(loss, "on_terms")):
+        raise TypeError(
+            f"Sampling terms needs a loss with `n_terms` and `on_terms(params, presence, terms)`, got "
+            f"{getattr(loss, '__name__', type(loss).__name__)}. Offer both, or use what samples no terms (a training "
+            "without `batch_size`, another solver)."
+        )
+    return int(loss.n_terms)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def has_outputs(loss: object) -> bool:
+    """Return whether the loss says what outputs the parameters enter it through."""
+    return getattr(loss, "outputs", None) is not None and hasattr(loss, "outer")
+
+
+def squared_norm(params: Params) -> Float[Tensor, ""]:
+    """Return ‖θ‖²."""
+    parts = params.values() if isinstance(params, dict) else [params]
+    return torch.stack([part.square().sum() for part in parts]).sum()
 
 
 def chunk_for(loss: object) -> int | None:

@@ -189,8 +189,9 @@ def evaluable(
         except (RuntimeError, IndexError, ValueError, TypeError) as caught:
             error = error or caught
     else:
+        said = str(error).rstrip(".")
         raise TypeError(
-            f"The loss could not be evaluated at these parameters with all {n_objects} objects present: {error}. "
+            f"The loss could not be evaluated at these parameters with all {n_objects} objects present: {said}. "
             "It must take (params, presence), with presence a float vector of that length."
         ) from error
     if dtype != torch.float64:

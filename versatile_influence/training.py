@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.loss import CACHE_NUMBERS, Loss, gradients
+from versatile_influence.loss import CACHE_NUMBERS, Loss, gradients, number_of_terms
 from versatile_influence.optimizers import Adam, Optimizer
 from versatile_influence.problem import CHUNK_NUMBERS, known_objects
 
@@ -71,7 +71,7 @@ def train(
     if presence.dim() not in (1, 2):
         raise ValueError(f"`presence` must be (n,), or (k, n) for k trainings, got shape {tuple(presence.shape)}.")
     if batch_size is not None:
-        _terms_of(loss)
+        number_of_terms(loss)
     course = _Course(loss, unravel, optimizer, epochs, lr, weight_decay, scale, seed, batch_size)
     presence = presence.to(theta.device, _accepted(loss, theta, unravel, presence))
     if presence.dim() == 1:
@@ -116,7 +116,7 @@ class _Course:
             if terms is None:
                 return self.scale * self.loss(params, present)
             part = self.loss.on_terms(params, present, terms)  # pyright: ignore[reportAttributeAccessIssue]
-            return self.scale * _terms_of(self.loss) / len(terms) * part
+            return self.scale * number_of_terms(self.loss) / len(terms) * part
 
         one = grad(value)
         return one(theta, presence) if theta.dim() == 1 else vmap(one)(theta, presence)
@@ -126,7 +126,7 @@ class _Course:
         if self.batch_size is None:
             yield from (None for _ in range(self.epochs))
             return
-        count, order = _terms_of(self.loss), torch.Generator().manual_seed(self.seed)
+        count, order = number_of_terms(self.loss), torch.Generator().manual_seed(self.seed)
         for _ in range(self.epochs):
             yield from torch.randperm(count, generator=order).split(self.batch_size)
 
@@ -140,20 +140,6 @@ def _accepted(loss: Loss, theta: Tensor, unravel: Callable[[Tensor], Params], pr
         loss(unravel(theta.double()), one.double())
         return torch.float64
     return theta.dtype
-
-
-def _terms_of(loss: Loss) -> int:
-    """Return how many terms the loss has.
-
-    Raises:
-        TypeError: If it cannot be evaluated on some of them.
-    """
-    if not (hasattr(loss, "n_terms") and hasattr(loss, "on_terms")):
-        raise TypeError(
-            f"Mini-batches need a loss with `n_terms` and `on_terms(params, presence, terms)`, got "
-            f"{getattr(loss, '__name__', type(loss).__name__)}. Offer both, or leave `batch_size` out."
-        )
-    return int(loss.n_terms)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:

@@ -4,6 +4,7 @@ from versatile_influence.losses.contrastive import InfoNCELoss
 from versatile_influence.losses.cox import CoxLoss
 from versatile_influence.losses.dfbeta import dfbeta
 from versatile_influence.losses.listmle import DocumentListMLELoss, ListMLELoss, SoftmaxRankingLoss
+from versatile_influence.losses.output_loss import OutputLoss
 from versatile_influence.losses.pairs import PairwiseLoss, TripletLoss
 from versatile_influence.losses.ranking_targets import ndcg_change, query_loss, top_k_probability
 from versatile_influence.losses.skip_gram import SkipGramLoss
@@ -16,6 +17,7 @@ __all__ = [
     "DocumentListMLELoss",
     "InfoNCELoss",
     "ListMLELoss",
+    "OutputLoss",
     "PairwiseLoss",
     "SkipGramLoss",
     "SoftmaxRankingLoss",

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._ravel import Params
-from versatile_influence.losses.pairs import named, outputs
+from versatile_influence.losses.modules import named, outputs
 from versatile_influence.losses.rows import Owners, SharedRows
 from versatile_influence.losses.softmax import SoftmaxLoss
 

@@ -9,18 +9,19 @@ defines them, so that coefficients agree with `coxph`.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._forward import jacobian_products, whole_jacobian
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import masked_differences
 from versatile_influence.losses import cox_targets
+from versatile_influence.losses.composed import Composed
+from versatile_influence.losses.modules import named
 from versatile_influence.losses.partial_likelihood import PartialLikelihood
 from versatile_influence.losses.segments import pick
-from versatile_influence.losses.survival_data import SurvivalRows, frame_columns, survival_rows, tensor
+from versatile_influence.losses.survival_data import frame_columns, overlapping_objects, survival_rows, tensor
 from versatile_influence.removals import Removals
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PRODUCT_NUMBERS = 1_000_000
 
 
-class CoxLoss(cox_targets.CoxTargets):
+class CoxLoss(Composed, cox_targets.CoxTargets):
     """The Cox negative log partial likelihood; objects are rows, or subjects where rows share one.
 
     Args:
@@ -100,6 +101,8 @@ class CoxLoss(cox_targets.CoxTargets):
         self.columns, self.labelled = rows.columns, labels
         self.likelihood = PartialLikelihood(rows, ties=ties)
         order = self.likelihood.sets.order.numpy()
+        self.n_terms = len(self.likelihood.sets.event_rows)
+        self._unsorted = torch.argsort(self.likelihood.sets.order)
         self.x = tensor(rows.x[order])
         self.object_of_row = tensor(rows.subject[order])
         self.object_labels = labels if rows.subjects is None else rows.subjects
@@ -158,14 +161,16 @@ class CoxLoss(cox_targets.CoxTargets):
         """Return parameters to start from: zeros, or a network's present values."""
         if self.model is None:
             return torch.zeros(self.n_features, dtype=torch.float64)
-        return {name: value.detach().double().clone() for name, value in self.model.named_parameters()}
+        return named(self.model)
 
-    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the penalised negative log partial likelihood of the objects present."""
+    def outputs(self, params: Params) -> Float[Tensor, " rows"]:
+        """Return the log-risk of each row, in the order in which the rows were given."""
+        return self.log_risks(params, self.x).index_select(0, self._unsorted)
+
+    def outer_terms(self, outputs: Float[Tensor, "..."], presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
+        """Return the terms of the negative log partial likelihood of log-risks, one an event."""
         present = presence.index_select(0, self.object_of_row)
-        tensors = params.values() if isinstance(params, dict) else [params]
-        ridge = self.penalty / 2 * sum(value.square().sum() for value in tensors) if self.penalty else 0.0
-        return self.likelihood(self.log_risks(params, self.x), self.likelihood.weights * present, present) + ridge
+        return self.likelihood.event_terms(self._sorted(outputs), self.likelihood.weights * present, present)
 
     def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"] | None:
         """Return ∇L of a linear model at k stacked parameters, each with its own presence; None for a network."""
@@ -176,13 +181,21 @@ class CoxLoss(cox_targets.CoxTargets):
         slopes = self.likelihood.slopes(theta @ self.x.T, self.likelihood.weights * present, present)
         return slopes @ self.x + self.penalty * theta
 
-    def removal_differences(self, params: Params, objects: Tensor | None = None) -> Float[Tensor, " k"]:
-        """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of the objects asked for, or all, in near-linear time.
+    def outer_differences(
+        self, outputs: Float[Tensor, "..."], objects: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, " k"]:
+        """Return ΔL_i as a function of the log-risks, in near-linear time.
 
         Exact to rounding. Objects with rows that overlap in time are evaluated one by one.
         """
-        rows = self.likelihood.row_differences(self.log_risks(params, self.x))
-        return self._by_object(rows, objects, lambda one: self._masked(params, one))
+        rows = self.likelihood.row_differences(self._sorted(outputs))
+        return self._by_object(rows, objects, lambda one: self._masked(outputs, one))
+
+    def _sorted(self, outputs: Tensor) -> Float[Tensor, " rows"]:
+        """Return log-risks, (rows,) or (rows, 1), in the likelihood's order."""
+        if outputs.numel() != len(self.x):
+            raise ValueError(f"Cox needs one log-risk for each of {len(self.x)} rows, got {tuple(outputs.shape)}.")
+        return outputs.reshape(-1).index_select(0, self.likelihood.sets.order)
 
     def removal_products(
         self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Tensor | None = None
@@ -199,7 +212,8 @@ class CoxLoss(cox_targets.CoxTargets):
         rows = self.likelihood.row_products(self.log_risks(params, self.x), moved)
 
         def one_by_one(chosen: list[int]) -> Tensor:
-            return jacobian_products(lambda flat: self._masked(unravel(flat), chosen), theta, directions).T
+            masked = lambda flat: self._masked(self.outputs(unravel(flat)), chosen)  # noqa: E731
+            return jacobian_products(masked, theta, directions).T
 
         return self._by_object(rows, objects, one_by_one).T
 
@@ -210,8 +224,8 @@ class CoxLoss(cox_targets.CoxTargets):
         ridge = self.penalty * torch.eye(len(params), dtype=params.dtype)
         return self.likelihood.hessian(self.log_risks(params, self.x), self.x) + ridge
 
-    def _masked(self, params: Params, objects: list[int]) -> Float[Tensor, " k"]:
-        return masked_differences(self, params, Removals.of(objects, self.n_objects))
+    def _masked(self, outputs: Tensor, objects: list[int]) -> Float[Tensor, " k"]:
+        return masked_differences(self.outer, outputs, Removals.of(objects, self.n_objects))
 
     def _by_object(
         self, rows: Float[Tensor, "... rows"], objects: Tensor | None, one_by_one: Callable[[list[int]], Tensor]
@@ -227,12 +241,3 @@ class CoxLoss(cox_targets.CoxTargets):
             if chosen:
                 changes = changes.index_copy(-1, torch.tensor(chosen), one_by_one(chosen))
         return changes if objects is None else changes.index_select(-1, objects)
-
-
-def overlapping_objects(rows: SurvivalRows) -> set[int]:
-    """Return the objects with two rows at risk at the same time in one stratum: `(start, stop]` that overlap."""
-    start = np.full(len(rows.stop), -np.inf) if rows.start is None else rows.start
-    order = np.lexsort((start, rows.stratum, rows.subject))
-    subject, stratum, start, stop = rows.subject[order], rows.stratum[order], start[order], rows.stop[order]
-    same = (subject[1:] == subject[:-1]) & (stratum[1:] == stratum[:-1]) & (start[1:] < stop[:-1])
-    return set(subject[1:][same].tolist())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from versatile_influence._ravel import Params
 from versatile_influence.loss import LabelledTarget, PresenceTarget
+from versatile_influence.losses.modules import outputs
 from versatile_influence.losses.partial_likelihood import PartialLikelihood
 from versatile_influence.losses.segments import SegmentedCumsum
 from versatile_influence.losses.survival_data import survival_rows
@@ -47,9 +48,7 @@ class CoxTargets:
             return x @ params.to(x)
         if self.model is None:
             raise TypeError(f"The parameters must be a tensor of {self.n_features} coefficients, got a dict.")
-        return torch.func.functional_call(
-            self.model, {name: value.to(x) for name, value in params.items()}, (x,)
-        ).squeeze(-1)
+        return outputs(self.model, {name: value.to(x) for name, value in params.items()}, x).squeeze(-1)
 
     def coefficients(self, names: Sequence[str] | None = None) -> LabelledTarget:
         """Return the target of the coefficients (log hazard ratios) themselves, all or those named.

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from versatile_influence._ravel import Params
+from versatile_influence.losses.modules import named, outputs
 from versatile_influence.losses.terms import TermLoss
 
 
@@ -66,8 +66,7 @@ class PairwiseLoss(TermLoss):
             raise ValueError(f"Pair {int(same.nonzero()[0])} prefers {int(first[same][0])} to itself. Leave it out.")
         score, start = scored(scores, x, model, n_positions=int(torch.maximum(first, second).max()) + 1)
 
-        def terms(params: Params) -> Tensor:
-            values = score(params)
+        def terms(values: Tensor) -> Tensor:
             lead = beta * (values[first] - values[second])
             loss = torch.nn.functional.softplus(-lead) if margin is None else (margin - lead).clamp_min(0.0)
             return loss if weights is None else weights * loss
@@ -79,6 +78,7 @@ class PairwiseLoss(TermLoss):
             penalty=penalty,
             start=start,
             labels=labels,
+            outputs=score,
         )
 
 
@@ -129,10 +129,13 @@ class TripletLoss(TermLoss):
         # At zero all distances are equal and nothing pulls: start from the leading coordinates.
         linear = torch.eye(x.shape[1], dim, dtype=torch.float64)
 
-        def terms(params: Params) -> Tensor:
+        # Differences of distances are the outputs, not embeddings: the loss is convex in them.
+        def leads(params: Params) -> Tensor:
             z = x @ params if isinstance(params, Tensor) else outputs(model, params, x)
             near = (z[anchor] - z[positive]).square().sum(-1)
-            lead = margin + near - (z[anchor] - z[negative]).square().sum(-1)
+            return margin + near - (z[anchor] - z[negative]).square().sum(-1)
+
+        def terms(lead: Tensor) -> Tensor:
             return torch.nn.functional.softplus(lead) if smooth else lead.clamp_min(0.0)
 
         super().__init__(
@@ -142,6 +145,7 @@ class TripletLoss(TermLoss):
             penalty=penalty,
             start=linear if model is None else named(model),
             labels=labels,
+            outputs=leads,
         )
 
 
@@ -156,19 +160,3 @@ def scored(
     if x is not None:
         return lambda params: x @ params, torch.zeros(x.shape[1], dtype=torch.float64)
     return lambda params: params, torch.zeros(n_positions, dtype=torch.float64)
-
-
-def named(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Return a network's present parameters, in float64."""
-    return {name: value.detach().double().clone() for name, value in model.named_parameters()}
-
-
-def outputs(model: torch.nn.Module | None, params: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Return the network's outputs at other parameters, in their dtype.
-
-    Raises:
-        TypeError: If there is no network.
-    """
-    if model is None:
-        raise TypeError("The parameters are a dict, but the loss has no `model`. Pass the tensor of `loss.zeros()`.")
-    return functional_call(model, params, (x.to(next(iter(params.values())).dtype),))

@@ -61,9 +61,19 @@ class PartialLikelihood:
         self, eta: Float[Tensor, " rows"], weights: Float[Tensor, " rows"], present: Float[Tensor, " rows"]
     ) -> Float[Tensor, ""]:
         """Return the negative log partial likelihood; rows that are not present have weight 0 too."""
+        return self.event_terms(eta, weights, present).sum()
+
+    def event_terms(
+        self, eta: Float[Tensor, " rows"], weights: Float[Tensor, " rows"], present: Float[Tensor, " rows"]
+    ) -> Float[Tensor, " events"]:
+        """Return its terms, one an event; rows that are not present have weight 0 too."""
         eta = eta - eta.detach().amax()
         c, denominator, _ = self._terms_left(weights * eta.exp(), weights, present)
-        return (c * denominator.log()).sum() - (self.event * weights * eta).sum()
+        weight, logs = weights.index_select(0, self.sets.event_rows), denominator.log()
+        own = weight * eta.index_select(0, self.sets.event_rows)
+        if not self.efron and self.sets.tied:
+            return weight * logs.index_select(0, self.sets.time_of_event) - own
+        return c * logs - own
 
     def slopes(
         self, eta: Float[Tensor, "... rows"], weights: Float[Tensor, "... rows"], present: Float[Tensor, "... rows"]

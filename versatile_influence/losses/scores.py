@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import functional_call
 
-from versatile_influence._ravel import Params
+from versatile_influence.losses.modules import named, outputs
 from versatile_influence.losses.rows import NestedRows, SharedRows, leave_one_out_sums
 
 # Numbers held at once by the closed-form derivatives: few, to stay in the processor's cache, but many rows a product.
@@ -119,8 +118,7 @@ class ModuleScores:
 
     def __call__(self, params: dict[str, Tensor]) -> Tensor:
         """Return the scores."""
-        x = self.x.to(next(iter(params.values())).dtype) if self.x.is_floating_point() else self.x
-        scores = functional_call(self.model, params, (x,))
+        scores = outputs(self.model, params, self.x)
         return scores.squeeze(-1) if scores.dim() == self.x.dim() and scores.shape[-1] == 1 else scores
 
     def part(self, rows: Int[Tensor, " r"]) -> "ModuleScores":
@@ -129,7 +127,7 @@ class ModuleScores:
 
     def zeros(self) -> dict[str, Tensor]:
         """Return the network's present parameters, in float64."""
-        return {name: value.detach().double().clone() for name, value in self.model.named_parameters()}
+        return named(self.model)
 
     def owned(self, item: int) -> Int[Tensor, " m"]:
         """Return where the item's rows of `item_parameters` are in the flat parameters."""
@@ -147,9 +145,3 @@ def row_parts(rows: NestedRows | SharedRows, n_items: int) -> list[slice]:
     count, stages = rows.ranking.shape if isinstance(rows, NestedRows) else (len(rows.targets), 1)
     size = max(CLOSED_FORM_ROWS, CLOSED_FORM_NUMBERS // (n_items * (n_items + 2 * stages)))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def squared_norm(params: Params) -> Float[Tensor, ""]:
-    """Return ‖θ‖²."""
-    parts = params.values() if isinstance(params, dict) else [params]
-    return torch.stack([part.square().sum() for part in parts]).sum()

@@ -11,11 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._ravel import Params
+from versatile_influence.loss import squared_norm
+from versatile_influence.losses.composed import Composed
 from versatile_influence.losses.rows import NestedRows, SharedRows
-from versatile_influence.losses.scores import LinearItems, squared_norm
+from versatile_influence.losses.scores import LinearItems
 
 
-class SoftmaxLoss:
+class SoftmaxLoss(Composed):
     """A sum of log-softmax terms over rows of candidates, plus (λ/2)‖θ‖²; base of the ready losses.
 
     Args:
@@ -50,24 +52,23 @@ class SoftmaxLoss:
             raise ValueError(f"`labels` must name each of the {self.n_objects} objects, got {len(labels)}.")
         self.object_labels = None if labels is None else list(labels)
         self._owned = owned
-        self.size = rows.size
+        self.size, self.n_terms = rows.size, len(rows.allowed)
 
     def zeros(self) -> Params:
         """Return parameters to start from: zeros, or a network's present values."""
         return self.scores.zeros()  # pyright: ignore[reportFunctionMemberAccess]
 
-    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the penalised sum of the terms of who is present."""
-        return self.row_losses(params, presence).sum() + self.penalty / 2 * squared_norm(params)
+    def outputs(self, params: Params) -> Tensor:
+        """Return the scores of each row's candidates."""
+        return self.scores(params)
+
+    def outer_terms(self, outputs: Tensor, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
+        """Return the loss of each row (query, anchor)."""
+        return self.rows.losses(outputs, presence)
 
     def row_losses(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
-        """Return the loss of each row (query, anchor), without the penalty."""
+        """Return the loss of each row at some parameters, without the penalty."""
         return self.rows.losses(self.scores(params), presence)
-
-    @property
-    def n_terms(self) -> int:
-        """How many rows there are, for mini-batches."""
-        return len(self.rows.allowed)
 
     def on_terms(self, params: Params, presence: Float[Tensor, " n"], terms: Int[Tensor, " r"]) -> Float[Tensor, ""]:
         """Return the sum over some rows, with their share of the penalty; over a partition they add up to the loss."""
@@ -76,9 +77,9 @@ class SoftmaxLoss:
         share = len(terms) / self.n_terms * self.penalty
         return self.rows.part(terms).losses(scores, presence).sum() + share / 2 * squared_norm(params)
 
-    def removal_differences(self, params: Params, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
-        """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of the objects asked for, or all; exact, at about the cost of the loss."""
-        changes = self.rows.differences(self.scores(params))
+    def outer_differences(self, outputs: Tensor, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
+        """Return ΔL_i as a function of the scores; exact, at about the cost of the loss."""
+        changes = self.rows.differences(outputs)
         return changes if objects is None else changes.index_select(0, objects)
 
     def removal_products(

@@ -8,6 +8,7 @@ the objects are: rows, users, items, clinics, annotators.
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +16,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence._ravel import Params
-from versatile_influence.losses.scores import squared_norm
+from versatile_influence.loss import squared_norm
 
 
 class TermLoss:
     """A sum of terms with the objects that each needs.
 
     Args:
-        terms: From parameters to the terms ℓ(θ), (T,).
+        terms: From parameters to the terms ℓ(θ), (T,); from outputs, where there are any.
         incidence: Objects of each term: one number a term (T,), or a table (T, m) with −1 past the end of a row.
         n_objects: How many objects there are, or None for the largest number named, plus one.
         penalty: λ.
         start: Parameters to start from: what `zeros()` returns.
         labels: Names of the objects.
+        outputs: From parameters to what the terms are made of, such as a network's outputs; None: the parameters.
 
     Raises:
         ValueError: If an object number is out of range, or a term has no object.
@@ -49,13 +51,14 @@ class TermLoss:
 
     def __init__(
         self,
-        terms: Callable[[Params], Tensor],
+        terms: Callable[[Any], Tensor],
         incidence: object,
         *,
         n_objects: int | None = None,
         penalty: float = 0.0,
         start: Params | None = None,
         labels: Sequence[object] | None = None,
+        outputs: Callable[[Params], Tensor] | None = None,
     ):
         table = incidence_table(incidence)
         number = int(table.max()) + 1 if n_objects is None else n_objects
@@ -71,6 +74,7 @@ class TermLoss:
         self.members = torch.where((ordered < 0) | again, number, ordered)
         self.terms, self.n_objects, self.penalty, self.start = terms, number, float(penalty), start
         self.object_labels = None if labels is None else list(labels)
+        self.outputs, self.n_terms = outputs, len(self.members)
         self.size = self.members.numel()
         idle = number - len(self.members[self.members < number].unique())
         if idle:
@@ -88,20 +92,41 @@ class TermLoss:
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the penalised sum of the terms whose objects are all present."""
-        there = torch.cat([presence, presence.new_ones(1)])[self.members].prod(dim=1)
-        return (there * self.terms(params)).sum() + self.penalty / 2 * squared_norm(params)
+        return self.outer(self._through(params), presence) + self.penalty / 2 * squared_norm(params)
+
+    def outer(self, outputs: Any, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the sum as a function of the outputs, without the penalty."""
+        return self.outer_terms(outputs, presence).sum()
+
+    def outer_terms(self, outputs: Any, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
+        """Return the terms, 0 where an object is absent."""
+        return torch.cat([presence, presence.new_ones(1)])[self.members].prod(dim=1) * self.terms(outputs)
+
+    def on_terms(self, params: Params, presence: Float[Tensor, " n"], terms: Int[Tensor, " m"]) -> Float[Tensor, ""]:
+        """Return the sum of some terms, with their share of the penalty."""
+        chosen = self.outer_terms(self._through(params), presence).index_select(0, terms).sum()
+        return chosen + len(terms) / self.n_terms * self.penalty / 2 * squared_norm(params)
 
     def removal_differences(
         self, params: Params, objects: Int[Tensor, " k"] | list[Tensor] | None = None
     ) -> Float[Tensor, " k"]:
         """Return ΔL_i: the sum of each object's terms; of a group, the terms of any of its members, each once."""
-        terms = self.terms(params)
+        return self.outer_differences(self._through(params), objects)
+
+    def outer_differences(
+        self, outputs: Any, objects: Int[Tensor, " k"] | list[Tensor] | None = None
+    ) -> Float[Tensor, " k"]:
+        """Return ΔL_i as a function of the outputs."""
+        terms = self.terms(outputs)
         if isinstance(objects, list):
             return torch.stack([(torch.isin(self.members, group).any(1) * terms).sum() for group in objects])
         width = self.members.shape[1]
         total = terms.new_zeros(self.n_objects + 1)
         total = total.index_add(0, self.members.reshape(-1), terms.repeat_interleave(width))[: self.n_objects]
         return total if objects is None else total.index_select(0, objects)
+
+    def _through(self, params: Params) -> Any:
+        return params if self.outputs is None else self.outputs(params)
 
 
 def incidence_table(incidence: object) -> Int[Tensor, "T m"]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Hessian, without
+from versatile_influence.hessian import Curvature, without
 from versatile_influence.solvers.solver import Solution, relative_residual
 
 
@@ -33,7 +33,7 @@ class CG:
     rtol: float = 1e-8
     max_steps: int | None = None
 
-    def solve(self, hessian: Hessian, rhs: Float[Tensor, "p k"]) -> Solution:
+    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with H X ≈ B; warns where a column did not reach `rtol`."""
         null = hessian.null_space()
         rhs = without(null, rhs)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Hessian, deflated, without
+from versatile_influence.hessian import Curvature, deflated, without
 from versatile_influence.solvers.solver import Solution, relative_residual
 
 
@@ -34,7 +34,7 @@ class Explicit:
 
     rtol: float = 1e-12
 
-    def solve(self, hessian: Hessian, rhs: Float[Tensor, "p k"]) -> Solution:
+    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return H⁻¹ B, or H⁺ B where H is singular.
 
         Raises:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Hessian
+from versatile_influence.hessian import Curvature
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Solution:
 class Solver(Protocol):
     """A frozen value that solves H X = B for many columns at once."""
 
-    def solve(self, hessian: Hessian, rhs: Float[Tensor, "p k"]) -> Solution:
+    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with its residuals."""
         ...
 

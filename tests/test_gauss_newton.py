@@ -1,0 +1,208 @@
+"""The generalised Gauss–Newton matrix against matrices made by hand, and losses of outputs."""
+
+import pytest
+import torch
+from cases import LOSSES, data, mlp
+from torch.func import hessian, jacrev
+
+import versatile_influence as vif
+from versatile_influence._ravel import ravel
+from versatile_influence.loss import Sampled, has_outputs
+
+composed = [case for case in LOSSES if has_outputs(case.loss())]
+every_composed = pytest.mark.parametrize("case", composed, ids=lambda case: case.name)
+
+
+def ones(n):
+    return torch.ones(n, dtype=torch.float64)
+
+
+def by_hand(loss, params, presence):
+    """JᵀBJ + λI from reverse-mode derivatives alone."""
+    flat, unravel = ravel(params)
+    jacobian = jacrev(lambda theta: loss.outputs(unravel(theta)).reshape(-1))(flat)
+    shaped = loss.outputs(params)
+    outer = jacrev(jacrev(lambda o: loss.outer(o.reshape(shaped.shape), presence)))(shaped.reshape(-1))
+    return jacobian.T @ outer @ jacobian + loss.penalty * torch.eye(len(flat), dtype=flat.dtype)
+
+
+def test_which_ready_losses_have_outputs():
+    named = {case.name.split(",")[0] for case in composed}
+    assert {"cox", "ListMLE", "softmax ranking", "RankNet", "triplets", "SimCLR", "CLIP", "SupCon"} <= named
+
+
+@every_composed
+def test_a_loss_is_its_outer_loss_of_its_outputs_and_a_penalty(case):
+    loss, params = case.loss(), case.params()
+    for absent in (None, 0, case.n_objects - 1):
+        presence = ones(case.n_objects)
+        if absent is not None:
+            presence[absent] = 0.0
+        outer = loss.outer(loss.outputs(params), presence)
+        ridge = loss.penalty / 2 * ravel(params)[0].square().sum()
+        torch.testing.assert_close(outer + ridge, loss(params, presence), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(loss.outer_differences(loss.outputs(params)), loss.removal_differences(params))
+
+
+@every_composed
+def test_the_matrix_is_the_one_made_by_hand_and_has_no_negative_eigenvalue(case):
+    loss, params = case.loss(), case.params()
+    presence = ones(case.n_objects)
+    presence[0] = 0.0
+    expected = by_hand(loss, params, presence) + 0.1 * torch.eye(len(ravel(params)[0])).double()
+    operator = vif.GaussNewton(loss, params, presence, 0.1)
+    torch.testing.assert_close(operator.dense(), expected, rtol=1e-10, atol=1e-10)
+    vectors = data(9, len(expected), 3)
+    torch.testing.assert_close(operator @ vectors, expected @ vectors, rtol=1e-10, atol=1e-10)
+    assert torch.linalg.eigvalsh(operator.dense()).min() >= loss.penalty + 0.1 - 1e-9
+
+
+@every_composed
+def test_with_linear_outputs_it_is_the_hessian(case):
+    loss, params = case.loss(), case.params()
+    flat, unravel = ravel(params)
+    if not torch.allclose(loss.outputs(unravel(3 * flat)) + 0.0, 3 * loss.outputs(params)):
+        pytest.skip("the outputs are not linear")
+    curvature = vif.Hessian(loss, params, ones(case.n_objects)).dense()
+    torch.testing.assert_close(
+        vif.GaussNewton(loss, params, ones(case.n_objects)).dense(), curvature, rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in LOSSES if hasattr(case.loss(), "n_terms")], ids=lambda c: c.name)
+def test_terms_add_up_and_a_sample_of_each_once_is_the_whole(case):
+    loss, params, presence = case.loss(), case.params(), ones(case.n_objects)
+    presence[1] = 0.0
+    parts = [loss.on_terms(params, presence, part) for part in torch.arange(loss.n_terms).split(2)]
+    torch.testing.assert_close(torch.stack(parts).sum(), loss(params, presence))
+    kinds = [vif.Hessian, vif.GaussNewton] if has_outputs(loss) else [vif.Hessian]
+    for kind in kinds:
+        whole = kind(loss, params, presence, 0.2)
+        single = [whole.sample(torch.tensor([term])).dense() for term in range(loss.n_terms)]
+        torch.testing.assert_close(torch.stack(single).mean(0), whole.dense(), rtol=1e-8, atol=1e-8)
+
+
+def test_a_sample_is_the_chosen_terms_scaled_up():
+    x = data(1, 6, 2)
+    loss = vif.losses.TermLoss(lambda theta: (x @ theta) ** 2, torch.arange(6), start=torch.zeros(2).double())
+    terms = torch.tensor([1, 4])
+    expected = 6 / 2 * (x[1] @ ones(2) ** 1) ** 2 + 6 / 2 * (x[4] @ ones(2)) ** 2
+    torch.testing.assert_close(Sampled(loss, terms)(ones(2), ones(6)), expected)
+
+
+def squares(outputs, presence):
+    return (presence * (outputs[:, 0] - 1) ** 2).sum()
+
+
+def test_a_network_under_a_function_is_the_loss_written_out():
+    model, x = mlp(2, 1), data(3, 8, 2)
+    loss = vif.losses.OutputLoss(model, x, squares, n_objects=8, penalty=0.5)
+    params = loss.zeros()
+
+    def plain(theta, presence):
+        outputs = torch.func.functional_call(model, theta, (x,))
+        return squares(outputs, presence) + 0.25 * sum(value.square().sum() for value in theta.values())
+
+    presence = ones(8)
+    torch.testing.assert_close(loss(params, presence), plain(params, presence))
+    trained = vif.minimize(loss, params)
+
+    def target(theta):
+        return torch.func.functional_call(model, theta, (x[:2],)).reshape(-1)
+
+    for objects in (None, [2, 5], [[0, 1], [3]]):
+        ours = vif.attribute(loss, trained, target, objects=objects)
+        generic = vif.attribute(plain, trained, target, objects=objects, n_objects=8)
+        torch.testing.assert_close(ours.scores, generic.scores, rtol=1e-8, atol=1e-10)
+
+
+def test_a_ready_loss_under_another_network_is_the_ready_loss_with_it():
+    model, x = mlp(2, 1), data(1, 12, 2)
+    durations, events = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]), torch.arange(12) % 3 > 0
+    given = {"durations": durations, "events": events}
+    plain = vif.losses.CoxLoss(x, **given, model=model, penalty=0.3)
+    under = vif.losses.OutputLoss(model, x, vif.losses.CoxLoss(x, **given), penalty=0.3)
+    params = plain.zeros()
+    torch.testing.assert_close(under(params, ones(12)), plain(params, ones(12)))
+    torch.testing.assert_close(under.removal_differences(params), plain.removal_differences(params))
+    assert under.n_terms == plain.n_terms
+    torch.testing.assert_close(
+        under.on_terms(params, ones(12), torch.tensor([2])), plain.on_terms(params, ones(12), torch.tensor([2]))
+    )
+
+
+def test_scores_with_gauss_newton_are_the_dense_formula():
+    case = next(case for case in LOSSES if case.name == "cox, efron, network")
+    loss = case.loss()
+    params = vif.minimize(loss, case.params())
+    flat, unravel = ravel(params)
+
+    def target(theta):
+        return loss.outputs(theta)[:3]
+
+    matrix = by_hand(loss, params, ones(12))
+    differences = jacrev(lambda theta: loss.removal_differences(unravel(theta)))(flat)
+    gradients = jacrev(lambda theta: target(unravel(theta)))(flat)
+    expected = differences @ torch.linalg.solve(matrix, gradients.T)
+    for solver in (vif.Explicit(), vif.CG(rtol=1e-12)):
+        ours = vif.attribute(loss, params, target, solver=solver, curvature=vif.GaussNewton)
+        torch.testing.assert_close(ours.scores, expected, rtol=1e-7, atol=1e-9)
+    changes = vif.parameter_changes(loss, params, curvature=vif.GaussNewton)
+    torch.testing.assert_close(changes, torch.linalg.solve(matrix, differences.T).T, rtol=1e-7, atol=1e-9)
+    other = vif.attribute(loss, params, target)
+    assert not torch.allclose(other.scores, expected, rtol=1e-3)
+    assert hessian(lambda theta: loss(unravel(theta), ones(12)))(flat).shape == matrix.shape
+
+
+def test_what_cannot_be_decomposed_is_refused():
+    with pytest.raises(TypeError, match=r"`outputs\(params\)`.*got <lambda>.*OutputLoss"):
+        vif.attribute(
+            lambda theta, b: (b * theta**2).sum(),
+            torch.zeros(1).double(),
+            lambda theta: theta,
+            n_objects=2,
+            curvature=vif.GaussNewton,
+        )
+
+    class Coupled:
+        n_objects, penalty = 3, 0.0
+        seen = torch.ones(3, dtype=torch.float64)
+
+        def __call__(self, params, presence):
+            return self.outer(params * presence.sum(), presence)
+
+        def outputs(self, params):
+            return params * 3.0
+
+        def outer(self, outputs, presence):
+            return (presence * (outputs - 1) ** 2).sum()
+
+    with pytest.raises(ValueError, match="must not depend on who is present"):
+        vif.GaussNewton(Coupled(), torch.ones(1).double(), ones(3))
+
+
+def test_networks_that_couple_rows_are_refused_in_train_mode_and_taken_in_eval_mode():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+    loss = vif.losses.OutputLoss(model, data(3, 8, 2).float(), squares, n_objects=8, penalty=0.5)
+    with pytest.raises(TypeError, match=r"batch normalisation `1` couples the rows.*eval\(\)"):
+        vif.minimize(loss, loss.zeros(), max_steps=1)
+    model.eval()
+    assert torch.isfinite(loss(loss.zeros(), ones(8)))
+
+
+def test_dropout_in_train_mode_is_a_random_loss():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
+    loss = vif.losses.OutputLoss(model, data(3, 8, 2), squares, n_objects=8, penalty=0.5)
+    with pytest.raises(ValueError, match=r"The loss is random.*\.eval\(\)"):
+        vif.attribute(loss, loss.zeros(), lambda theta: theta["0.bias"][:1])
+
+
+def test_an_outer_loss_must_say_its_objects_and_leave_the_penalty_to_the_network():
+    model, x = mlp(2, 1), data(3, 8, 2)
+    with pytest.raises(ValueError, match="pass n_objects"):
+        vif.losses.OutputLoss(model, x, squares)
+    with pytest.raises(ValueError, match="Give it here"):
+        vif.losses.OutputLoss(model, x, vif.losses.PairwiseLoss([0], [1], penalty=1.0))
+    loss = vif.losses.OutputLoss(model, x, squares, n_objects=8)
+    with pytest.raises(TypeError, match="Sampling terms"):
+        vif.Hessian(loss, loss.zeros(), ones(8)).sample(torch.tensor([0])) @ ones(12)[:, None]
