@@ -13,7 +13,7 @@ LAYERS = [
     {"experiment"},
     {"loss"},
     {"problem", "hessian"},
-    {"targets", "owned", "gauss_newton"},
+    {"targets", "owned", "gauss_newton", "subset"},
     {"solvers", "losses"},
     {"result"},
     {"attribution", "metrics", "_pairs", "blockwise"},

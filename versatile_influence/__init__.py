@@ -14,6 +14,7 @@ from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
 from versatile_influence.retraining import leave_one_out
 from versatile_influence.solvers import CG, Explicit
+from versatile_influence.subset import subset
 from versatile_influence.training import train
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "plots",
     "refit",
     "spearman",
+    "subset",
     "train",
 ]
