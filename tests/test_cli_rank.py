@@ -22,18 +22,18 @@ def written(path, *, seed, spam=False):
 def test_the_planted_document_is_what_the_ranking_would_be_better_without(tmp_path, capsys):
     train, test = written(tmp_path / "train", seed=1, spam=True), written(tmp_path / "test", seed=2)
     assert main(["rank", train, "--test", test, "--out", str(tmp_path / "o.csv"), "--top", "3"]) == 0
-    assert "d6" in capsys.readouterr().out.splitlines()[2]
+    assert capsys.readouterr().out.splitlines()[3].split()[0::2] == ["d6", "suspicious"]
     with open(tmp_path / "o.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 20
-    assert rows[0]["documents"] == "d6"
+    assert (rows[0]["documents"], rows[0]["suspicious"]) == ("d6", "1")
     assert float(rows[0]["change"]) < 0
 
 
 def test_queries_are_removed_too(tmp_path, capsys):
     train, test = written(tmp_path / "train", seed=1), written(tmp_path / "test", seed=2)
     assert main(["rank", train, "--test", test, "--objects", "queries"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 7
+    assert len(capsys.readouterr().out.splitlines()) == 8
 
 
 def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):

@@ -5,12 +5,17 @@ import csv
 import sys
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from versatile_influence._ravel import Params
 from versatile_influence.attribution import attribute
 from versatile_influence.datasets.ranking import Documents, read_svmlight
 from versatile_influence.losses.listmle import DocumentListMLELoss
 from versatile_influence.minimisation import minimize
+
+# How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
+SUSPICIOUS = 3.5
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,7 +25,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="which documents or queries drive a learned ranking",
         description="Learn a linear ListMLE ranking from TRAIN and say how the mean loss of the test queries would "
         "change without each document or query. A negative change means that the ranking would be better without it: "
-        "such entries are worth a look (wrong grades, spam).",
+        "such entries are worth a look (wrong grades, spam); one is marked suspicious where it is more than "
+        f"{SUSPICIOUS:g} robust standard deviations (1.4826 times the median absolute deviation) below the median.",
     )
     parser.add_argument("train", help="svmlight file with qid: `relevance qid:1 1:0.5 … # docid = name`")
     parser.add_argument("--test", required=True, help="svmlight file of the test queries")
@@ -48,18 +54,27 @@ def run(args: argparse.Namespace) -> int:
     params = minimize(loss, loss.zeros())
     changes = attribute(loss, params, mean_loss).scores[:, 0]
     names = loss.object_labels or list(range(loss.n_objects))
+    marked = suspicious(changes).tolist()
     order = changes.abs().argsort(descending=True).tolist()
     print(f"mean loss of {test_loss.n_objects} test queries: {mean_loss(params).item():.6g}")
+    print(f"suspicious: {sum(marked)} of {len(marked)} {args.objects}")
     print(f"{args.objects[:-1] if args.objects == 'documents' else 'query':<24} change without it")
     for row in order[: args.top]:
-        print(f"{names[row]!s:<24} {changes[row].item():+.6g}{'  better without' if changes[row] < 0 else ''}")
+        remark = "  suspicious" if marked[row] else "  better without" if changes[row] < 0 else ""
+        print(f"{names[row]!s:<24} {changes[row].item():+.6g}{remark}")
     if args.out:
         with open(args.out, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow([args.objects, "change"])
-            writer.writerows((names[row], repr(changes[row].item())) for row in order)
+            writer.writerow([args.objects, "change", "suspicious"])
+            writer.writerows((names[row], repr(changes[row].item()), int(marked[row])) for row in order)
         print(f"wrote {len(order)} rows to {args.out}", file=sys.stderr)
     return 0
+
+
+def suspicious(changes: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Return which objects the ranking is better without by far: below 0 and far below the median change."""
+    deviation = 1.4826 * (changes - changes.median()).abs().median()
+    return (changes < 0) & (changes < changes.median() - SUSPICIOUS * deviation)
 
 
 def made(data: Documents, x: torch.Tensor, *, objects: str, penalty: float) -> DocumentListMLELoss:
