@@ -222,7 +222,7 @@ def contrastive(*, classes=None, **arguments):
     return build
 
 
-def walk_embedding(*, penalty: float, p: float = 1.0, q: float = 1.0):
+def walk_embedding(**arguments):
     """Return the maker of a walk embedding of a small weighted graph that stays whole without any one node."""
     ends = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0], [0, 2], [1, 4], [3, 5], [2, 5]])
 
@@ -231,7 +231,18 @@ def walk_embedding(*, penalty: float, p: float = 1.0, q: float = 1.0):
         left = [number for number, pair in enumerate(ends.tolist()) if all(node in place for node in pair)]
         moved = torch.tensor([[place[a], place[b]] for a, b in ends[left].tolist()])
         graph = Graph(len(place), moved, 1.0 + torch.tensor(left) % 3)
-        return vif.losses.WalkEmbeddingLoss(graph, length=5, window=2, dim=2, penalty=penalty, p=p, q=q)
+        return vif.losses.WalkEmbeddingLoss(graph, length=5, window=2, dim=2, penalty=0.3, **arguments)
+
+    return build
+
+
+def skip_gram(**arguments):
+    """Return the maker of a skip-gram loss for given counts."""
+    counts = data(9, 6, 6).square()
+
+    def build(kept):
+        rows = torch.tensor(list(kept))
+        return vif.losses.SkipGramLoss(counts[rows][:, rows], dim=2, penalty=0.3, **arguments)
 
     return build
 
@@ -245,6 +256,8 @@ def rows(params, kept):
     """Return the rows of those kept, in every tensor."""
     return {name: value[list(kept)] for name, value in params.items()}
 
+
+NEGATIVES = {"model": vif.losses.NegativeSampling(negatives=3.0)}
 
 LOSSES = [
     Case("cox, efron", 12, cox("efron")),
@@ -267,6 +280,23 @@ LOSSES = [
     Case("SimCLR", 7, contrastive(), convex=False),
     Case("CLIP", 7, contrastive(across=True), convex=False),
     Case("SupCon", 7, contrastive(classes=[0, 0, 1, 1, 0, 1, 0]), convex=False),
-    Case("walks", 6, walk_embedding(penalty=0.3), rows, walk_point, convex=False),
-    Case("walks, node2vec", 6, walk_embedding(penalty=0.3, p=0.5, q=3.0), rows, walk_point, convex=False),
+    Case("walks", 6, walk_embedding(), rows, walk_point, convex=False),
+    Case("walks, node2vec", 6, walk_embedding(p=0.5, q=3.0), rows, walk_point, convex=False),
+    Case(
+        "walks, negative sampling",
+        6,
+        walk_embedding(**NEGATIVES),
+        rows,
+        walk_point,
+        convex=False,
+    ),
+    Case("skip-gram", 6, skip_gram(), rows, walk_point, convex=False),
+    Case(
+        "skip-gram, negative sampling",
+        6,
+        skip_gram(**NEGATIVES),
+        rows,
+        walk_point,
+        convex=False,
+    ),
 ]

@@ -1,5 +1,6 @@
 """One file a loss."""
 
+from versatile_influence.losses.context_models import NegativeSampling, Softmax
 from versatile_influence.losses.contrastive import InfoNCELoss
 from versatile_influence.losses.cox import CoxLoss
 from versatile_influence.losses.dfbeta import dfbeta
@@ -17,9 +18,11 @@ __all__ = [
     "DocumentListMLELoss",
     "InfoNCELoss",
     "ListMLELoss",
+    "NegativeSampling",
     "OutputLoss",
     "PairwiseLoss",
     "SkipGramLoss",
+    "Softmax",
     "SoftmaxRankingLoss",
     "TermLoss",
     "TripletLoss",

@@ -192,6 +192,13 @@ class Steps:
             ways = ahead, ahead.T.tocsr()
         return cls(chain, weight, total + dead, dead, stay, changes, ways)
 
+    def matrix(self) -> sp.csr_array:
+        """Return P of one presence as a sparse matrix."""
+        share = (self.weight / self.total[self.chain.source, 0] * (1 - self.dead[self.chain.source, 0])).numpy()
+        size = (len(self.chain.node), len(self.chain.node))
+        moving = sp.csr_array((share, (self.chain.source.numpy(), self.chain.target.numpy())), shape=size)
+        return sp.csr_array(moving + sp.diags_array(self.dead[:, 0].numpy())) if self.stay else moving
+
     def ahead(self, values: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:
         """Return P x: the expected value of x one step later."""
         summed = self._summed(values, ahead=True)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.loss import LabelledTarget, PresenceTarget
-from versatile_influence.losses.skip_gram import Embeddings, log_normalisers
+from versatile_influence.losses.context_models import Embeddings, log_normalisers
 
 Pairs = Iterable[Sequence[Hashable]]
 

@@ -8,31 +8,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence._forward import whole_jacobian
-from versatile_influence._ravel import ravel
 from versatile_influence.losses.chain import Changes, Incidence
-from versatile_influence.losses.embedding_targets import EmbeddingTargets
+from versatile_influence.losses.context_models import Embeddings, Model, Softmax, log_normalisers
+from versatile_influence.losses.embedding_loss import DENSE_NODES, EmbeddingLoss, check_model, one_by_one, squared_norm
 from versatile_influence.losses.graph import Graph
-from versatile_influence.losses.skip_gram import (
-    Embeddings,
-    check_model,
-    log_normalisers,
-    log_shares_left,
-    null_directions,
-    owned,
-    squared_norm,
-    start,
-)
+from versatile_influence.losses.walk_removals import softmax_differences, softmax_products
 from versatile_influence.losses.walks import Walks
 
-# Up to this many nodes the counts are formed; beyond, only their product with the parameters is.
-DENSE_NODES = 200
-# How many numbers the arrays of one block of removals may hold.
-BLOCK_NUMBERS = 1_000_000
 
-
-class WalkEmbeddingLoss(EmbeddingTargets):
-    """Negative log-softmax of a node's context in random walks, in expectation over the walks.
+class WalkEmbeddingLoss(EmbeddingLoss):
+    """Negative log-likelihood of a node's context in random walks, in expectation over the walks.
 
         L(θ, b) = Σ_uv C_uv(b) (log Σ_{w present} exp⟨e_u, o_w⟩ − ⟨e_u, o_v⟩) + (λ/2) ‖θ‖²,
 
@@ -51,6 +36,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         window: How far context reaches, or a list of offsets; see `Walks`.
         dim: Length of an embedding.
         penalty: λ.
+        model: How contexts are modelled: `Softmax()` over all nodes, or `NegativeSampling(…)` in expectation.
         objects: What can be removed, "nodes" or "edges".
         starts, dead_ends, p, q: Of the walks; see `Walks`.
         directed, weight: How the graph is read; see `Graph.of`.
@@ -59,6 +45,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         walks: The walks.
         dim: Length of an embedding.
         penalty: λ.
+        model: How contexts are modelled.
         objects: "nodes" or "edges".
 
     References:
@@ -81,6 +68,7 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         window: int | Sequence[int],
         dim: int,
         penalty: float = 0.0,
+        model: Model = Softmax(),  # noqa: B008  (a frozen value)
         objects: Literal["nodes", "edges"] = "nodes",
         starts: float | Float[Tensor, " n"] = 1.0,
         dead_ends: Literal["stay", "stop"] = "stay",
@@ -101,12 +89,14 @@ class WalkEmbeddingLoss(EmbeddingTargets):
                 stacklevel=2,
             )
         self.walks, self.graph, self.dim, self.penalty, self.objects = walks, checked, dim, float(penalty), objects
-        n, m = checked.n_nodes, len(checked.ends)
+        self.model = model
+        self.n_nodes = n = checked.n_nodes
+        m = len(checked.ends)
         self.node_labels = checked.labels
         self.n_objects = n if objects == "nodes" else m
         edge = torch.arange(m)
         incident = Incidence.of(checked.ends.T.reshape(-1), edge.repeat(2), n)
-        self._edges_of = incident if objects == "nodes" else Incidence.of(edge, edge, m)
+        self.edges_of = incident if objects == "nodes" else Incidence.of(edge, edge, m)
 
     @property
     def object_labels(self) -> Sequence[Hashable]:
@@ -119,49 +109,34 @@ class WalkEmbeddingLoss(EmbeddingTargets):
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
         """Return the loss."""
+        shrunk = 0.5 * self.penalty * squared_norm(params)
+        if self.n_nodes <= DENSE_NODES or not isinstance(self.model, Softmax):
+            nodes, counts = self.met(presence)
+            return self.model.value(params, counts, nodes) + shrunk
+        # The counts of a large graph are never formed: only their product with the parameters is.
         nodes, edges = self._present(presence)
-        if len(nodes) <= DENSE_NODES:
-            counts = self.walks.counts(nodes, edges)
-            centres, agreed = counts.sum(dim=1), (counts * (params["embedding"] @ params["output"].T)).sum()
-        else:
-            steps = self.walks.steps(edges)
-            sigma = self.walks.visits(steps, nodes[:, None])
-            centres = self.walks.centres(steps, sigma)[:, 0]
-            agreed = self.walks.agreement(steps, sigma, params["embedding"], params["output"])[0]
-        normalised = (centres * log_normalisers(params, nodes)).sum()
-        return normalised - agreed + 0.5 * self.penalty * squared_norm(params)
+        steps = self.walks.steps(edges)
+        sigma = self.walks.visits(steps, nodes[:, None])
+        centres = self.walks.centres(steps, sigma)[:, 0]
+        agreed = self.walks.agreement(steps, sigma, params["embedding"], params["output"])[0]
+        return (centres * log_normalisers(params, nodes)).sum() - agreed + shrunk
+
+    def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
+        """Return which nodes are present, and how often each is expected to meet each."""
+        nodes, edges = self._present(presence)
+        if self.n_nodes <= DENSE_NODES:
+            return nodes, self.walks.counts(nodes, edges)
+        return nodes, torch.from_numpy(self.walks.sparse_counts(nodes, edges).toarray()).to(nodes)
 
     removes_groups = True
 
     def removal_differences(
         self, params: Embeddings, objects: Int[Tensor, " k"] | Sequence[Int[Tensor, " _"]] | None = None
     ) -> Float[Tensor, " k"]:
-        """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal: block by block, walks and denominators of many at once.
-
-        A removal changes the weights of its own edges only, and 1 − p_i is what its node leaves of a denominator.
-        """
+        """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal: with the softmax, for many side by side."""
         groups = torch.arange(self.n_objects) if objects is None else objects
-        steps = self.walks.steps()
-        everyone = torch.ones(self.graph.n_nodes, 1, dtype=torch.float64)
-        sigma = self.walks.visits(steps, everyone)
-        centres = self.walks.centres(steps, sigma)
-        normalisers = log_normalisers(params, everyone[:, 0])
-        shares = torch.exp(params["embedding"] @ params["output"].T - normalisers[:, None])
-        agreed = self.walks.agreement(steps, sigma, params["embedding"], params["output"])
-        size = max(1, BLOCK_NUMBERS // (len(self.walks.chain.source) * self.dim))
-        differences = []
-        for at in range(0, len(groups), size):
-            row, member = _members(groups[at : at + size])
-            nodes, changes = self._changes(row, member, count=len(groups[at : at + size]))
-            steps = self.walks.steps(changes=changes)
-            sigma = self.walks.visits(steps, nodes)
-            without = self.walks.centres(steps, sigma)
-            kept = self.walks.agreement(steps, sigma, params["embedding"], params["output"])
-            value = ((centres - without) * normalisers[:, None]).sum(0) + kept - agreed
-            if self.objects == "nodes":
-                value = value - (without * log_shares_left(params, shares, row, member, needed=without > 0)).sum(0)
-            differences.append(value)
-        return torch.cat(differences)
+        differences = softmax_differences if isinstance(self.model, Softmax) else one_by_one
+        return differences(self, params, groups)
 
     def removal_products(
         self,
@@ -170,56 +145,12 @@ class WalkEmbeddingLoss(EmbeddingTargets):
         objects: Int[Tensor, " k"] | None = None,
     ) -> Float[Tensor, "k q"]:
         """Return the derivative of `removal_differences` along each direction, or their Jacobian, by hand."""
+        members = torch.arange(self.n_objects) if objects is None else objects
         if directions is None:
-            chunk = max(2, BLOCK_NUMBERS // self.n_objects)
-            theta = ravel(params)[0]
-            return whole_jacobian(lambda part: self.removal_products(params, part, objects), theta, chunk_size=chunk)
-        n, d, q = self.graph.n_nodes, self.dim, directions.shape[1]
-        e, o = params["embedding"], params["output"]
-        de, do = directions.T.reshape(q, 2, n, d).unbind(1)
-        shares = torch.softmax(e @ o.T, dim=1)
-        tilted = de @ o.T + e @ do.mT
-        moved = (shares * tilted).sum(dim=2)
-        # ⟨de, o⟩ + ⟨e, do⟩ for every direction, as one long row a node.
-        left = torch.cat([de, e.expand(q, n, d)], dim=2).permute(1, 0, 2).reshape(n, -1)
-        right = torch.cat([o.expand(q, n, d), do], dim=2).permute(1, 0, 2).reshape(n, -1)
-        steps = self.walks.steps(plain=True)
-        everyone = torch.ones(n, 1, dtype=torch.float64)
-        sigma = self.walks.visits(steps, everyone)
-        centres, agreed = self.walks.centres(steps, sigma), self.walks.agreements(steps, sigma, left, right, parts=q)
-        groups = torch.arange(self.n_objects) if objects is None else objects
-        size = max(1, 4 * BLOCK_NUMBERS // (len(self.walks.chain.node) * 4 * d * q))
-        products = []
-        for member in groups.split(size):
-            nodes, changes = self._changes(torch.arange(len(member)), member, count=len(member))
-            steps = self.walks.steps(changes=changes, plain=True)
-            sigma = self.walks.visits(steps, nodes)
-            without = self.walks.centres(steps, sigma)
-            value = (centres - without).T @ moved.T + self.walks.agreements(steps, sigma, left, right, parts=q) - agreed
-            if self.objects == "nodes":
-                removed = torch.arange(len(member))
-                log_left = log_shares_left(params, shares, removed, member, needed=without > 0)
-                weight = without * shares[:, member] * torch.exp(-log_left)
-                value = value + (weight * (tilted[:, :, member] - moved[..., None])).sum(1).T
-            products.append(value)
-        return torch.cat(products)
-
-    def start(self, *, seed: int = 0) -> Embeddings:
-        """Return parameters to start from, at random: at zero the gradient vanishes, and no descent leaves."""
-        return start(self.graph.n_nodes, self.dim, seed)
-
-    def owned(self, i: int) -> Int[Tensor, " d"]:
-        """Return the numbers of the parameters that belong to object i alone; none for an edge.
-
-        None without a penalty either: nothing then moves them when the node is gone, and they stay as they are.
-        """
-        if self.objects == "edges" or self.penalty == 0:
-            return torch.zeros(0, dtype=torch.long)
-        return owned(i, self.graph.n_nodes, self.dim)
-
-    def null_directions(self, params: Embeddings, presence: Float[Tensor, " k"]) -> dict[str, Embeddings]:
-        """Return the directions along which L(·, presence) is constant, by name."""
-        return null_directions(params, self._present(presence)[0], penalised=self.penalty > 0)
+            return self.removal_gradients(params, members)
+        if isinstance(self.model, Softmax):
+            return softmax_products(self, params, directions, members)
+        return torch.cat([self.removal_gradients(params, i) @ directions for i in members.split(1)])
 
     def _present(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:
         """Return who is present of nodes and of edges: an edge goes with its ends, no node with its edges."""
@@ -227,19 +158,12 @@ class WalkEmbeddingLoss(EmbeddingTargets):
             return presence.new_ones(self.graph.n_nodes), presence
         return presence, presence[self.graph.ends[:, 0]] * presence[self.graph.ends[:, 1]]
 
-    def _changes(
+    def changes(
         self, row: Int[Tensor, " m"], member: Int[Tensor, " m"], *, count: int
     ) -> tuple[Float[Tensor, "n k"], Changes]:
         """Return which nodes stay at each of `count` removals, and what changes in the walks."""
         nodes = torch.ones(self.graph.n_nodes, count, dtype=torch.float64)
         if self.objects == "nodes":
             nodes[member, row] = 0.0
-        position, edge = self._edges_of.lists(member)
+        position, edge = self.edges_of.lists(member)
         return nodes, Changes.of(self.walks.chain, nodes, column=row[position], edge=edge)
-
-
-def _members(groups: Int[Tensor, " k"] | Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Return the removed objects one after the other, with the removal that each belongs to."""
-    if isinstance(groups, Tensor):
-        return torch.arange(len(groups)), groups
-    return torch.repeat_interleave(torch.tensor([len(group) for group in groups])), torch.cat(list(groups))

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -164,6 +166,21 @@ class Walks:
             if o and -o in self.offsets:
                 total = total + seen.T
         return total
+
+    def sparse_counts(self, nodes: Float[Tensor, " n"], edges: Float[Tensor, " m"]) -> sp.csr_array:
+        """Return `counts` as a sparse matrix: only nodes within reach of each other meet."""
+        n, states = self.graph.n_nodes, self.chain.node.numpy()
+        ends = nodes[self.graph.ends[:, 0]] * nodes[self.graph.ends[:, 1]] * edges
+        steps = self.steps(ends)
+        sigma = self.visits(steps, nodes[:, None])
+        move, at = steps.matrix(), sp.csr_array((np.ones(len(states)), (np.arange(len(states)), states)))
+        there, total = at, sp.csr_array((n, n))
+        for o in range(max(map(abs, self.offsets)) + 1):
+            there = move @ there if o else there
+            seen = at.T @ (sp.diags_array(sigma[o][:, 0].numpy()) @ there)
+            total = total + seen if o in self.offsets else total
+            total = total + seen.T if o and -o in self.offsets else total
+        return sp.csr_array(total)
 
     def drawn_counts(
         self,
