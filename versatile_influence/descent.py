@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from versatile_influence._ravel import Params
-from versatile_influence.loss import Loss, PresenceTarget, Target
+from versatile_influence.loss import Loss, PresenceTarget, Target, at_presence
 from versatile_influence.minimisation import Objective, few_steps
 from versatile_influence.newton import at_parameters
 from versatile_influence.problem import Problem
@@ -63,6 +63,8 @@ def descend(
     moved = []
     for row in range(problem.removals.count):
         presence = problem.removals.part(row, row + 1).presences(problem.theta)[0]
-        objective = Objective(loss, problem.unravel, presence, goal=1e-10 * problem.removals.n_objects)
+        objective = Objective(
+            at_presence(loss, presence), problem.unravel, presence, goal=1e-10 * problem.removals.n_objects
+        )
         moved.append(few_steps(objective, problem.theta, steps))
     return at_parameters(problem, target, torch.stack(moved))

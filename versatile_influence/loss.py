@@ -26,6 +26,7 @@ A loss may offer more, and is served faster or better for it:
     outer(outputs, presence)                with it, L(θ, b) = outer(outputs(θ), b) + (penalty/2)‖θ‖²; see GaussNewton
     outer_differences(outputs, objects)     ΔL_i as a function of the outputs alone
     outer_terms(outputs, presence)          (n_terms,) terms that add up to `outer`
+    at(presence)                            the loss for that presence alone, cheaper where many parameters are tried
     owned(i)                                positions in the flat parameters that only object i trains; see `owned`
     size                                    how many numbers one evaluation holds, so that many at once fit in memory
     null_directions(params, presence)       by name, directions of the parameters along which the loss is constant
@@ -200,6 +201,11 @@ def squared_norm(params: Params) -> Float[Tensor, ""]:
     """Return ‖θ‖²."""
     parts = params.values() if isinstance(params, dict) else [params]
     return torch.stack([part.square().sum() for part in parts]).sum()
+
+
+def at_presence(loss: Loss, presence: Float[Tensor, " n"]) -> Loss:
+    """Return the loss for one presence alone, where it offers a cheaper one, or itself."""
+    return loss.at(presence) if hasattr(loss, "at") else loss  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def chunk_for(loss: object) -> int | None:

@@ -13,7 +13,7 @@ from torch.func import grad_and_value
 
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.hessian import Hessian, best_dense, deflated, without
-from versatile_influence.loss import Loss
+from versatile_influence.loss import Loss, at_presence
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
 
@@ -93,7 +93,7 @@ def minimize(
     theta = evaluable(loss, theta, unravel, number).clone()
     presence = theta.new_ones(number) if presence is None else presence.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
-    objective = Objective(loss, unravel, presence, goal * number)
+    objective = Objective(at_presence(loss, presence), unravel, presence, goal * number)
     if best_dense(objective.hessian(theta)):
         found = _newton(objective, theta, max_steps)
         check_bounded(objective, theta, found)

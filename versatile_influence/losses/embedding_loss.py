@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -42,21 +43,18 @@ class EmbeddingLoss(EmbeddingTargets, ABC):
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         """Return which nodes are present, and how often each meets each."""
 
-    @property
-    def closed_form(self) -> bool:
-        """Whether gradients of the differences and Hessians are best taken as they are written out here."""
-        return self.n_nodes <= DENSE_NODES
-
     def removal_gradients(self, params: Embeddings, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k p"]:
         """Return the gradients of the removal differences."""
         members = torch.arange(self.n_objects) if objects is None else objects
         return torch.stack([self._removal_gradient(params, int(i)) for i in members])
 
-    def masked_hessian(self, params: Embeddings, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:
-        """Return ∇²L(θ, b)."""
-        nodes, counts = self.met(presence)
-        whole = self.model.hessian(params, counts, nodes)
-        return whole + self.penalty * torch.eye(len(whole), dtype=whole.dtype)
+    def dense_hessian(self, params: Embeddings, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"] | None:
+        """Return ∇²L(θ, b), or None for a large graph."""
+        return self.at(presence).dense_hessian(params, presence) if self.n_nodes <= DENSE_NODES else None
+
+    def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
+        """Return the loss for this presence alone, its counts taken once."""
+        return AtPresence(self, *self.met(presence))
 
     def start(self, *, seed: int = 0) -> Embeddings:
         """Return parameters to start from, at random: zero is a saddle that no descent leaves."""
@@ -84,6 +82,40 @@ class EmbeddingLoss(EmbeddingTargets, ABC):
         full = gradient(self.model, params, *self.met(presence)[::-1])
         presence[i] = 0.0
         return full - gradient(self.model, params, *self.met(presence)[::-1])
+
+
+@dataclass(frozen=True)
+class AtPresence:
+    """An embedding loss for one presence: a function of the parameters only, whatever presence it is given.
+
+    Attributes:
+        loss: The loss.
+        nodes: Which nodes are present.
+        counts: How often each meets each.
+    """
+
+    loss: EmbeddingLoss
+    nodes: Float[Tensor, " n"]
+    counts: Float[Tensor, "n n"]
+
+    def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
+        """Return the loss."""
+        return self.loss.model.value(params, self.counts, self.nodes) + 0.5 * self.loss.penalty * squared_norm(params)
+
+    def dense_hessian(
+        self,
+        params: Embeddings,
+        presence: Float[Tensor, " k"],  # noqa: ARG002
+    ) -> Float[Tensor, "p p"] | None:
+        """Return ∇²L, or None for a large graph."""
+        if len(self.nodes) > DENSE_NODES:
+            return None
+        whole = self.loss.model.hessian(params, self.counts, self.nodes)
+        return whole + self.loss.penalty * torch.eye(len(whole), dtype=whole.dtype)
+
+    def null_directions(self, params: Embeddings, presence: Float[Tensor, " k"]) -> dict[str, Embeddings]:
+        """Return the directions along which the loss is constant, by name."""
+        return self.loss.null_directions(params, presence)
 
 
 def one_by_one(

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.losses.context_models import Embeddings, Model, Softmax
-from versatile_influence.losses.embedding_loss import EmbeddingLoss, check_model, one_by_one, squared_norm
+from versatile_influence.losses.embedding_loss import EmbeddingLoss, check_model, one_by_one
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class SkipGramLoss(EmbeddingLoss):
 
     def __call__(self, params: Any, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the loss."""
-        nodes, counts = self.met(presence)
-        return self.model.value(params, counts, nodes) + 0.5 * self.penalty * squared_norm(params)
+        return self.at(presence)(params, presence)
 
     removes_groups = True
 
@@ -77,3 +76,13 @@ class SkipGramLoss(EmbeddingLoss):
     ) -> Float[Tensor, " k"]:
         """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal."""
         return one_by_one(self, params, torch.arange(self.n_objects) if objects is None else objects)
+
+    def removal_products(
+        self,
+        params: Embeddings,
+        directions: Float[Tensor, "p q"] | None = None,
+        objects: Int[Tensor, " k"] | None = None,
+    ) -> Float[Tensor, "k q"]:
+        """Return the derivative of `removal_differences` along each direction, or their Jacobian, by hand."""
+        gradients = self.removal_gradients(params, objects)
+        return gradients if directions is None else gradients @ directions

@@ -109,17 +109,15 @@ class WalkEmbeddingLoss(EmbeddingLoss):
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
         """Return the loss."""
-        shrunk = 0.5 * self.penalty * squared_norm(params)
         if self.n_nodes <= DENSE_NODES or not isinstance(self.model, Softmax):
-            nodes, counts = self.met(presence)
-            return self.model.value(params, counts, nodes) + shrunk
+            return self.at(presence)(params, presence)
         # The counts of a large graph are never formed: only their product with the parameters is.
         nodes, edges = self._present(presence)
         steps = self.walks.steps(edges)
         sigma = self.walks.visits(steps, nodes[:, None])
         centres = self.walks.centres(steps, sigma)[:, 0]
         agreed = self.walks.agreement(steps, sigma, params["embedding"], params["output"])[0]
-        return (centres * log_normalisers(params, nodes)).sum() - agreed + shrunk
+        return (centres * log_normalisers(params, nodes)).sum() - agreed + 0.5 * self.penalty * squared_norm(params)
 
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         """Return which nodes are present, and how often each is expected to meet each."""
