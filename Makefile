@@ -8,7 +8,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: demo test lint types check wheel clean
+.PHONY: demo test lint types check page wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -24,6 +24,9 @@ types: $(VENV)/ready
 	$(BIN)/pyright
 
 check: lint types test
+
+page: $(VENV)/ready
+	$(BIN)/vif page experiments/results benchmarks/results
 
 wheel: $(VENV)/ready
 	$(BIN)/python -m build

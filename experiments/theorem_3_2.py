@@ -6,7 +6,6 @@ Simulated survival data of growing size; for each, the norm of VIF − IF over i
     python experiments/theorem_3_2.py         # writes experiments/results/theorem_3_2.{json,png}
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,12 @@ import torch
 
 import versatile_influence as vif
 from versatile_influence.datasets import simulated_survival
+from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss, dfbeta
-from versatile_influence.record import write_record
 
 SIZES = (250, 500, 1000, 2000, 4000, 8000)
 REPEATS = 5
 COVARIATES = 3
-RESULTS = Path(__file__).parent / "results"
 
 
 def differences(n: int, seed: int) -> dict[str, float]:
@@ -75,16 +73,16 @@ def draw(found: list[dict], path: Path) -> None:
     plt.savefig(path, dpi=110)
 
 
-def main() -> int:
+def main() -> None:
     """Measure, write the record and the plot."""
-    torch.set_num_threads(2)
-    found = rows()
-    slopes = {name: log_slope(SIZES, [row[name] for row in found]) for name in ("mean", "median", "influence")}
+    run = Run.of(__file__, __doc__)
+    sizes, repeats = ((250, 500, 1000, 2000), 2) if run.quick else (SIZES, REPEATS)
+    found = rows(sizes, repeats)
+    slopes = {name: log_slope(sizes, [row[name] for row in found]) for name in ("mean", "median", "influence")}
     print(slopes)
-    write_record(RESULTS / "theorem_3_2.json", {"rows": found, "slopes": slopes}, seed=0)
-    draw(found, RESULTS / "theorem_3_2.png")
-    return 0
+    run.record({"rows": found, "slopes": slopes})
+    draw(found, run.path(".png"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

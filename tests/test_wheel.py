@@ -14,6 +14,9 @@ def test_the_wheel_installs_and_runs_alone(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "versatile_influence/py.typed" in names
+    assert "versatile_influence/_scripts/experiments/paper_cox.py" in names
+    assert "versatile_influence/report/sections.toml" in names
+    assert not [name for name in names if "/results/" in name]
     assert not [name for name in names if name.startswith(("tests", "experiments", "benchmarks"))]
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]

@@ -1,0 +1,47 @@
+"""`vif reproduce` and `vif page`, over scripts of the shared command line."""
+
+import pytest
+
+from versatile_influence.cli import main
+from versatile_influence.report import scripts as found
+
+SCRIPT = '''"""Small."""
+from versatile_influence.experiment import Run
+run = Run.of(__file__, __doc__)
+print("working")
+run.record({"r": 0.5 if run.quick else 0.25})
+'''
+BROKEN = SCRIPT.replace("print", 'raise FileNotFoundError("no file here")\nprint')
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "table2.py").write_text(SCRIPT)
+    monkeypatch.setattr(found, "HOMES", (tmp_path,))
+    return tmp_path
+
+
+def test_a_table_is_measured_shown_and_kept(home, capsys):
+    out = home / "out"
+    assert main(["reproduce", "table2", "--quick", "--out", str(out)]) == 0
+    assert "quick run: 1 of 1 scripts done" in capsys.readouterr().out
+    assert "A quick run" in (out / "page.html").read_text()
+    assert main(["reproduce", "table2", "--quick", "--out", str(out)]) == 0
+    assert "kept table2-quick.json" in "".join(capsys.readouterr())
+    assert main(["page", str(out), "--quick", "--out", str(home / "page.html")]) == 0
+    assert 'value="0.5"' in (home / "page.html").read_text()
+
+
+def test_missing_data_is_one_line_and_an_exit_status(home, capsys):
+    (home / "experiments" / "table3.py").write_text(BROKEN)
+    assert main(["reproduce", "--out", str(home / "out")]) == 1
+    words = "".join(capsys.readouterr())
+    assert "table3: FileNotFoundError: no file here" in words
+    assert "1 of 2 scripts done" in words
+
+
+def test_what_is_unknown_is_told_with_what_is_known(home, capsys):
+    assert main(["reproduce", "table9"]) == 1
+    assert "no 'table9' to reproduce. There are: table1" in capsys.readouterr().err
+    assert main(["reproduce", "table2", "--protocol", "paper", "--out", str(home / "o")]) == 0

@@ -1,0 +1,89 @@
+"""`vif reproduce` and `vif page`: the paper's tables and figures, measured again and shown as one HTML page."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from versatile_influence.report import Records, page, sections
+from versatile_influence.report.scripts import Script, scripts
+
+PAGE = "page.html"
+# Scripts that measure by the paper's protocol as well as on stationary ground.
+BOTH = ("karate", "table2", "table5")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add both sub-commands."""
+    parser = subparsers.add_parser(
+        "reproduce",
+        help="measure the paper's tables and figures again",
+        description="Run the experiments behind tables and figures of the paper, keep their records, and write them as "
+        "one HTML page. A record of the same settings is kept; `--again` measures anew.",
+    )
+    names = ", ".join(section.id for section in sections())
+    parser.add_argument("what", nargs="*", default=["all"], help=f"all (the default), a script, or of: {names}")
+    parser.add_argument("--protocol", choices=("stationary", "paper"), help="only with this ground truth")
+    parser.add_argument("--quick", action="store_true", help="smaller settings, marked in every record and on the page")
+    parser.add_argument("--data", metavar="FOLDER", help="folder of the data files")
+    parser.add_argument("--out", metavar="FOLDER", default="reproduced", help="records and page (default: reproduced)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn (default 0)")
+    parser.add_argument("--again", action="store_true", help="measure also what is finished")
+    parser.set_defaults(run=run)
+    shown = subparsers.add_parser(
+        "page",
+        help="write records as one HTML page",
+        description="Write the records in FOLDERs, such as experiments/results, as an HTML page that needs no network.",
+    )
+    shown.add_argument("folders", nargs="+", metavar="FOLDER", help="folders of records")
+    shown.add_argument("--quick", action="store_true", help="those of quick runs")
+    shown.add_argument("--out", metavar="HTML", default=PAGE, help=f"the file (default: {PAGE})")
+    shown.set_defaults(run=show)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is asked for; return 1 where something failed."""
+    chosen, out, failed = wanted(args.what, protocol=args.protocol), Path(args.out), []
+    out.mkdir(parents=True, exist_ok=True)
+    with tqdm(chosen, unit="script", file=sys.stderr) as bar:
+        for script in bar:
+            bar.set_description(script.name)
+            if not args.again and (kept := script.finished(out, quick=args.quick, seed=args.seed)):
+                bar.write(f"{script.name}: kept {', '.join(path.name for path in kept)}; --again measures anew")
+                continue
+            if words := script.run(out, quick=args.quick, seed=args.seed, data=args.data):
+                failed.append(script.name)
+                bar.write(f"{script.name}: {words}")
+    path = out / PAGE
+    path.write_text(page(Records.read([out], quick=args.quick)), encoding="utf-8")
+    print(f"{'quick run: ' if args.quick else ''}{len(chosen) - len(failed)} of {len(chosen)} scripts done; see {path}")
+    return 1 if failed else 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Write the page."""
+    Path(args.out).write_text(page(Records.read(args.folders, quick=args.quick)), encoding="utf-8")
+    print(f"wrote {args.out}")
+    return 0
+
+
+def wanted(what: list[str], *, protocol: str | None = None) -> list[Script]:
+    """Return the scripts behind tables, figures or names.
+
+    Raises:
+        ValueError: If something is unknown, or nothing measures it here.
+    """
+    there, known = scripts(), {section.id: section.scripts for section in sections()}
+    if strange := [word for word in what if word not in {"all", *known, *there}]:
+        raise ValueError(f"There is no {strange[0]!r} to reproduce. There are: {', '.join([*known, *there])}, or all.")
+    names = [name for word in what for name in (there if word == "all" else known.get(word, (word,)))]
+    if protocol:
+        paper = protocol == "paper"
+        names = [name for name in names if name in BOTH or name.startswith("paper_") == paper]
+    chosen = [there[name] for name in dict.fromkeys(names) if name in there]
+    if not chosen:
+        raise ValueError(
+            f"No script here measures {', '.join(what)}{f' by the {protocol} protocol' if protocol else ''}."
+        )
+    return chosen
