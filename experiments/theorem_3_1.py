@@ -17,7 +17,7 @@ N, FEATURES = 400, 6
 REQUIRED = 1e-12
 # Term of a row's score s and answer y, with its first and second derivatives in s.
 MODELS = {
-    "linear": (lambda s, y: (s - y) ** 2 / 2, lambda s, y: s - y, lambda s: torch.ones_like(s)),
+    "linear": (lambda s, y: (s - y) ** 2 / 2, lambda s, y: s - y, torch.ones_like),
     "logistic": (
         lambda s, y: torch.nn.functional.softplus(s) - y * s,
         lambda s, y: s.sigmoid() - y,
@@ -51,15 +51,13 @@ def compared(name: str, n: int, seed: int) -> dict:
     score = x @ theta
     gradients, hessian = x * slope(score, y)[:, None], x.T @ (curvature(score)[:, None] * x)
     classical = torch.linalg.solve(hessian, gradients.T).T
-    # Definition 3.2 on the mean loss: weights of P are 1/n, those of (1 − ε)P + εδᵢ at ε = −1/(n−1) are 1/(n−1), 0 at i.
+    # Definition 3.2 on the mean loss: P weighs 1/n; (1 − ε)P + εδᵢ at ε = −1/(n−1) weighs 1/(n−1), and 0 at i.
     shifted = (gradients.sum(0) - gradients) / (n - 1) - gradients.mean(0)
     finite = -torch.linalg.solve(hessian / n, shifted.T).T * -(n - 1)
     size = classical.abs().max()
     return {
-        "VIF with the classical influence, largest relative difference": (
-            (versatile - classical).abs().max() / size
-        ).item(),
-        "finite difference at ε = −1/(n−1), largest relative difference": (
+        "VIF and classical, relative difference": ((versatile - classical).abs().max() / size).item(),
+        "finite difference and classical, relative difference": (
             (finite + n * classical).abs().max() / (n * size)
         ).item(),
     }

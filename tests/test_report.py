@@ -53,7 +53,7 @@ def stated(source: str):
     name, path = source.split(":", 1)
     (file,) = [folder / f"{name}.json" for folder in COMMITTED if (folder / f"{name}.json").exists()]
     entry = json.loads(file.read_text())["numbers"]
-    for step in path.split("/"):
+    for step in (each.replace("∕", "/") for each in path.split("/")):
         if not isinstance(entry, list):
             entry = entry[step]
         elif step.isdigit():

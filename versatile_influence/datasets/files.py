@@ -65,8 +65,9 @@ def _fetch(url: str, path: Path, sha256: str) -> None:
         part.replace(path)
     except urllib.error.URLError as error:
         raise FileNotFoundError(
-            f"{path.name} is not here and could not be fetched from {url} ({error.reason}). Download it elsewhere and "
-            f"set {FOLDER_VARIABLE} to its folder."
+            f"{path.name} is neither in the folder that {FOLDER_VARIABLE} names "
+            f"({os.environ.get(FOLDER_VARIABLE) or 'none'}) nor in {path.parent}, and could not be fetched from {url} "
+            f"({error.reason}). Download it elsewhere and set {FOLDER_VARIABLE} to its folder."
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ def _cell(name: str, path: tuple[str, ...], value: object) -> str:
         return f"{len(value)} numbers, {written(min(value))} to {written(max(value))}"
     if isinstance(value, list) or not isinstance(value, Real | dict) or isinstance(value, bool):
         return escape(written(value))
-    return data(Number(value, written(value), f"{name}:{'/'.join(path)}"))
+    return data(Number(value, written(value), f"{name}:{'/'.join(step.replace('/', '∕') for step in path)}"))
 
 
 def numbers_of(template: str) -> list[str]:
