@@ -1,6 +1,6 @@
 """Which training objects made a model say this, and what would it say without them? For any loss."""
 
-from versatile_influence import losses, plots
+from versatile_influence import losses, plots, solvers
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.descent import descend
 from versatile_influence.gauss_newton import GaussNewton
@@ -13,7 +13,7 @@ from versatile_influence.optimizers import SGD, Adam, AdamW
 from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
 from versatile_influence.retraining import leave_one_out
-from versatile_influence.solvers import CG, Explicit
+from versatile_influence.solvers import CG, Explicit, LiSSA
 from versatile_influence.subset import subset
 from versatile_influence.training import train
 
@@ -26,6 +26,7 @@ __all__ = [
     "Explicit",
     "GaussNewton",
     "Hessian",
+    "LiSSA",
     "PresenceTarget",
     "agreement",
     "attribute",
@@ -38,6 +39,7 @@ __all__ = [
     "pearson",
     "plots",
     "refit",
+    "solvers",
     "spearman",
     "subset",
     "train",

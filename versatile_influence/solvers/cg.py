@@ -1,6 +1,7 @@
-"""Conjugate gradients, all right-hand sides at once."""
+"""Conjugate gradients, many right-hand sides at once."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.hessian import Curvature, without
-from versatile_influence.solvers.solver import Solution, relative_residual
+from versatile_influence.solvers.solver import POSITIVE, Preconditioner, Solution, finite, true_residual
+
+# How many numbers the columns that advance together hold: several arrays of this size live at once.
+BLOCK_NUMBERS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class CG:
     Attributes:
         rtol: A column is done when ‖H x − b‖ ≤ rtol ‖b‖.
         max_steps: Largest number of steps; None for ten times the number of parameters.
+        preconditioner: A stand-in for H⁻¹ that makes the steps fewer, such as `solvers.Nystrom(rank=50)` or
+            `solvers.Diagonal()`; None for none.
 
     Example:
         >>> import torch, versatile_influence as vif
@@ -32,14 +38,45 @@ class CG:
 
     rtol: float = 1e-8
     max_steps: int | None = None
+    preconditioner: Preconditioner | None = None
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X with H X ≈ B; warns where a column did not reach `rtol`."""
+        """Return X with H X ≈ B; warns where a column did not reach `rtol`.
+
+        Raises:
+            ValueError: If H has NaN or infinite entries.
+        """
         null = hessian.null_space()
         rhs = without(null, rhs)
-        value = torch.zeros_like(rhs)
-        residual, direction = rhs.clone(), rhs.clone()
-        squared = residual.square().sum(dim=0)
+        inverse = None if self.preconditioner is None else self.preconditioner.inverse(hessian)
+
+        def product(columns: Tensor) -> Tensor:
+            return without(null, finite(hessian @ columns))
+
+        def stand_in(columns: Tensor) -> Tensor:
+            return columns if inverse is None else without(null, inverse(columns))
+
+        width = max(1, BLOCK_NUMBERS // len(rhs))
+        parts = [self._columns(product, stand_in, part) for part in rhs.split(width, dim=1)]
+        value, curved_down = torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts])
+        smallest, step = min(part[2] for part in parts), max(part[3] for part in parts)
+        measured = torch.cat(
+            [
+                true_residual(hessian, *both, null)
+                for both in zip(value.split(width, 1), rhs.split(width, 1), strict=True)
+            ]
+        )
+        self._warn(measured, curved_down, smallest, step)
+        return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None, dropped=null)
+
+    def _columns(
+        self, product: Callable[[Tensor], Tensor], stand_in: Callable[[Tensor], Tensor], rhs: Float[Tensor, "p k"]
+    ) -> tuple[Float[Tensor, "p k"], Tensor, float, int]:
+        """Return the solution of some columns, which of them met a downward curve, the least curvature, and steps."""
+        value, residual = torch.zeros_like(rhs), rhs.clone()
+        direction = stand_in(residual).clone()
+        # r·r says when to stop, r·M⁻¹r how far to go; without preconditioner they are one.
+        squared, weighted = residual.square().sum(dim=0), (residual * direction).sum(dim=0)
         goal = self.rtol**2 * squared
         limit = self.max_steps if self.max_steps is not None else 10 * len(rhs)
         active, curved_down = squared > goal, torch.zeros_like(squared, dtype=torch.bool)
@@ -47,35 +84,35 @@ class CG:
         while active.any() and step < limit:
             columns = active.nonzero().squeeze(1)
             along = direction[:, columns]
-            product = without(null, hessian @ along)
-            curvature = (along * product).sum(dim=0)
+            turned = product(along)
+            curvature = (along * turned).sum(dim=0)
             smallest = min(smallest, (curvature / along.square().sum(dim=0)).min().item())
             downward = curvature <= 0
             curved_down[columns[downward]] = True
-            length = torch.where(downward, 0.0, squared[columns] / torch.where(downward, 1.0, curvature))
+            length = torch.where(downward, 0.0, weighted[columns] / torch.where(downward, 1.0, curvature))
             value[:, columns] += length * along
-            residual[:, columns] -= length * product
-            new = residual[:, columns].square().sum(dim=0)
-            direction[:, columns] = residual[:, columns] + (new / squared[columns]) * along
-            squared[columns] = new
+            residual[:, columns] -= length * turned
+            left = residual[:, columns]
+            towards = stand_in(left)
+            new = (left * towards).sum(dim=0)
+            direction[:, columns] = towards + (new / weighted[columns]) * along
+            squared[columns], weighted[columns] = left.square().sum(dim=0), new
             active = (squared > goal) & ~curved_down
             step += 1
-        measured = relative_residual(without(null, hessian @ value), rhs)
-        self._warn(measured, curved_down, smallest, step)
-        return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None, dropped=null)
+        return value, curved_down, smallest, step
 
     def _warn(self, measured: Tensor, curved_down: Tensor, smallest: float, step: int) -> None:
         if curved_down.any():
             warnings.warn(
                 f"The Hessian is not positive definite: CG met a curvature of {smallest:.3g} and stopped early on "
                 f"{int(curved_down.sum())} of {len(measured)} columns (worst relative residual {measured.max():.2g}). "
-                "Add damping=…, train closer to a minimum, or use vif.Explicit() where the parameters are few.",
+                f"{POSITIVE} Where the parameters are few, vif.Explicit() solves it as it is.",
                 stacklevel=5,
             )
         elif (short := measured > 10 * self.rtol).any():
             warnings.warn(
                 f"CG stopped after {step} steps with {int(short.sum())} of {len(measured)} columns short of rtol="
-                f"{self.rtol:g} (worst relative residual {measured.max():.2g}). Raise max_steps, add damping=…, or "
-                "accept the residuals, which are in the solution.",
+                f"{self.rtol:g} (worst relative residual {measured.max():.2g}). Raise max_steps, add damping=…, give a "
+                "preconditioner, or accept the residuals, which are in the solution.",
                 stacklevel=5,
             )

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.hessian import Curvature, deflated, without
-from versatile_influence.solvers.solver import Solution, relative_residual
+from versatile_influence.solvers.solver import Solution, finite, relative_residual
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,7 @@ class Explicit:
         Raises:
             ValueError: If H has NaN or infinite entries.
         """
-        matrix = hessian.dense()
-        if not torch.isfinite(matrix).all():
-            raise ValueError(
-                "The Hessian has NaN or infinite entries, though loss and gradient are finite. Look for (a) a norm or "
-                "square root at zero, (b) `torch.where` around an infinite branch, (c) torch.logcumsumexp with −inf."
-            )
+        matrix = finite(hessian.dense())
         null = hessian.null_space()
         matrix, rhs = deflated(matrix, null), without(null, rhs)
         factor, failed = torch.linalg.cholesky_ex(matrix)

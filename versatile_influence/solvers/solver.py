@@ -1,5 +1,7 @@
 """What a solver is, and what it says of its solution."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -7,7 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Curvature
+from versatile_influence.hessian import Curvature, without
+
+# What to do about a curvature that bends down somewhere.
+POSITIVE = (
+    "Use curvature=vif.GaussNewton where the loss has outputs, add damping=…, or train closer to a "
+    "minimum (vif.minimize)."
+)
+
+# Curvatures below this, beside the largest, count as zero where they are found by iteration.
+SINGULAR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,52 @@ class Solver(Protocol):
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with its residuals."""
         ...
+
+
+@runtime_checkable
+class Preconditioner(Protocol):
+    """A frozen value that knows a cheap, positive definite stand-in for H⁻¹."""
+
+    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
+        """Return a function that applies the stand-in to columns (p, k)."""
+        ...
+
+
+def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Return products with H as they are.
+
+    Raises:
+        ValueError: If one is not finite.
+    """
+    if not torch.isfinite(product).all():
+        raise ValueError(
+            "The Hessian has NaN or infinite entries, though loss and gradient are finite. Look for (a) a norm or "
+            "square root at zero, (b) `torch.where` around an infinite branch, (c) torch.logcumsumexp with −inf."
+        )
+    return product
+
+
+def warn_if_singular(curvature: Float[Tensor, " m"], *, stacklevel: int) -> None:
+    """Warn where some of the curvatures found are zero, so that their directions are left out."""
+    flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())
+    if flat and curvature.abs().max() > 0:
+        warnings.warn(
+            f"The Hessian is singular: {flat} of {len(curvature)} directions found have no curvature and were left "
+            "out. What moves along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def floor(hessian: Curvature) -> float:
+    """Return what damping and penalty alone give every direction: the least curvature of a convex loss."""
+    return hessian.damping + float(getattr(hessian.loss, "penalty", 0.0))
+
+
+def true_residual(
+    hessian: Curvature, value: Float[Tensor, "p k"], rhs: Float[Tensor, "p k"], null: Tensor | None
+) -> Float[Tensor, " k"]:
+    """Return ‖H x − b‖ / ‖b‖ column by column, measured with H itself, outside the directions `null`."""
+    return relative_residual(without(null, finite(hessian @ value)), rhs)
 
 
 def relative_residual(product: Float[Tensor, "p k"], rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:

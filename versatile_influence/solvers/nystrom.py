@@ -1,0 +1,116 @@
+"""Randomised low rank plus a multiple of the identity."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence._ravel import ravel
+from versatile_influence.hessian import Curvature, without
+from versatile_influence.solvers.solver import POSITIVE, Solution, finite, floor, true_residual, warn_if_singular
+
+
+@dataclass(frozen=True)
+class Nystrom:
+    """Solve with the best sketch of H of a given rank: `rank` products with H in all, whatever the number of columns.
+
+    With μ = damping + the loss's penalty, H = A + μ I, and Ω random orthonormal columns,
+
+        A ≈ (AΩ)(ΩᵀAΩ)⁺(AΩ)ᵀ = V diag(λ) Vᵀ,      H⁻¹ ≈ V diag(1/(λ + μ)) Vᵀ + (I − V Vᵀ)/μ,
+
+    the last by Woodbury's identity. What it misses are directions of curvature below about the smallest λ, whose share
+    of the solution comes out too large. Exact at rank p. As `CG(preconditioner=…)` it takes them for the smallest λ
+    instead, which is safe however small μ is.
+
+    Attributes:
+        rank: Columns of the sketch; more than p are never taken.
+        seed: Seed of Ω.
+
+    References:
+        Frangella, Tropp & Udell (2023), "Randomized Nyström preconditioning", Algorithm 2.1.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = lambda theta, presence: presence.sum() * theta @ theta
+        >>> H = vif.Hessian(loss, torch.zeros(2).double(), torch.ones(1).double(), damping=1.0)
+        >>> vif.solvers.Nystrom(rank=2).solve(H, torch.ones(2, 1).double()).value.squeeze().tolist()
+        [0.333..., 0.333...]
+    """
+
+    rank: int = 100
+    seed: int = 0
+
+    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return X ≈ H⁻¹ B; the residuals say how good the sketch is for these columns.
+
+        Raises:
+            ValueError: If H is not finite, or there is neither damping nor penalty and `rank` is below p.
+
+        Warns:
+            UserWarning: If H is not positive semi-definite beyond μ.
+        """
+        null = hessian.null_space()
+        mu, room = floor(hessian), len(rhs) - (0 if null is None else null.shape[1])
+        if mu <= 0 and self.rank < room:
+            raise ValueError(
+                f"A sketch of rank {self.rank} says nothing of the other {room - self.rank} directions: the loss has "
+                "no penalty and there is no damping. Pass damping=…, or use vif.CG."
+            )
+        directions, curvature = self.sketch(hessian)
+        rhs = without(null, rhs)
+        value = without(null, _woodbury(directions, curvature, mu, mu)(rhs))
+        residual = true_residual(hessian, value, rhs, null)
+        return Solution(value, residual, smallest_curvature=(curvature.min() + mu).item(), dropped=null)
+
+    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
+        """Return columns ↦ H⁻¹ columns by the sketch, directions that it misses counting as its flattest."""
+        directions, curvature = self.sketch(hessian)
+        mu = floor(hessian)
+        return _woodbury(directions, curvature, mu, mu + curvature.min().item())
+
+    def sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
+        """Return V and λ, largest first, those of rounding left out.
+
+        Raises:
+            ValueError: If H is not finite.
+        """
+        theta, _ = ravel(hessian.params)
+        size, mu = min(self.rank, len(theta)), floor(hessian)
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.randn(len(theta), size, generator=generator, dtype=torch.float64).to(theta)
+        null = hessian.null_space()
+        size = min(size, len(theta) - (0 if null is None else null.shape[1]))
+        drawn = torch.linalg.qr(without(null, drawn[:, :size]))[0]
+        image = finite(hessian @ drawn) - mu * drawn
+        core = drawn.T @ image
+        core = (core + core.T) / 2
+        # Rather than the reference's Cholesky of a shifted core: this also sees a core that is not positive.
+        size, turned = torch.linalg.eigh(core)
+        rounding = 1e-13 if theta.dtype == torch.float64 else 1e-6
+        cut = rounding * len(theta) * (size.abs().max().item() + mu)
+        if size[0] < -max(cut, 1e-8 * size[-1].item()):
+            warnings.warn(
+                f"The Hessian is not positive definite: it has a curvature of {size[0].item() + mu:.3g} or less. The "
+                f"sketch leaves such directions out. {POSITIVE}",
+                stacklevel=4,
+            )
+        elif mu <= 0:
+            warn_if_singular(size, stacklevel=4)
+        kept = size > cut
+        if not kept.any():
+            return drawn[:, :1], drawn.new_zeros(1)
+        root = (image @ turned[:, kept]) / size[kept].sqrt()
+        vectors, singular, _ = torch.linalg.svd(root, full_matrices=False)
+        return vectors, singular.square()
+
+
+def _woodbury(
+    directions: Float[Tensor, "p r"], curvature: Float[Tensor, " r"], mu: float, elsewhere: float
+) -> Callable[[Tensor], Tensor]:
+    """Return columns ↦ V (λ + μ)⁻¹ Vᵀ columns + (I − V Vᵀ) columns / elsewhere."""
+    rest = 1 / elsewhere if elsewhere > 0 else 0.0
+    gain = 1 / (curvature + mu).clamp_min(torch.finfo(curvature.dtype).tiny) - rest
+    return lambda columns: directions @ (gain[:, None] * (directions.T @ columns)) + rest * columns
