@@ -196,3 +196,31 @@ def test_delicious_is_what_was_published():
     train, test = ranking.delicious()
     assert (train.x.shape, train.labels.shape, test.x.shape) == ((12920, 500), (12920, 983), (3185, 500))
     assert (train.x.nnz, train.labels.nnz, test.labels.nnz) == (239549, 246088, 60229)
+
+
+@pytest.mark.parametrize("kind", ["ndcg", "top"])
+def test_direct_and_parameter_effects_of_ranking_targets_stand_apart(kind):
+    loss = items()
+    params = vif.minimize(loss, loss.zeros())
+    gains = torch.zeros(5, 5, dtype=torch.float64)
+    for query, ranked in enumerate(LISTS):
+        gains[query, ranked] = 1.0
+    targets = {
+        "ndcg": vif.losses.ndcg_change(loss, gains, k=2),
+        "top": vif.losses.top_k_probability(loss, 3, k=2, n_draws=500),
+    }
+    target = targets[kind]
+    truth, newton = vif.refit(loss, params, target), vif.newton_step(loss, params, target)
+    now = target(params, torch.ones(5).double())
+    for i in range(5):
+        without = torch.ones(5).double()
+        without[i] = 0.0
+        torch.testing.assert_close(truth.direct[i], target(params, without) - now, atol=1e-7, rtol=1e-6)
+        alone = target(vif.minimize(loss, params, without), without) - now
+        torch.testing.assert_close(truth.scores[i], alone, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(newton.direct, truth.direct, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(newton.parameter, newton.scores - newton.direct)
+    # The item itself leaves the list, which no parameter explains.
+    assert (truth.direct[3].abs() > 0).any()
+    if kind == "top":  # NDCG moves in steps
+        assert (newton.parameter - truth.parameter).norm() <= 0.2 * truth.parameter.norm()
