@@ -5,24 +5,23 @@ leave-one-out predictions is held against what the retraining shows (Park et al.
 bootstrapped, over groups and over patients. Writes `experiments/results/lds_cox.json`.
 """
 
-from pathlib import Path
-
 import torch
 
 import versatile_influence as vif
 from versatile_influence import datasets, evaluation
+from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
-from versatile_influence.record import write_record
 
-RESULTS = Path(__file__).parent / "results"
-GROUPS = 50
+GROUPS, QUICK_GROUPS = 50, 8
 FRACTIONS = (0.5, 0.1)
-SEED = 0
 COUNTS = (1, 10, 50)
 
 
 def main():
     """Measure and write."""
+    run = Run.of(__file__, __doc__)
+    torch.manual_seed(run.seed)
+    n_groups = QUICK_GROUPS if run.quick else GROUPS
     data = datasets.metabric()
     loss = CoxLoss.from_frame(data.train, duration_col="duration", event_col="event", ties="breslow")
     params = vif.minimize(loss, loss.zeros())
@@ -30,13 +29,13 @@ def main():
     estimate = vif.attribute(loss, params, target)
     exact = vif.refit(loss, params, target)
     leave_one_out = evaluation.bootstrap_interval(estimate, exact, n_resamples=200)
-    numbers = {"n_objects": loss.n_objects, "n_groups": GROUPS, "leave_one_out_pearson": vars(leave_one_out)}
+    numbers = {"n_objects": loss.n_objects, "n_groups": n_groups, "leave_one_out_pearson": vars(leave_one_out)}
 
     def fit(presence):
         return vif.minimize(loss, params, presence)
 
     for fraction in FRACTIONS:
-        groups = evaluation.random_groups(loss.n_objects, count=GROUPS, fraction=fraction, seed=SEED)
+        groups = evaluation.random_groups(loss.n_objects, count=n_groups, fraction=fraction, seed=run.seed)
         truth = vif.leave_one_out(fit, target, n_objects=loss.n_objects, objects=groups)
         sums = evaluation.summed(estimate, truth)
         lds = evaluation.bootstrap_interval(sums, truth, statistic=vif.spearman, n_resamples=500)
@@ -52,9 +51,8 @@ def main():
         numbers[f"brittleness_{name}"] = dict(zip(COUNTS, change.tolist(), strict=True))
     numbers["first_test_patient_now"] = target(params)[0].item()
     print(numbers)
-    write_record(RESULTS / "lds_cox.json", numbers, seed=SEED)
+    run.record(numbers)
 
 
 if __name__ == "__main__":
-    torch.manual_seed(SEED)
     main()

@@ -5,17 +5,13 @@ planted the wrong way round. A linear pairwise model is trained, and pairs are r
 pair's own loss when it is left out. Area under the ROC curve over ten seeds.
 """
 
-import sys
-from pathlib import Path
-
 import torch
 
 import versatile_influence as vif
+from versatile_influence.experiment import Run
 from versatile_influence.losses import PairwiseLoss
-from versatile_influence.record import write_record
 
-N_ITEMS, N_FEATURES, N_PAIRS, N_WRONG, NOISE, PENALTY, SEEDS = 400, 5, 2000, 200, 0.5, 1.0, range(10)
-RESULTS = Path(__file__).parent / "results"
+N_ITEMS, N_FEATURES, N_PAIRS, N_WRONG, NOISE, PENALTY, SEEDS = 400, 5, 2000, 200, 0.5, 1.0, 10
 
 
 def area(score: torch.Tensor, wrong: torch.Tensor) -> float:
@@ -37,22 +33,23 @@ def areas(seed: int) -> dict[str, float]:
     loss = PairwiseLoss(pairs[:, 0], pairs[:, 1], x=x, penalty=PENALTY)
     params = vif.minimize(loss, loss.zeros())
     changes = vif.parameter_changes(loss, params)
-    own = (changes * torch.func.jacrev(loss.terms)(params)).sum(1)
+    # Objects are pairs, so that a removal difference is the loss of a pair.
+    own = (changes * torch.func.jacrev(loss.removal_differences)(params)).sum(1)
     return {
         "self-influence": area(own, wrong),
-        "loss": area(loss.terms(params), wrong),
+        "loss": area(loss.removal_differences(params), wrong),
         "random": area(torch.rand(N_PAIRS, generator=draw), wrong),
     }
 
 
-def main() -> int:
-    """Run and write `results/mislabelled_pairs.json`."""
-    each = [areas(seed) for seed in SEEDS]
+def main():
+    """Measure and write; a quick run has two seeds."""
+    run = Run.of(__file__, __doc__)
+    each = [areas(run.seed + seed) for seed in range(2 if run.quick else SEEDS)]
     means = {name: torch.tensor([found[name] for found in each]).mean().item() for name in each[0]}
     print(means)
-    write_record(RESULTS / "mislabelled_pairs.json", {"mean area": means, "area of each seed": each}, seed=SEEDS[0])
-    return 0
+    run.record({"mean area": means, "area of each seed": each})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

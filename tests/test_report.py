@@ -125,9 +125,9 @@ def test_quick_records_are_told_from_full_ones(tmp_path):
     record({"r": 0.5}, tmp_path, "table2")
     record({"r": 0.25}, tmp_path, "table2-quick")
     full, quick = page(Records.read([tmp_path])), page(Records.read([tmp_path], quick=True))
-    assert Page(full).data[-1] == ("table2:r", "0.5")
+    assert ("table2:r", "0.5") in Page(full).data
     assert "A quick run" not in full
-    assert Page(quick).data[-1] == ("table2:r", "0.25")
+    assert ("table2:r", "0.25") in Page(quick).data
     assert "A quick run" in quick
     assert "(quick)</title>" in quick
 
