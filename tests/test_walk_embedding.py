@@ -10,7 +10,7 @@ import torch
 
 import versatile_influence as vif
 from versatile_influence.loss import masked_differences
-from versatile_influence.losses import SkipGramLoss, WalkEmbeddingLoss
+from versatile_influence.losses import NegativeSampling, SkipGramLoss, Softmax, WalkEmbeddingLoss
 from versatile_influence.losses.graph import Graph
 from versatile_influence.removals import Removals
 
@@ -58,13 +58,23 @@ def test_groups_are_removed_as_by_masks(objects, how):
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
 
 
-def test_the_large_graph_path_gives_the_same_loss(monkeypatch):
-    loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS, penalty=0.1)
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling(negatives=2.0)])
+def test_the_large_graph_path_gives_the_same_loss(monkeypatch, model):
+    loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS, penalty=0.1, model=model)
     params, presence = loss.start(), torch.ones(34, dtype=torch.float64)
     presence[[3, 20]] = 0.0
-    dense = loss(params, presence)
+    dense, products = loss(params, presence), loss.removal_products(params, None, torch.tensor([2, 33]))
     monkeypatch.setattr("versatile_influence.losses.walk_embedding.DENSE_NODES", 0)
     torch.testing.assert_close(loss(params, presence), dense)
+    torch.testing.assert_close(loss.at(presence)(params, presence), dense)
+    directions = torch.randn(136, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(loss.removal_products(params, directions, torch.tensor([2, 33])), products @ directions)
+
+
+@pytest.mark.parametrize("setting", [{"negatives": 0.0}, {"power": 2.0}])
+def test_impossible_noise_is_refused(setting):
+    with pytest.raises(ValueError, match="positive and finite|between 0 and 1"):
+        NegativeSampling(**setting)
 
 
 def test_one_share_near_one_loses_no_digits():

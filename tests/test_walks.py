@@ -119,3 +119,13 @@ def test_impossible_walks_are_refused(change, words):
     settings = {"length": 6, "window": 3} | change
     with pytest.raises(ValueError, match=words):
         Walks(Graph.of(nx.karate_club_graph()), **settings)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("how", [{}, {"dead_ends": "stop"}, {"p": 0.25, "q": 4.0}, {"window": [0, 1, -3]}])
+def test_sparse_counts_are_the_dense_ones(directed, how):
+    graph = Graph(6, torch.tensor(ENDS), torch.tensor(WEIGHTS), directed=directed)
+    walks = Walks(graph, **({"length": 5, "window": 2} | how))
+    nodes, edges = torch.ones(6).double(), torch.ones(5).double()
+    nodes[3], edges[1] = 0.0, 0.0
+    np.testing.assert_allclose(walks.sparse_counts(nodes, edges).toarray(), walks.counts(nodes, edges), atol=1e-12)
