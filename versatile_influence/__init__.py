@@ -13,12 +13,13 @@ from versatile_influence.optimizers import SGD, Adam, AdamW
 from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
 from versatile_influence.retraining import leave_one_out
-from versatile_influence.solvers import CG, Explicit, LiSSA
+from versatile_influence.solvers import CG, EKFAC, Explicit, LiSSA
 from versatile_influence.subset import subset
 from versatile_influence.training import train
 
 __all__ = [
     "CG",
+    "EKFAC",
     "SGD",
     "Adam",
     "AdamW",

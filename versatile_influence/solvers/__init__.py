@@ -3,9 +3,10 @@
 from versatile_influence.solvers.arnoldi import Arnoldi
 from versatile_influence.solvers.cg import CG
 from versatile_influence.solvers.diagonal import Diagonal
+from versatile_influence.solvers.ekfac import EKFAC
 from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.solvers.lissa import LiSSA
 from versatile_influence.solvers.nystrom import Nystrom
 from versatile_influence.solvers.solver import Preconditioner, Solution, Solver
 
-__all__ = ["CG", "Arnoldi", "Diagonal", "Explicit", "LiSSA", "Nystrom", "Preconditioner", "Solution", "Solver"]
+__all__ = ["CG", "EKFAC", "Arnoldi", "Diagonal", "Explicit", "LiSSA", "Nystrom", "Preconditioner", "Solution", "Solver"]

@@ -1,0 +1,165 @@
+"""EK-FAC against dense Gauss–Newton matrices, of losses that couple rows."""
+
+import pytest
+import torch
+
+import versatile_influence as vif
+from versatile_influence.solvers.layers import backpropagated, layers_of, recorded
+from versatile_influence.solvers.pseudo_gradients import pseudo_gradients
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def coupled(outputs, presence):
+    """Return a softmax over all rows together, and over the outputs of each."""
+    flat = outputs.flatten(1) if outputs.dim() > 1 else outputs[:, None]
+    weights = presence[:, None] * flat.exp()
+    return weights.sum().log() * 3 + (presence * flat.square().sum(1)).sum() / 4 - (presence * flat[:, 0]).sum()
+
+
+class Flat(torch.nn.Module):
+    """Embedding, then a linear layer over all places."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, 2, padding_idx=0)
+        self.head = torch.nn.Linear(6, 2)
+
+    def forward(self, words):
+        return self.head(self.embed(words).flatten(1).tanh())
+
+
+class Tied(torch.nn.Module):
+    """One weight, used by a layer and again beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(3, 3, bias=False)
+
+    def forward(self, x):
+        return self.inner(x).tanh() @ self.inner.weight
+
+
+def sequence(*layers):
+    return torch.nn.Sequential(*layers)
+
+
+MODELS = {
+    "linear": (lambda: torch.nn.Linear(3, 1), drawn(8, 3)),
+    "two layers": (
+        lambda: sequence(torch.nn.Linear(3, 4), torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 2, bias=False)),
+        drawn(8, 3),
+    ),
+    "sequences": (lambda: sequence(torch.nn.Linear(3, 2), torch.nn.Tanh(), torch.nn.Linear(2, 2)), drawn(4, 5, 3)),
+    "convolution": (
+        lambda: sequence(
+            torch.nn.Conv2d(2, 3, (3, 2), stride=2, padding=1),
+            torch.nn.Tanh(),
+            torch.nn.Flatten(),
+            torch.nn.Linear(27, 1),
+        ),
+        drawn(6, 2, 5, 4),
+    ),
+    "embedding": (Flat, torch.tensor([[1, 2, 0], [3, 3, 4], [0, 0, 1], [2, 4, 4]])),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def problem(name, penalty=0.5, damping=0.0):
+    """Return a Gauss–Newton matrix of a network under a loss that couples its rows."""
+    build, x = MODELS[name] if isinstance(name, str) else name
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = build().double()
+    loss = vif.losses.OutputLoss(model, x, coupled, n_objects=len(x), penalty=penalty)
+    return vif.GaussNewton(loss, loss.zeros(), torch.ones(len(x)).double(), damping)
+
+
+@every_model
+def test_the_second_moment_of_the_pseudo_gradients_is_the_gauss_newton_matrix(name):
+    G = problem(name)
+    leaves = {key: value.clone().requires_grad_() for key, value in G.params.items()}
+    layers = layers_of(G.loss.model, set(leaves))
+    with recorded(layers):
+        outputs = G.loss.outputs(leaves)
+    z = pseudo_gradients(G.loss, outputs, G.presence, num_draws=None, generator=torch.Generator())
+    parts = {}
+    for layer in layers:
+        gradients = torch.cat([torch.cat(chunk) for chunk in backpropagated(outputs, layer.outputs, z)])
+        totals = layer.totals([gradients])
+        torch.testing.assert_close(layer.matrices(layer.parts(totals)), totals)
+        parts |= layer.parts(totals)
+    flat = torch.cat([parts[key].flatten(1) for key in leaves], dim=1)
+    torch.testing.assert_close(flat.T @ flat + 0.5 * torch.eye(flat.shape[1]).double(), G.dense(), rtol=1e-9, atol=1e-9)
+
+
+def test_one_linear_output_has_exact_factors_though_the_loss_couples_rows():
+    G, rhs = problem("linear", damping=0.2), drawn(4, 9, seed=3)
+    solution = vif.EKFAC(num_draws=None).solve(G, rhs)
+    torch.testing.assert_close(solution.value, torch.linalg.solve(G.dense(), rhs), rtol=1e-9, atol=1e-9)
+    assert solution.residual.max() < 1e-10
+
+
+@every_model
+def test_the_factors_are_positive_close_to_the_blocks_and_precondition(name):
+    G = problem(name)
+    p = len(G.dense())
+    stand_in = vif.EKFAC(num_draws=None).inverse(G)(torch.eye(p).double())
+    torch.testing.assert_close(stand_in, stand_in.T, rtol=1e-9, atol=1e-12)
+    assert torch.linalg.eigvalsh(stand_in).min() > 0
+    # Λ is the diagonal of each block in the basis, so that the trace of the curvature is kept.
+    torch.testing.assert_close(torch.linalg.inv(stand_in).trace(), G.dense().trace(), rtol=1e-7, atol=0)
+    rhs = drawn(p, 3, seed=2)
+    solved = vif.CG(preconditioner=vif.EKFAC(num_draws=None)).solve(G, rhs)
+    torch.testing.assert_close(solved.value, torch.linalg.solve(G.dense(), rhs), rtol=1e-5, atol=1e-6)
+
+
+def test_other_parameters_have_the_diagonal():
+    x = drawn(8, 3)
+    G = problem((lambda: sequence(torch.nn.LayerNorm(3), torch.nn.Linear(3, 1)), x))
+    norm = slice(0, 6)
+    solved = vif.EKFAC(num_draws=None).solve(G, torch.eye(10).double()).value
+    torch.testing.assert_close(solved[norm, norm], torch.diag(1 / G.dense().diagonal()[norm]), rtol=1e-8, atol=1e-12)
+
+
+def test_a_weight_that_also_acts_elsewhere_is_named_and_kept_as_a_diagonal():
+    G = problem((Tied, drawn(6, 3)))
+    with pytest.warns(UserWarning, match=r"`inner.weight`.*tied"):
+        solved = vif.EKFAC(num_draws=None).solve(G, torch.eye(9).double()).value
+    torch.testing.assert_close(solved, torch.diag(1 / G.dense().diagonal()), rtol=1e-8, atol=1e-12)
+
+
+def test_draws_by_the_lanczos_root_are_those_by_the_dense_root():
+    G = problem("two layers")
+    outputs = G.loss.outputs(G.params)
+    roots = [
+        pseudo_gradients(
+            G.loss,
+            outputs,
+            G.presence,
+            num_draws=3,
+            generator=torch.Generator().manual_seed(0),
+            dense_outputs=limit,
+        )
+        for limit in (0, 100)
+    ]
+    torch.testing.assert_close(roots[0], roots[1], rtol=1e-6, atol=1e-8)
+    with pytest.raises(ValueError, match=r"16 outputs.*num_draws=64"):
+        pseudo_gradients(G.loss, outputs, G.presence, num_draws=None, generator=torch.Generator(), dense_outputs=10)
+
+
+def test_more_draws_come_closer_to_exact_factors():
+    G, rhs = problem("two layers"), drawn(24, 4, seed=3)
+    exact = vif.EKFAC(num_draws=None).solve(G, rhs).value
+    errors = [(vif.EKFAC(num_draws=draws).solve(G, rhs).value - exact).norm().item() for draws in (4, 64, 1024)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.2 * exact.norm()
+
+
+def test_a_loss_without_a_network_is_refused_with_what_to_do():
+    loss = vif.losses.PairwiseLoss([0, 1], [1, 2], penalty=1.0)
+    curvature = vif.GaussNewton(loss, loss.zeros(), torch.ones(2).double())
+    with pytest.raises(TypeError, match=r"EKFAC needs.*OutputLoss.*vif.CG"):
+        vif.EKFAC().solve(curvature, torch.ones(3, 1).double())

@@ -1,0 +1,122 @@
+"""What goes into the layers of a network, and the pseudo-gradients of their weights.
+
+For a layer s = W a (with a 1 appended to a for the bias), the gradient of Σ z·outputs in W is Σ_r g_r a_rᵀ over the
+rows r that pass through it, g_r the gradient in s_r. A convolution is such a layer over patches, an embedding one over
+one-hot vectors.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# How many numbers the gradients of one batch of backward passes may hold.
+NUMBERS_AT_ONCE = 20_000_000
+
+
+@dataclass
+class Layer:
+    """One layer with its weight among the parameters, and what passed through it.
+
+    Attributes:
+        weight: Name of its weight in the parameters.
+        bias: Name of its bias in the parameters, or None.
+        module: The layer.
+        inputs: What came in, one tensor a call.
+        outputs: What went out.
+    """
+
+    weight: str
+    bias: str | None
+    module: nn.Module
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+    def record(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Keep a call's input and output; what goes on is a copy, so that in-place activations do no harm."""
+        self.inputs.append(inputs[0].detach())
+        self.outputs.append(output)
+        return output.clone()
+
+    def totals(self, gradients: list[Float[Tensor, "d ..."]]) -> Float[Tensor, "d o i"]:
+        """Return Σ g aᵀ of each pseudo-gradient; rows are the layer's outputs, columns its inputs."""
+        return torch.stack([self._total(a, g) for a, g in zip(self.inputs, gradients, strict=True)]).sum(dim=0)
+
+    def parts(self, totals: Float[Tensor, "d o i"]) -> dict[str, Float[Tensor, "d ..."]]:
+        """Return such matrices as the parameters that they are about, by name."""
+        found = {}
+        if self.bias is not None:
+            totals, found[self.bias] = totals[..., :-1], totals[..., -1]
+        shape: Any = self.module.weight.shape
+        weight = totals.mT if isinstance(self.module, nn.Embedding) else totals
+        return {self.weight: weight.reshape(-1, *shape)} | found
+
+    def matrices(self, parts: dict[str, Float[Tensor, "d ..."]]) -> Float[Tensor, "d o i"]:
+        """Return the parameters as such matrices; the inverse of `parts`."""
+        weight = parts[self.weight]
+        if isinstance(self.module, nn.Embedding):
+            return weight.mT
+        weight = weight.flatten(start_dim=2)
+        return weight if self.bias is None else torch.cat([weight, parts[self.bias][..., None]], dim=-1)
+
+    def _total(self, entered: Tensor, left: Float[Tensor, "d ..."]) -> Float[Tensor, "d o i"]:
+        if isinstance(self.module, nn.Embedding):
+            rows = left.flatten(1, -2)
+            total = rows.new_zeros(len(left), self.module.num_embeddings, rows.shape[-1])
+            total = total.index_add(1, entered.reshape(-1), rows)
+            if self.module.padding_idx is not None:
+                total[:, self.module.padding_idx] = 0.0
+            return total.mT
+        if isinstance(self.module, nn.Conv2d):
+            # One row a place of the picture that the kernel is laid on.
+            kernel, module = self.module.kernel_size, self.module
+            patches = nn.functional.unfold(entered, kernel, module.dilation, module.padding, module.stride)  # pyright: ignore[reportArgumentType]
+            entered, left = patches.mT.flatten(0, 1), left.flatten(3).mT.flatten(1, 2)
+        entered, left = entered.flatten(0, -2), left.flatten(1, -2)
+        if self.bias is not None:
+            entered = torch.cat([entered, torch.ones_like(entered[:, :1])], dim=1)
+        return left.mT @ entered
+
+
+def layers_of(model: nn.Module, names: set[str]) -> list[Layer]:
+    """Return the Linear, Embedding and (ungrouped, zero-padded) Conv2d layers whose weight is among the names."""
+    found = []
+    for place, module in model.named_modules():
+        before = f"{place}." if place else ""
+        plain = isinstance(module, nn.Linear | nn.Embedding) or (
+            isinstance(module, nn.Conv2d)
+            and module.groups == 1
+            and module.padding_mode == "zeros"
+            and not isinstance(module.padding, str)
+        )
+        if plain and f"{before}weight" in names:
+            bias = f"{before}bias" if f"{before}bias" in names else None
+            found.append(Layer(f"{before}weight", bias, module))
+    return found
+
+
+@contextmanager
+def recorded(layers: list[Layer]) -> Iterator[None]:
+    """Let the layers keep what passes through them."""
+    handles = [layer.module.register_forward_hook(layer.record) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def backpropagated(
+    outputs: Tensor, sources: list[Tensor], cotangents: Float[Tensor, "d ..."]
+) -> Iterator[list[Float[Tensor, "c ..."]]]:
+    """Yield the gradients of Σ z·outputs in each source, for some z at a time; zeros where it does not enter."""
+    numbers = sum(source.numel() for source in sources) + outputs.numel()
+    for part in cotangents.split(max(1, NUMBERS_AT_ONCE // numbers)):
+        gradients = torch.autograd.grad(
+            outputs, sources, part, retain_graph=True, allow_unused=True, is_grads_batched=True, materialize_grads=True
+        )
+        yield list(gradients)
