@@ -1,36 +1,34 @@
 """Time and memory of the change of parameters that every patient makes, for 10⁴, 10⁵ and 10⁶ patients.
 
 Each size runs in a process of its own, so that its peak memory is its own; the data are simulated (10 covariates,
-continuous times), parameters are found first and not timed.
+continuous times), parameters are found first and not timed. A quick run leaves out the largest.
 
     python benchmarks/cox_scale.py            # writes benchmarks/results/cox_scale.{json,png}
 """
 
 import itertools
-import json
 import resource
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
+import versatile_influence as vif
+from versatile_influence.datasets import simulated_survival
+from versatile_influence.experiment import Run
+from versatile_influence.losses import CoxLoss
+
 THREADS = 2
 SIZES = (10_000, 100_000, 1_000_000)
 COVARIATES = 10
-SEED = 0
-RESULTS = Path(__file__).parent / "results"
 
 
-def measure(n: int) -> dict:
+def measure(n: int, seed: int) -> dict:
     """Return seconds and peak memory of one size, measured in this process."""
-    import versatile_influence as vif
-    from versatile_influence.datasets import simulated_survival
-    from versatile_influence.losses import CoxLoss
-
     torch.set_num_threads(THREADS)
-    x, durations, events = simulated_survival(n, COVARIATES, seed=SEED)
+    x, durations, events = simulated_survival(n, COVARIATES, seed=seed)
     loss = CoxLoss(x, durations, events, ties="breslow")
     theta = vif.minimize(loss, loss.zeros())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -75,24 +73,19 @@ def draw(runs: list[dict], path: Path) -> None:
     plt.savefig(path, dpi=110)
 
 
-def main() -> int:
+def main() -> None:
     """Measure every size in its own process and write the record and the plot."""
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]))))
-        return 0
-    from versatile_influence.record import write_record
-
-    runs = []
-    for size in SIZES:
-        run = subprocess.run([sys.executable, __file__, str(size)], capture_output=True, text=True, check=True)
-        runs.append(json.loads(run.stdout))
-        print(runs[-1])
+    run = Run.of(__file__, __doc__)
+    sizes = []
+    for size in SIZES[:-1] if run.quick else SIZES:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            sizes.append(alone.submit(measure, size, run.seed).result())
+        print(sizes[-1], flush=True)
     torch.set_num_threads(THREADS)
-    growth = [later["seconds"] / earlier["seconds"] for earlier, later in itertools.pairwise(runs)]
-    write_record(RESULTS / "cox_scale.json", {"runs": runs, "growth a decade": growth}, seed=SEED)
-    draw(runs, RESULTS / "cox_scale.png")
-    return 0
+    growth = [later["seconds"] / earlier["seconds"] for earlier, later in itertools.pairwise(sizes)]
+    run.record({"runs": sizes, "growth a decade": growth})
+    draw(sizes, run.path(".png"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,12 +6,13 @@ All scores of METABRIC (1,218 × 381) and SUPPORT (5,678 × 1,775), parameters g
 - the loop of n gradients of losses with a row deleted, timed on some rows and multiplied,
 - all exact refits (`vif.refit`), and R's own warm-started `coxph.fit` loop where Rscript with `survival` is installed.
 
+A quick run leaves out SUPPORT.
+
     python benchmarks/cox_speed.py            # writes benchmarks/results/cox_speed.json
 """
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,12 +21,11 @@ import torch
 
 import versatile_influence as vif
 from versatile_influence.datasets import metabric, support
+from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
-from versatile_influence.record import write_record
 
 THREADS = 2
 LOOP_ROWS = 60
-RESULTS = Path(__file__).parent / "results" / "cox_speed.json"
 
 R_PROGRAM = """
 suppressMessages(library(survival))
@@ -127,14 +127,13 @@ def measure(name: str, data, *, ties: str) -> dict:
     return found
 
 
-def main() -> int:
+def main() -> None:
     """Measure and write the record."""
+    run = Run.of(__file__, __doc__)
     torch.set_num_threads(THREADS)
-    data = {"metabric": metabric(), "support": support()}
-    found = [measure(name, data[name], ties=ties) for name in data for ties in ("breslow", "efron")]
-    write_record(RESULTS, {"runs": found})
-    return 0
+    data = {"metabric": metabric()} if run.quick else {"metabric": metabric(), "support": support()}
+    run.record({"runs": [measure(name, data[name], ties=ties) for name in data for ties in ("breslow", "efron")]})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,35 +3,31 @@
 Least squares with 20 parameters, so that every score has a closed form to check against: the influence of object i on
 the prediction for z is −zᵀ(XᵀX)⁻¹xᵢ rᵢ. Memory is the kernel's count of this process's largest resident set, of which
 importing the library alone is a part. The scores are then read back lazily, the ten largest of one target, and the
-first targets are held against the closed form. Writes `benchmarks/results/outgrowing_memory.json`.
+first targets are held against the closed form. The 8 GB lie beside the record and are removed; of a quick run, 80 MB.
 
-    python benchmarks/outgrowing_memory.py FOLDER
+    python benchmarks/outgrowing_memory.py --out FOLDER
 """
 
-import argparse
 import resource
-import shutil
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
 import versatile_influence as vif
-from versatile_influence.record import write_record
+from versatile_influence.experiment import Run
 
-RESULTS = Path(__file__).parent / "results"
 OBJECTS, TARGETS, PARAMETERS = 100_000, 10_000, 20
+QUICK_OBJECTS, QUICK_TARGETS = 10_000, 1000
 CHECKED = 50
-SEED = 0
 
 
 class LeastSquares:
     """Σ bᵢ (yᵢ − xᵢθ)²/2, with its removal differences: each object has a term of its own."""
 
-    n_objects = OBJECTS
-
     def __init__(self, x, y):
-        self.x, self.y = x, y
+        self.x, self.y, self.n_objects = x, y, len(y)
 
     def terms(self, params):
         """Return the loss of each object."""
@@ -58,17 +54,18 @@ def peak():
 
 def main():
     """Write the scores, read some back, and record what it took."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", help="where 8 GB may be written; removed afterwards")
-    folder = Path(parser.parse_args().folder)
-    numbers = {"objects": OBJECTS, "targets": TARGETS, "parameters": PARAMETERS, "peak_mb_after_import": peak()}
-    draw = torch.Generator().manual_seed(SEED)
-    x = torch.randn(OBJECTS, PARAMETERS, generator=draw, dtype=torch.float64)
-    y = x.sum(dim=1) + torch.randn(OBJECTS, generator=draw, dtype=torch.float64)
-    test = torch.randn(TARGETS, PARAMETERS, generator=draw, dtype=torch.float64)
+    run = Run.of(__file__, __doc__)
+    n, t = (QUICK_OBJECTS, QUICK_TARGETS) if run.quick else (OBJECTS, TARGETS)
+    numbers = {"objects": n, "targets": t, "parameters": PARAMETERS, "peak_mb_after_import": peak()}
+    draw = torch.Generator().manual_seed(run.seed)
+    x = torch.randn(n, PARAMETERS, generator=draw, dtype=torch.float64)
+    y = x.sum(dim=1) + torch.randn(n, generator=draw, dtype=torch.float64)
+    test = torch.randn(t, PARAMETERS, generator=draw, dtype=torch.float64)
     theta = torch.linalg.solve(x.T @ x, x.T @ y)
     loss = LeastSquares(x, y)
-    try:
+    run.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run.out) as place:
+        folder = Path(place) / "scores"
         began = time.perf_counter()
         scores = vif.attribute(loss, theta, predictions(test), out=folder)
         numbers |= {"seconds": time.perf_counter() - began, "peak_mb_after_writing": peak()}
@@ -79,10 +76,8 @@ def main():
         closed = -residual[:, None] * (x @ torch.linalg.solve(x.T @ x, test[:CHECKED].T))
         numbers["largest_error"] = (scores.scores[:, :CHECKED] - closed).abs().max().item()
         numbers["top_agree"] = bool((first == closed[:, 7].abs().argsort(descending=True)[:10]).all())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     print(numbers)
-    write_record(RESULTS / "outgrowing_memory.json", numbers, seed=SEED)
+    run.record(numbers)
 
 
 if __name__ == "__main__":
