@@ -40,8 +40,8 @@ def network(activation, seed):
 
 
 def correlation(estimate, truth):
-    """Return the mean over test patients of the correlation across removed patients."""
-    return round(vif.pearson(estimate, truth).mean().item(), 4)
+    """Return the mean over test patients of the correlation across removed patients, where it is defined."""
+    return round(vif.pearson(estimate, truth).nanmean().item(), 4)
 
 
 def cold(loss, activation, target, removed, seed, *, max_steps):
@@ -77,6 +77,7 @@ def model_numbers(run, data, activation, *, removed, few):
         parts = gradient.values() if isinstance(gradient, dict) else [gradient]
         numbers["largest gradient entry over n"] = max(part.abs().max().item() for part in parts) / n
         numbers["failed refits"] = len(truth.failed or {})
+        numbers["targets that no removal moves, left out"] = int(vif.pearson(truth.scores, truth.scores).isnan().sum())
         for name, method in METHODS.items():
             estimate = vif.attribute(loss, params, target, objects=removed, **method)
             numbers[f"{name}, warm refits"] = correlation(estimate.scores, truth.scores)
@@ -101,9 +102,8 @@ def main():
     draw = torch.Generator().manual_seed(run.seed)
     removed = torch.randperm(len(data.train), generator=draw)[: 20 if run.quick else 100].tolist()
     few = 5 if run.quick else 40
-    numbers = {"removed": len(removed), "removed, cold": few, "removed, ReLU": len(removed) // 5} | {
-        f"paper, {name}": row for name, row in PAPER.items()
-    }
+    numbers = {"removed": len(removed), "removed, cold": few, "removed, ReLU": len(removed) // 5}
+    numbers |= {f"paper, {name}": row for name, row in PAPER.items()}
     for name, activation in {"linear": None, **ACTIVATIONS}.items():
         if run.quick and name == "ReLU":
             continue  # takes minutes

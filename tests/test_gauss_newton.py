@@ -206,3 +206,37 @@ def test_an_outer_loss_must_say_its_objects_and_leave_the_penalty_to_the_network
     loss = vif.losses.OutputLoss(model, x, squares, n_objects=8)
     with pytest.raises(TypeError, match="Sampling terms"):
         vif.Hessian(loss, loss.zeros(), ones(8)).sample(torch.tensor([0])) @ ones(12)[:, None]
+
+
+@every_composed
+def test_the_jacobian_is_the_automatic_one_and_woodbury_is_the_dense_answer(case):
+    loss, params = case.loss(), case.params()
+    flat, unravel = ravel(params)
+    operator = vif.GaussNewton(loss, params, ones(case.n_objects), 0.1)
+    expected = jacrev(lambda theta: loss.outputs(unravel(theta)).reshape(-1))(flat)
+    torch.testing.assert_close(operator.jacobian(), expected)
+    rhs = data(10, len(flat), len(flat) + 2)
+    rhs[:, 0] = 0.0
+    solution = vif.Woodbury().solve(operator, rhs)
+    torch.testing.assert_close(solution.value, torch.linalg.solve(operator.dense(), rhs), rtol=1e-7, atol=1e-9)
+    assert solution.residual.max() < 1e-9
+    single = vif.Woodbury(single=0).solve(operator, rhs)
+    torch.testing.assert_close(single.value, solution.value, rtol=1e-3, atol=1e-3)
+
+
+def test_woodbury_says_what_it_needs():
+    case = next(case for case in LOSSES if case.name == "RankNet")
+    loss, params = case.loss(), case.params()
+    with pytest.raises(TypeError, match="GaussNewton, got Hessian"):
+        vif.attribute(loss, params, lambda theta: theta, solver=vif.Woodbury())
+    loss.penalty = 0.0
+    with pytest.raises(ValueError, match="Add damping"):
+        vif.Woodbury().solve(vif.GaussNewton(loss, params, ones(case.n_objects)), ones(2)[:, None])
+
+
+def test_scores_along_many_directions_of_a_network_are_the_automatic_ones():
+    case = next(case for case in LOSSES if case.name == "cox, efron, network")
+    loss, params = case.loss(), case.params()
+    directions = data(4, len(ravel(params)[0]), 20)
+    products = loss.removal_products(params, directions)
+    torch.testing.assert_close(products[:, :3], loss.removal_products(params, directions[:, :3]))

@@ -13,7 +13,7 @@ from versatile_influence.optimizers import SGD, Adam, AdamW
 from versatile_influence.refit import refit
 from versatile_influence.result import Attribution
 from versatile_influence.retraining import leave_one_out
-from versatile_influence.solvers import CG, EKFAC, Explicit, LiSSA
+from versatile_influence.solvers import CG, EKFAC, Explicit, LiSSA, Woodbury
 from versatile_influence.subset import subset
 from versatile_influence.training import train
 
@@ -29,6 +29,7 @@ __all__ = [
     "Hessian",
     "LiSSA",
     "PresenceTarget",
+    "Woodbury",
     "agreement",
     "attribute",
     "descend",

@@ -6,6 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import vjp, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# How many numbers the derivatives along many directions may hold at once, where nobody says.
+HELD_NUMBERS = 30_000_000
 
 
 def whole_jacobian(
@@ -37,3 +41,22 @@ def jacobian_products(
     values, pull_back = vjp(function, theta)  # pyright: ignore[reportAssignmentType]
     push_forward = vjp(lambda cotangent: pull_back(cotangent)[0], torch.zeros_like(values))[1]
     return vmap(lambda direction: push_forward(direction)[0], chunk_size=chunk_size)(directions.T).T
+
+
+class _Held(TorchDispatchMode):
+    """Notes the size of the largest tensor that any operation gives."""
+
+    numbers = 1
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+def chunk_that_fits(function: Callable[[Tensor], Tensor], theta: Float[Tensor, " p"]) -> int:
+    """Return how many derivatives of the function fit in memory at once, by the largest tensor of one evaluation."""
+    with _Held() as held, torch.no_grad():
+        function(theta)
+    return max(1, HELD_NUMBERS // max(held.numbers, len(theta)))

@@ -1,16 +1,17 @@
 """The generalised Gauss–Newton matrix: curvature that stays positive semi-definite in neural networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import grad, vjp, vmap
+from torch.func import grad, jacrev, vjp, vmap
 
-from versatile_influence._forward import jacobian_products
+from versatile_influence._forward import chunk_that_fits, jacobian_products
 from versatile_influence._ravel import Params, ravel
+from versatile_influence._rows import row_blocks
 from versatile_influence.hessian import constant_directions
 from versatile_influence.loss import Sampled, chunk_for, has_outputs, squared_norm
 
@@ -65,7 +66,7 @@ class GaussNewton:
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         """Return G V: a forward derivative of the outputs, B, and a backward derivative, for each column."""
         outputs, theta = self._outputs()
-        chunk = self.chunk_size or chunk_for(self.loss)
+        chunk = self._chunk()
         bent = self.outer_products(jacobian_products(outputs, theta, vectors, chunk_size=chunk))
         pull = vjp(outputs, theta)[1]
         return vmap(lambda row: pull(row)[0], chunk_size=chunk)(bent.T).T + self.ridge * vectors
@@ -77,8 +78,20 @@ class GaussNewton:
 
     def jacobian(self) -> Float[Tensor, "m p"]:
         """Return J, one row an output."""
-        outputs, theta = self._outputs()
-        return jacobian_products(outputs, theta, chunk_size=self.chunk_size or chunk_for(self.loss))
+        blocks = list(self.jacobian_blocks())
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def jacobian_blocks(self) -> Iterable[Float[Tensor, "c p"]]:
+        """Return J in blocks of rows: one small gradient an output where the loss knows that rows are independent."""
+        theta, unravel = ravel(self.params)
+        whole = self.loss.loss if isinstance(self.loss, Sampled) else self.loss
+        blocks = row_blocks(whole, theta, unravel)
+        if blocks is not None:
+            return blocks
+        outputs, _ = self._outputs()
+        if self.loss.outputs(self.params).numel() < len(theta):
+            return [jacrev(outputs, chunk_size=self._chunk())(theta)]
+        return [jacobian_products(outputs, theta, chunk_size=self._chunk())]
 
     def outer_products(self, moved: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
         """Return B U, the curvature of the outer loss along each column."""
@@ -101,6 +114,9 @@ class GaussNewton:
     def null_space(self) -> Float[Tensor, "p m"] | None:
         """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None."""
         return constant_directions(self)
+
+    def _chunk(self) -> int:
+        return self.chunk_size or chunk_for(self.loss) or chunk_that_fits(*self._outputs())
 
     def _outputs(self) -> tuple[Callable[[Tensor], Float[Tensor, " m"]], Float[Tensor, " p"]]:
         theta, unravel = ravel(self.params)

@@ -10,8 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
+from versatile_influence._forward import chunk_that_fits
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import Loss, Sampled, chunk_for
+
+# From this many parameters on, it is measured how many products fit in memory at once.
+LARGE = 2000
 
 
 @runtime_checkable
@@ -91,6 +95,8 @@ class Hessian:
         theta, unravel = ravel(self.params)
         pull_back = vjp(grad(lambda flat: self.loss(unravel(flat), self.presence)), theta)[1]
         chunk = self.chunk_size or chunk_for(self.loss)
+        if chunk is None and len(theta) > LARGE:
+            chunk = chunk_that_fits(lambda flat: self.loss(unravel(flat), self.presence), theta)
         products = vmap(lambda vector: pull_back(vector)[0], chunk_size=chunk)(vectors.T).T
         return products + self.damping * vectors
 

@@ -25,6 +25,7 @@ A loss may offer more, and is served faster or better for it:
     outputs(params)                         what the parameters enter the loss through (a network's outputs), any shape
     outer(outputs, presence)                with it, L(θ, b) = outer(outputs(θ), b) + (penalty/2)‖θ‖²; see GaussNewton
     outer_differences(outputs, objects)     ΔL_i as a function of the outputs alone
+    by_row                                  (function, x) where the outputs are function(params, x), each row by itself
     outer_terms(outputs, presence)          (n_terms,) terms that add up to `outer`
     at(presence)                            the loss for that presence alone, cheaper where many parameters are tried
     owned(i)                                positions in the flat parameters that only object i trains; see `owned`

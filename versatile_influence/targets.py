@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev
 
-from versatile_influence._forward import jacobian_products
+from versatile_influence._forward import chunk_that_fits, jacobian_products
 from versatile_influence.loss import PresenceTarget, Target
 from versatile_influence.problem import Problem
 
@@ -38,7 +38,7 @@ def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
     """
     function = target_function(problem, target)
     values = checked_target(function(problem.theta))
-    chunk = problem.chunk_size
+    chunk = problem.chunk_size or chunk_that_fits(function, problem.theta)
     if len(problem.theta) <= len(values):
         gradients = jacobian_products(function, problem.theta, chunk_size=chunk)
     else:

@@ -1,6 +1,7 @@
 """Losses whose parameters enter through outputs: L(θ, b) = outer(outputs(θ), b) + (λ/2)‖θ‖²."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -16,11 +17,13 @@ class Composed(ABC):
     Attributes:
         n_objects: How many objects there are.
         penalty: λ.
+        by_row: (function, x) where the outputs are function(params, x), each row of x by itself; else None.
         removes_groups: Whether `objects` may be a list of groups, each removed together.
     """
 
     n_objects: int
     penalty: float
+    by_row: tuple[Callable[[Params, Tensor], Tensor], Tensor] | None = None
     removes_groups: bool = False
 
     @abstractmethod

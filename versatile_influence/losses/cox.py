@@ -15,6 +15,7 @@ from torch import Tensor
 
 from versatile_influence._forward import jacobian_products, whole_jacobian
 from versatile_influence._ravel import Params, ravel
+from versatile_influence._rows import output_products
 from versatile_influence.loss import masked_differences
 from versatile_influence.losses import cox_targets
 from versatile_influence.losses.composed import Composed
@@ -104,6 +105,7 @@ class CoxLoss(Composed, cox_targets.CoxTargets):
         self.n_terms = len(self.likelihood.sets.event_rows)
         self._unsorted = torch.argsort(self.likelihood.sets.order)
         self.x = tensor(rows.x[order])
+        self.by_row = (self.log_risks, self.x.index_select(0, self._unsorted))
         self.object_of_row = tensor(rows.subject[order])
         self.object_labels = labels if rows.subjects is None else rows.subjects
         self.n_objects = len(rows.x) if rows.subjects is None else len(rows.subjects)
@@ -208,7 +210,7 @@ class CoxLoss(Composed, cox_targets.CoxTargets):
         if isinstance(params, Tensor):
             moved = directions.T @ self.x.T
         else:
-            moved = jacobian_products(lambda flat: self.log_risks(unravel(flat), self.x), theta, directions).T
+            moved = output_products(self, params, directions).index_select(0, self.likelihood.sets.order).T
         rows = self.likelihood.row_products(self.log_risks(params, self.x), moved)
 
         def one_by_one(chosen: list[int]) -> Tensor:

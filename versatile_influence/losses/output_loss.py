@@ -61,6 +61,7 @@ class OutputLoss(Composed):
         self.object_labels = labels if labels is not None else getattr(outer, "object_labels", None)
         self._ready: Any = outer if hasattr(outer, "outer") else None
         self._function = outer
+        self.by_row = (lambda params, rows: outputs(model, params, rows), x)
         self.removes_groups = self._ready is None or getattr(outer, "removes_groups", False)
 
     def zeros(self) -> dict[str, Tensor]:

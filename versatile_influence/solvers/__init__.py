@@ -8,5 +8,18 @@ from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.solvers.lissa import LiSSA
 from versatile_influence.solvers.nystrom import Nystrom
 from versatile_influence.solvers.solver import Preconditioner, Solution, Solver
+from versatile_influence.solvers.woodbury import Woodbury
 
-__all__ = ["CG", "EKFAC", "Arnoldi", "Diagonal", "Explicit", "LiSSA", "Nystrom", "Preconditioner", "Solution", "Solver"]
+__all__ = [
+    "CG",
+    "EKFAC",
+    "Arnoldi",
+    "Diagonal",
+    "Explicit",
+    "LiSSA",
+    "Nystrom",
+    "Preconditioner",
+    "Solution",
+    "Solver",
+    "Woodbury",
+]
