@@ -39,7 +39,7 @@ def test_the_gauge_has_six_named_directions_and_the_hessian_no_other(karate):
 def test_refitting_without_the_cut_vertex_is_reported_to_have_no_minimum(karate):
     loss, params = karate
     pairs = loss.pair_losses([(12, 10), (15, 13)])
-    measured = vif.refit(loss, params, pairs, objects=[0, 5, 16], gtol=1e-6)
+    measured = vif.refit(loss, params, pairs, objects=[0, 5, 16], gtol=1e-6, max_steps=100)
     assert measured.failed is not None
     assert list(measured.failed) == [0]
     assert "cut vertex" in measured.failed[0]
