@@ -19,7 +19,7 @@ LAYERS = [
     {"attribution", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},
-    {"plots", "plots_graph", "diagnostics", "report"},
+    {"plots", "plots_many", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},
 ]
 OPTIONAL = {"pandas", "matplotlib", "networkx", "h5py", "lifelines", "sksurv", "dask", "zarr"}
