@@ -240,3 +240,15 @@ def test_scores_along_many_directions_of_a_network_are_the_automatic_ones():
     directions = data(4, len(ravel(params)[0]), 20)
     products = loss.removal_products(params, directions)
     torch.testing.assert_close(products[:, :3], loss.removal_products(params, directions[:, :3]))
+
+
+def test_gradients_of_targets_by_rows_are_the_automatic_ones():
+    case = next(case for case in LOSSES if case.name == "cox, efron, network")
+    loss = case.loss()
+    params = vif.minimize(loss, case.params())
+    x = data(5, 4, 2)
+    for target in (loss.relative_risk(x), loss.log_risk(x)):
+        assert target.by_row is not None
+        ours = vif.attribute(loss, params, target, damping=1.0, curvature=vif.GaussNewton)
+        plain = vif.attribute(loss, params, target.fn, damping=1.0, curvature=vif.GaussNewton)
+        torch.testing.assert_close(ours.scores, plain.scores)

@@ -16,16 +16,19 @@ BLOCK_NUMBERS = 8_000_000
 # Along more directions than this the Jacobian is made, block by block, and multiplied.
 MANY_DIRECTIONS = 16
 
+ByRow = tuple[Callable[[Params, Tensor], Tensor], Tensor]
+
 
 def row_blocks(
-    loss: Any, theta: Float[Tensor, " p"], unravel: Callable[[Tensor], Params]
+    by_row: ByRow | None, whole: Tensor, theta: Float[Tensor, " p"], unravel: Callable[[Tensor], Params]
 ) -> Iterator[Float[Tensor, "c p"]] | None:
-    """Return blocks of J, rows in order, from one gradient a row; None where rows are not known to be independent."""
-    by_row = getattr(loss, "by_row", None)
+    """Return blocks of the Jacobian of outputs `whole` = function(params, x), (function, x) = by_row, rows in order.
+
+    One small gradient an output; None where rows are not known to be independent.
+    """
     if by_row is None:
         return None
     function, x = by_row
-    whole = loss.outputs(unravel(theta))
     if not torch.allclose(function(unravel(theta), x[:1]).reshape(-1), whole.reshape(len(x), -1)[0], rtol=1e-6):
         return None
 
@@ -40,7 +43,8 @@ def row_blocks(
 def output_products(loss: Any, params: Params, directions: Float[Tensor, "p q"]) -> Float[Tensor, "m q"]:
     """Return J V, how the outputs move along each direction; the Jacobian is never stored."""
     theta, unravel = ravel(params)
-    blocks = row_blocks(loss, theta, unravel) if directions.shape[1] > MANY_DIRECTIONS else None
+    by_row = getattr(loss, "by_row", None) if directions.shape[1] > MANY_DIRECTIONS else None
+    blocks = row_blocks(by_row, loss.outputs(params), theta, unravel)
     if blocks is not None:
         return torch.cat([block @ directions for block in blocks])
 

@@ -85,7 +85,7 @@ class GaussNewton:
         """Return J in blocks of rows: one small gradient an output where the loss knows that rows are independent."""
         theta, unravel = ravel(self.params)
         whole = self.loss.loss if isinstance(self.loss, Sampled) else self.loss
-        blocks = row_blocks(whole, theta, unravel)
+        blocks = row_blocks(getattr(whole, "by_row", None), whole.outputs(self.params), theta, unravel)
         if blocks is not None:
             return blocks
         outputs, _ = self._outputs()

@@ -77,6 +77,7 @@ class LabelledTarget:
     Attributes:
         fn: From parameters to t numbers.
         labels: Their names.
+        by_row: (function, x) where the numbers are function(params, x), each row of x by itself, or None.
 
     Example:
         >>> both = LabelledTarget(lambda theta: theta[:2], ["age", "dose"])
@@ -86,6 +87,7 @@ class LabelledTarget:
 
     fn: Callable[[Any], Tensor]
     labels: Sequence[object] | None = None
+    by_row: tuple[Callable[[Any, Tensor], Tensor], Tensor] | None = None
 
     def __call__(self, params: Any) -> Float[Tensor, "*t"]:
         """Return the t numbers."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.func import jacrev
 
 from versatile_influence._forward import chunk_that_fits, jacobian_products
+from versatile_influence._rows import row_blocks
 from versatile_influence.loss import PresenceTarget, Target
 from versatile_influence.problem import Problem
 
@@ -39,7 +40,11 @@ def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
     function = target_function(problem, target)
     values = checked_target(function(problem.theta))
     chunk = problem.chunk_size or chunk_that_fits(function, problem.theta)
-    if len(problem.theta) <= len(values):
+    by_row = getattr(target, "by_row", None) if len(problem.theta) > len(values) else None
+    blocks = row_blocks(by_row, values, problem.theta, problem.unravel)
+    if blocks is not None:
+        gradients = torch.cat(list(blocks))
+    elif len(problem.theta) <= len(values):
         gradients = jacobian_products(function, problem.theta, chunk_size=chunk)
     else:
         gradients = jacrev(function, chunk_size=chunk)(problem.theta)

@@ -68,12 +68,16 @@ class CoxTargets:
     def log_risk(self, x: object) -> LabelledTarget:
         """Return the target η = xθ of each test patient."""
         rows, labels = self.test_rows(x)
-        return LabelledTarget(lambda params: self.log_risks(params, rows), labels)
+        return LabelledTarget(lambda params: self.log_risks(params, rows), labels, (self.log_risks, rows))
 
     def relative_risk(self, x: object) -> LabelledTarget:
         """Return the target exp(xθ) of each test patient (§4.1 of the paper)."""
         rows, labels = self.test_rows(x)
-        return LabelledTarget(lambda params: self.log_risks(params, rows).exp(), labels)
+
+        def risks(params: Params, some: Tensor) -> Tensor:
+            return self.log_risks(params, some).exp()
+
+        return LabelledTarget(lambda params: risks(params, rows), labels, (risks, rows))
 
     def partial_log_likelihood(self, x: object, durations: object, events: object) -> LabelledTarget:
         """Return the target of the log partial likelihood of held-out patients: one number, larger is better."""

@@ -18,7 +18,8 @@ class Woodbury:
         x = (b − Jᵀ y)/κ,      (κI + B K) y = B J b.
 
     For `GaussNewton` with fewer outputs m than parameters p: time m²p + mpk, memory one Jacobian in single precision
-    where it is large. Equivalent to `Explicit` with the same curvature, which needs p² numbers and time p³.
+    where it is large. Equivalent to `Explicit` with the same curvature, which needs p² numbers and time p³. Residuals
+    are those with the Jacobian as it is kept: in single precision they do not show its rounding, about 1e-7 of G.
 
     Attributes:
         single: From how many numbers on the Jacobian is kept in single precision.
@@ -59,11 +60,16 @@ class Woodbury:
         return Solution(value, residual)
 
     def _jacobian(self, hessian: GaussNewton, p: int) -> Float[Tensor, "m p"]:
-        blocks, parts = hessian.jacobian_blocks(), []
-        large = p * hessian.loss.outputs(hessian.params).numel() > self.single
-        for block in blocks:
-            parts.append(block.float() if large else block)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        m = hessian.loss.outputs(hessian.params).numel()
+        # Filled in place: the blocks and the whole together would take twice the memory.
+        whole, start = torch.empty(0), 0
+        for block in hessian.jacobian_blocks():
+            if not start:
+                dtype = torch.float32 if m * p > self.single else block.dtype
+                whole = block.new_empty(m, p, dtype=dtype)
+            whole[start : start + len(block)] = block
+            start += len(block)
+        return whole
 
 
 def gram(matrix: Float[Tensor, "m p"], block: int = 256) -> Float[Tensor, "m m"]:
