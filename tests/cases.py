@@ -279,6 +279,7 @@ LOSSES = [
     Case("triplets", 6, triplets, convex=False),
     Case("SimCLR", 7, contrastive(), convex=False),
     Case("CLIP", 7, contrastive(across=True), convex=False),
+    Case("queries and documents", 7, contrastive(one_way=True), convex=False),
     Case("SupCon", 7, contrastive(classes=[0, 0, 1, 1, 0, 1, 0]), convex=False),
     Case("walks", 6, walk_embedding(), rows, walk_point, convex=False),
     Case("walks, node2vec", 6, walk_embedding(p=0.5, q=3.0), rows, walk_point, convex=False),

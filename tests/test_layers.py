@@ -15,6 +15,7 @@ LAYERS = [
     {"problem", "hessian"},
     {"targets", "owned", "gauss_newton", "subset"},
     {"solvers", "losses"},
+    {"adapters"},
     {"result"},
     {"attribution", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "descent"},
@@ -22,7 +23,10 @@ LAYERS = [
     {"plots", "plots_many", "plots_graph", "diagnostics", "report"},
     {"cli", "__main__"},
 ]
-OPTIONAL = {"pandas", "matplotlib", "networkx", "h5py", "lifelines", "sksurv", "dask", "zarr"}
+OPTIONAL = {"pandas", "matplotlib", "networkx", "h5py", "lifelines", "sksurv", "dask", "zarr"} | {
+    "sentence_transformers",
+    "pytorch_metric_learning",
+}
 
 
 def layer(module: str) -> int:

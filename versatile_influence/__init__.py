@@ -1,6 +1,6 @@
 """Which training objects made a model say this, and what would it say without them? For any loss."""
 
-from versatile_influence import losses, plots, solvers
+from versatile_influence import adapters, losses, plots, solvers
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.descent import descend
 from versatile_influence.gauss_newton import GaussNewton
@@ -30,6 +30,7 @@ __all__ = [
     "LiSSA",
     "PresenceTarget",
     "Woodbury",
+    "adapters",
     "agreement",
     "attribute",
     "descend",

