@@ -17,7 +17,7 @@ LAYERS = [
     {"solvers", "losses"},
     {"adapters"},
     {"result"},
-    {"attribution", "metrics", "_pairs", "blockwise"},
+    {"attribution", "ensemble", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},
     {"plots", "plots_many", "plots_graph", "diagnostics", "report"},

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import versatile_influence as vif
-from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom
+from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
 from versatile_influence.solvers.lanczos import lanczos
 
 
@@ -52,6 +52,7 @@ SOLVERS = {
     "cg, nystrom": (vif.CG(rtol=1e-10, preconditioner=Nystrom(rank=4)), 1e-9),
     "nystrom": (Nystrom(), 1e-10),
     "arnoldi": (Arnoldi(), 1e-10),
+    "projected": (Projected(), 1e-10),
 }
 every_solver = pytest.mark.parametrize(("solver", "tolerance"), SOLVERS.values(), ids=SOLVERS)
 
@@ -214,6 +215,22 @@ def test_arnoldi_finds_the_largest_curvatures_first():
     rhs = torch.eye(40, 2).double()
     value = Arnoldi(num_steps=15, rank=2).solve(hessian(matrix), rhs).value
     torch.testing.assert_close(value, rhs / matrix.diagonal()[:2], rtol=1e-5, atol=1e-6)
+
+
+def test_a_projection_is_exact_where_removals_move_no_more_directions_than_its_rank():
+    x, y = drawn(30, 4) @ drawn(4, 25, seed=1), drawn(30, seed=2)
+    loss = vif.losses.TermLoss(lambda theta: (x @ theta - y) ** 2 / 2, range(30), penalty=0.5)
+    theta = torch.linalg.solve(x.T @ x + 0.5 * torch.eye(25).double(), x.T @ y)
+    target = lambda params: params[:3]  # noqa: E731
+    exact = vif.attribute(loss, theta, target).scores
+    found = vif.attribute(loss, theta, target, solver=Projected(rank=4)).scores
+    torch.testing.assert_close(found, exact, rtol=1e-7, atol=1e-9)
+    errors = [
+        (vif.attribute(loss, theta, target, solver=Projected(rank=rank, unstructured=True)).scores - exact).norm()
+        for rank in (4, 12, 25)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-8 * exact.norm()
 
 
 def test_lissa_is_the_dense_answer_up_to_the_noise_it_states_and_repeats_its_draws_by_seed():

@@ -3,6 +3,7 @@
 from versatile_influence import adapters, losses, plots, solvers
 from versatile_influence.attribution import attribute, parameter_changes
 from versatile_influence.descent import descend
+from versatile_influence.ensemble import ensemble
 from versatile_influence.gauss_newton import GaussNewton
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import PresenceTarget
@@ -34,6 +35,7 @@ __all__ = [
     "agreement",
     "attribute",
     "descend",
+    "ensemble",
     "leave_one_out",
     "losses",
     "minimize",

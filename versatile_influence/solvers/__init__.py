@@ -7,6 +7,7 @@ from versatile_influence.solvers.ekfac import EKFAC
 from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.solvers.lissa import LiSSA
 from versatile_influence.solvers.nystrom import Nystrom
+from versatile_influence.solvers.projected import Projected
 from versatile_influence.solvers.solver import Preconditioner, Solution, Solver
 from versatile_influence.solvers.woodbury import Woodbury
 
@@ -19,6 +20,7 @@ __all__ = [
     "LiSSA",
     "Nystrom",
     "Preconditioner",
+    "Projected",
     "Solution",
     "Solver",
     "Woodbury",

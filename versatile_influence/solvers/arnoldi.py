@@ -1,6 +1,5 @@
 """Low rank by the Lanczos process (Arnoldi's, for a symmetric H)."""
 
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -9,15 +8,7 @@ from torch import Tensor
 
 from versatile_influence.hessian import Curvature, without
 from versatile_influence.solvers.lanczos import lanczos
-from versatile_influence.solvers.solver import (
-    POSITIVE,
-    SINGULAR,
-    Solution,
-    finite,
-    floor,
-    true_residual,
-    warn_if_singular,
-)
+from versatile_influence.solvers.solver import Solution, eigenpairs, finite, floor, true_residual
 
 
 @dataclass(frozen=True)
@@ -76,21 +67,15 @@ class Arnoldi:
             min(self.num_steps, room),
             restart=drawn,
         )
-        curvature, turned = torch.linalg.eigh(projected)
-        smallest, mu = curvature[0].item(), floor(hessian)
-        if smallest < -1e-10 * curvature.abs().max():
-            warnings.warn(
-                f"The Hessian is indefinite: one of the directions found has a curvature of {smallest:.3g}. {POSITIVE}",
-                stacklevel=3,
-            )
-        warn_if_singular(curvature, stacklevel=3)
+        curvature, turned = eigenpairs(projected, stacklevel=3)
         order = curvature.abs().argsort(descending=True)[: self.rank]
-        order = order[curvature[order].abs() > SINGULAR * curvature.abs().max()]
-        directions, kept = basis @ turned[:, order], curvature[order]
+        directions, kept, mu = basis @ turned[:, order], curvature[order], floor(hessian)
         inside = directions.T @ rhs
         value = directions @ (inside / kept[:, None])
         if mu > 0:
             value = value + (rhs - directions @ inside) / mu
         value = without(null, value)
         residual = true_residual(hessian, value, rhs, null)
-        return Solution(value, residual, num_steps=len(curvature), smallest_curvature=smallest, dropped=null)
+        return Solution(
+            value, residual, num_steps=len(projected), smallest_curvature=curvature.min().item(), dropped=null
+        )

@@ -72,6 +72,19 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     return product
 
 
+def eigenpairs(projected: Float[Tensor, "m m"], *, stacklevel: int) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
+    """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
+    curvature, turned = torch.linalg.eigh(projected)
+    if curvature[0] < -1e-10 * curvature.abs().max():
+        warnings.warn(
+            f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
+            stacklevel=stacklevel + 1,
+        )
+    warn_if_singular(curvature, stacklevel=stacklevel + 1)
+    kept = curvature.abs() > SINGULAR * curvature.abs().max()
+    return curvature[kept], turned[:, kept]
+
+
 def warn_if_singular(curvature: Float[Tensor, " m"], *, stacklevel: int) -> None:
     """Warn where some of the curvatures found are zero, so that their directions are left out."""
     flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())

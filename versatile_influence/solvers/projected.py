@@ -1,0 +1,84 @@
+"""Low rank in the span of random combinations of what removals do to the gradient."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from versatile_influence._ravel import ravel
+from versatile_influence.hessian import Curvature, without
+from versatile_influence.loss import removal_differences
+from versatile_influence.removals import Removals
+from versatile_influence.solvers.solver import Solution, eigenpairs, finite, true_residual
+
+# How many numbers the backward passes taken at once may hold.
+NUMBERS_AT_ONCE = 20_000_000
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Solve within a subspace: x = P (PᵀHP)⁻¹ Pᵀb, with P orthonormal columns that span what removals move.
+
+    A score is ∇ΔL_iᵀ H⁻¹ ∇f, so only directions in which some ∇ΔL_i points matter. P spans JᵀΩ, J the Jacobian of the
+    removal differences ΔL (n, p) and Ω random (n, `rank`): one backward pass a column through `removal_differences`,
+    so that J is never stored, and a loss that is no sum over objects serves as well as one that is. Exact at rank p.
+    The part of b outside P is left out, which shows in the residuals more than in the scores.
+
+    Attributes:
+        rank: Columns of P; more than p are never taken.
+        unstructured: P from random directions of the parameters instead, as projections that know nothing of the loss:
+            the error then falls only as rank/p grows.
+        seed: Seed of Ω.
+
+    References:
+        Park et al. (2023), "TRAK"; Choe et al. (2024), "What is your data worth to GPT?" (LoGra); Halko, Martinsson &
+        Tropp (2011) for the range of a matrix from random combinations.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = lambda theta, presence: presence.sum() * theta @ theta
+        >>> H = vif.Hessian(loss, torch.ones(3).double(), torch.ones(4).double())
+        >>> vif.solvers.Projected(rank=1).solve(H, torch.ones(3, 1).double()).value.squeeze()
+        tensor([0.1250, 0.1250, 0.1250], dtype=torch.float64)
+    """
+
+    rank: int = 100
+    unstructured: bool = False
+    seed: int = 0
+
+    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return X with Pᵀ(H X − B) = 0 and X in the span of P.
+
+        Raises:
+            ValueError: If H is not finite.
+
+        Warns:
+            UserWarning: If H curves downward, or not at all, along a direction within P.
+        """
+        null = hessian.null_space()
+        rhs = without(null, rhs)
+        basis = self._basis(hessian, null)
+        inner = basis.T @ without(null, finite(hessian @ basis))
+        curvature, turned = eigenpairs((inner + inner.T) / 2, stacklevel=3)
+        directions = basis @ turned
+        value = directions @ ((directions.T @ rhs) / curvature[:, None])
+        residual = true_residual(hessian, value, rhs, null)
+        smallest = curvature.min().item() if len(curvature) else None
+        return Solution(value, residual, smallest_curvature=smallest, dropped=null)
+
+    def _basis(self, hessian: Curvature, null: Tensor | None) -> Float[Tensor, "p r"]:
+        theta, unravel = ravel(hessian.params)
+        room = len(theta) - (0 if null is None else null.shape[1])
+        size, n = min(self.rank, room), len(hessian.presence)
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.unstructured or size == room:
+            drawn = torch.randn(len(theta), size, generator=generator, dtype=torch.float64).to(theta)
+        else:
+            everyone = Removals.of(None, n)
+            pull = vjp(lambda flat: removal_differences(hessian.loss, unravel(flat), everyone), theta)[1]
+            mixed = torch.randn(size, n, generator=generator, dtype=torch.float64).to(theta)
+            chunk = max(1, NUMBERS_AT_ONCE // (len(theta) + n))
+            drawn = vmap(lambda row: pull(row)[0], chunk_size=chunk)(mixed).T
+        return torch.linalg.qr(without(null, drawn))[0]
