@@ -16,7 +16,7 @@ LAYERS = [
     {"targets", "owned", "gauss_newton", "subset"},
     {"solvers", "losses"},
     {"adapters"},
-    {"result"},
+    {"result", "detection"},
     {"attribution", "ensemble", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},

@@ -5,17 +5,13 @@ import csv
 import sys
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from versatile_influence._ravel import Params
 from versatile_influence.attribution import attribute
 from versatile_influence.datasets.ranking import Documents, read_svmlight
+from versatile_influence.detection import SUSPICIOUS, suspicious
 from versatile_influence.losses.listmle import DocumentListMLELoss
 from versatile_influence.minimisation import minimize
-
-# How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
-SUSPICIOUS = 3.5
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,9 +20,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "rank",
         help="which documents or queries drive a learned ranking",
         description="Learn a linear ListMLE ranking from TRAIN and say how the mean loss of the test queries would "
-        "change without each document or query. A negative change means that the ranking would be better without it: "
-        "such entries are worth a look (wrong grades, spam); one is marked suspicious where it is more than "
-        f"{SUSPICIOUS:g} robust standard deviations (1.4826 times the median absolute deviation) below the median.",
+        "change without each document or query. A negative change means that the ranking would be better without it. "
+        f"One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the "
+        "median absolute deviation) below the median: a place to look, and no verdict. With a tenth of 700 Delicious "
+        "queries tampered with, 22%% of the marked queries were among them (5%% of these were marked), and as many "
+        "queries were marked before; the length of a list and its training loss told more (experiments/spam.py).",
     )
     parser.add_argument("train", help="svmlight file with qid: `relevance qid:1 1:0.5 … # docid = name`")
     parser.add_argument("--test", required=True, help="svmlight file of the test queries")
@@ -69,12 +67,6 @@ def run(args: argparse.Namespace) -> int:
             writer.writerows((names[row], repr(changes[row].item()), int(marked[row])) for row in order)
         print(f"wrote {len(order)} rows to {args.out}", file=sys.stderr)
     return 0
-
-
-def suspicious(changes: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Return which objects the ranking is better without by far: below 0 and far below the median change."""
-    deviation = 1.4826 * (changes - changes.median()).abs().median()
-    return (changes < 0) & (changes < changes.median() - SUSPICIOUS * deviation)
 
 
 def made(data: Documents, x: torch.Tensor, *, objects: str, penalty: float) -> DocumentListMLELoss:
