@@ -9,6 +9,8 @@ planted the wrong way round. A linear pairwise model is trained (stationary), an
 - its own loss, and at random.
 
 Area under the ROC curve and precision among the first 200, means over ten seeds. A quick run has two seeds.
+
+Found: the loss wins. Trusted pairs bring influence near it; a Newton step changes nothing.
 """
 
 import torch

@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "change without each document or query. A negative change means that the ranking would be better without it. "
         f"One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the "
         "median absolute deviation) below the median: a place to look, and no verdict. With a tenth of 700 Delicious "
-        "queries tampered with, 22%% of the marked queries were among them (5%% of these were marked), and as many "
+        "queries tampered with, 22% of the marked queries were among them (5% of these were marked), and as many "
         "queries were marked before; the length of a list and its training loss told more (experiments/spam.py).",
     )
     parser.add_argument("train", help="svmlight file with qid: `relevance qid:1 1:0.5 … # docid = name`")
