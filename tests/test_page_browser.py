@@ -44,7 +44,7 @@ def committed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
-    write_record(folder / "table2.json", NUMBERS)
+    write_record(folder / "small.json", NUMBERS)
     path = folder / "page.html"
     path.write_text(page(Records.read([folder])), encoding="utf-8")
     return path.as_uri()
@@ -61,9 +61,9 @@ def size(browser, width, *, scheme="light"):
 def column(browser, head):
     """Return the first cells of the rows of the small table, and the state of the head of a column."""
     state = browser.execute_script(
-        "return document.querySelectorAll('#table2 th[scope=col]')[arguments[0]].ariaSort", head
+        "return document.querySelectorAll('#more th[scope=col]')[arguments[0]].ariaSort", head
     )
-    cells = "return [...document.querySelectorAll('#table2 tbody tr')].map(row => row.cells[1].textContent)"
+    cells = "return [...document.querySelectorAll('#more tbody tr')].map(row => row.cells[1].textContent)"
     return browser.execute_script(cells), state
 
 
@@ -122,7 +122,7 @@ def test_words_stand_out_from_their_ground(browser, committed, scheme):
 def test_tables_sort_by_number_by_name_and_back_with_missing_cells_last(browser, small):
     browser.get(small)
     browser.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
-    _, name, r = browser.find_elements("css selector", "#table2 thead button")
+    _, name, r = browser.find_elements("css selector", "#more thead button")
     seen = []
     for _ in range(3):
         r.click()
@@ -141,7 +141,7 @@ def test_tables_sort_by_number_by_name_and_back_with_missing_cells_last(browser,
 def test_tables_sort_by_the_keyboard(browser, small):
     browser.get(small)
     browser.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
-    button = browser.find_elements("css selector", "#table2 thead button")[2]
+    button = browser.find_elements("css selector", "#more thead button")[2]
     browser.execute_script("arguments[0].focus()", button)
     for key, order in (("\ue007", ["d", "c", "b", "a"]), (" ", ["b", "c", "d", "a"])):
         browser.switch_to.active_element.send_keys(key)
