@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.loss import squared_norm
 from versatile_influence.losses.context_models import Embeddings, Model, gradient
 from versatile_influence.losses.embedding_targets import EmbeddingTargets
 
@@ -158,11 +159,6 @@ def null_directions(
             directions[f"embedding of absent {i}, axis {a}"] = {"embedding": alone, "output": nothing}
             directions[f"output of absent {i}, axis {a}"] = {"embedding": nothing, "output": alone}
     return directions
-
-
-def squared_norm(params: Embeddings) -> Float[Tensor, ""]:
-    """Return ‖θ‖²."""
-    return params["embedding"].square().sum() + params["output"].square().sum()
 
 
 def check_model(dim: int, penalty: float) -> None:

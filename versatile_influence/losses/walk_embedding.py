@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.loss import squared_norm
 from versatile_influence.losses.chain import Changes, Incidence
 from versatile_influence.losses.context_models import Embeddings, Model, Softmax, log_normalisers
-from versatile_influence.losses.embedding_loss import DENSE_NODES, EmbeddingLoss, check_model, one_by_one, squared_norm
+from versatile_influence.losses.embedding_loss import DENSE_NODES, EmbeddingLoss, check_model, one_by_one
 from versatile_influence.losses.graph import Graph
 from versatile_influence.losses.walk_removals import softmax_differences, softmax_products
 from versatile_influence.losses.walks import Walks
