@@ -83,7 +83,7 @@ class PartialLikelihood:
         risk = weights * (eta - eta.amax(-1, keepdim=True)).exp()
         c, denominator, fraction = self._terms_left(risk, weights, present)
         inverse = c / denominator
-        own = sets.by_time(inverse * (1 - fraction), sets.term_time) if self.efron else inverse
+        own = sets.by_time(inverse * (1 - fraction), sets.term_time) if self.efron else None
         return risk * self._seen(inverse, own) - self.event * weights
 
     def _terms_left(self, risk: Tensor, weights: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
@@ -104,12 +104,15 @@ class PartialLikelihood:
         c = here * pick(event_weight / number, times)
         return c, torch.where(here > 0, denominator, 1.0), fraction
 
-    def _seen(self, inverse: Float[Tensor, "... T"], own: Float[Tensor, "... times"]) -> Float[Tensor, "... rows"]:
-        """Return each row's Σ c/Q over the terms that it is at risk in; of its own time's, what `own` says."""
+    def _seen(
+        self, inverse: Float[Tensor, "... T"], own: Float[Tensor, "... times"] | None
+    ) -> Float[Tensor, "... rows"]:
+        """Return each row's Σ c/Q over the terms that it is at risk in; of its own time's, what `own` says, or all."""
         sets = self.sets
         upto = torch.nn.functional.pad(inverse.cumsum(-1), (1, 0))
-        seen = pick(upto, sets.stop) if sets.from_first else pick(upto, sets.stop) - pick(upto, sets.start)
-        return seen + self.event * pick(own, sets.own_time)
+        seen = pick(upto, sets.through if own is None else sets.stop)
+        seen = seen if sets.from_first else seen - pick(upto, sets.start)
+        return seen if own is None else seen + self.event * pick(own, sets.own_time)
 
     def terms(self, eta: Float[Tensor, " rows"]) -> Terms:
         """Return the terms with all rows present."""
@@ -198,6 +201,6 @@ class PartialLikelihood:
         mean = self._denominators(terms.risk * x.T)[0] / terms.denominator
         inverse = c / terms.denominator
         # Of the terms at its own event's time, a row's share is 1 − f.
-        own = sets.by_time(inverse * (1 - sets.term_fraction), sets.term_time) if self.efron else inverse
+        own = sets.by_time(inverse * (1 - sets.term_fraction), sets.term_time) if self.efron else None
         seen = self._seen(inverse, own)
         return ((terms.risk * seen) * x.T) @ x - (c * mean) @ mean.T

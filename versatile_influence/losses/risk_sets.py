@@ -32,6 +32,7 @@ class RiskSets:
         term_time, term_fraction: Time of each term, and the fraction of the tied risk that it leaves out.
         own_time: Time of each row's own event, 0 for censored rows.
         start, stop: Terms at whose time a row is at risk, those of its own event's time excepted.
+        through: `stop` with the first term of its own event's time: the only one, unless Efron's fractions apply.
         from_first: Whether every row is at risk from the first term on.
         reduced_time, reduced_fraction: The terms that stay at tied times when one of the tied events is removed.
         tied_rows, tied_start, tied_stop: Rows of tied events, and their range of such terms.
@@ -71,6 +72,7 @@ class RiskSets:
         begin = np.searchsorted(keys, stratum * width + entered, side="right")
         end = np.searchsorted(keys, key, side="right") - event
         self.start, self.stop = tensor(self._first_term[begin]), tensor(self._first_term[end])
+        self.through = self.stop + tensor(event.astype(int))
         self.from_first = not bool(self.start.any())
         self.own_time = tensor(np.where(event, end, 0))
         self._set_tied_rows(event_rows, time_of_event, counts)
