@@ -107,9 +107,11 @@ class _Course:
         return theta
 
     def _gradient(self, theta: Tensor, presence: Tensor, terms: Int[Tensor, " b"] | None) -> Tensor:
-        if terms is None and theta.dim() == 2:
-            unravel = self.unravel
-            return self.scale * gradients(self.loss, lambda flat: unravel(flat.to(presence.dtype)), theta, presence)
+        if theta.dim() == 2 and (terms is None or hasattr(self.loss, "part")):
+            unravel, loss, scale = self.unravel, self.loss, self.scale
+            if terms is not None:
+                loss, scale = loss.part(terms), scale * number_of_terms(loss) / len(terms)  # pyright: ignore[reportAttributeAccessIssue]
+            return scale * gradients(loss, lambda flat: unravel(flat.to(presence.dtype)), theta, presence)
 
         def value(flat: Tensor, present: Tensor) -> Tensor:
             params = self.unravel(flat.to(present.dtype))

@@ -90,6 +90,16 @@ class SharedRows:
         logs = torch.where(total > 0, denominator, 1.0).log() + shift
         return rows * (total * logs - (weights * scores).sum((-2, -1)))
 
+    def slopes(self, scores: Float[Tensor, "..."], presence: Float[Tensor, " n"]) -> Float[Tensor, "..."]:
+        """Return the derivative of the rows' summed losses along each score."""
+        units, rows = self.owners.present(presence)
+        units = units.unsqueeze(-2)
+        _, mass = masses(scores.reshape(self.targets.shape), self.allowed, units)
+        weights = self.targets * units
+        total = mass.sum((-2, -1), keepdim=True)
+        slopes = weights.sum((-2, -1), keepdim=True) * mass / torch.where(total > 0, total, 1.0) - weights
+        return (rows.reshape(-1, 1, 1) * slopes).reshape(scores.shape)
+
     def differences(self, scores: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
         """Return ΔL of each object."""
         scores = scores.reshape(self.targets.shape)
@@ -152,6 +162,17 @@ class NestedRows:
         weights = self.weights * units.gather(-1, self.ranking)
         sums = unlisted.sum(-1, keepdim=True) + reverse_cumsum(listed)
         return rows * (weights * (torch.where(weights > 0, sums, 1.0).log() - aligned)).sum(-1)
+
+    def slopes(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> Float[Tensor, "R B"]:
+        """Return the derivative of the rows' summed losses along each score: prefix sums of w / Σ mass."""
+        units, rows = self.owners.present(presence)
+        units = units.expand(scores.shape)
+        _, listed, unlisted = self.parts(scores, units)
+        weights = self.weights * units.gather(-1, self.ranking)
+        sums = unlisted.sum(-1, keepdim=True) + reverse_cumsum(listed)
+        odds = (weights / torch.where(weights > 0, sums, 1.0)).cumsum(-1)
+        slopes = (unlisted * odds[..., -1:]).scatter_add(-1, self.ranking, listed * odds - weights)
+        return slopes * (rows if rows.dim() == 0 else rows[:, None])
 
     def differences(self, scores: Float[Tensor, "R B"]) -> Float[Tensor, " n"]:
         """Return ΔL of each object."""

@@ -38,6 +38,10 @@ class LinearItems:
         """Return parameters to start from."""
         return self.x.new_zeros(self.n_items, self.x.shape[1])
 
+    def pulled_back(self, slopes: Float[Tensor, "*k R n"]) -> Float[Tensor, "*k n a"]:
+        """Return the derivative along the parameters of what has these slopes along the scores."""
+        return slopes.mT @ self.x
+
     def owned(self, item: int) -> Int[Tensor, " a"]:
         """Return where the item's weights and bias are in the flat parameters."""
         return torch.arange(self.x.shape[1]) + item * self.x.shape[1]
@@ -96,6 +100,10 @@ class LinearCandidates:
     def part(self, rows: Int[Tensor, " r"]) -> "LinearCandidates":
         """Return the scores of some queries."""
         return LinearCandidates(self.x[rows])
+
+    def pulled_back(self, slopes: Float[Tensor, "*k R D"]) -> Float[Tensor, "*k d"]:
+        """Return the derivative along the parameters of what has these slopes along the scores."""
+        return torch.einsum("...rc,rcd->...d", slopes, self.x)
 
     def zeros(self) -> Float[Tensor, " d"]:
         """Return parameters to start from."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.func import vmap
 
 from versatile_influence._ravel import Params
-from versatile_influence.loss import squared_norm
 from versatile_influence.losses.composed import Composed
 from versatile_influence.losses.rows import NestedRows, SharedRows
 from versatile_influence.losses.scores import LinearItems
@@ -72,10 +72,21 @@ class SoftmaxLoss(Composed):
 
     def on_terms(self, params: Params, presence: Float[Tensor, " n"], terms: Int[Tensor, " r"]) -> Float[Tensor, ""]:
         """Return the sum over some rows, with their share of the penalty; over a partition they add up to the loss."""
-        part = getattr(self.scores, "part", None)
-        scores = self.scores(params)[terms] if part is None else part(terms)(params)
-        share = len(terms) / self.n_terms * self.penalty
-        return self.rows.part(terms).losses(scores, presence).sum() + share / 2 * squared_norm(params)
+        return self.part(terms)(params, presence)
+
+    def part(self, terms: Int[Tensor, " r"]) -> "SoftmaxLoss":
+        """Return the loss of some rows alone, with their share of the penalty."""
+        chosen = getattr(self.scores, "part", None)
+        scores = chosen(terms) if chosen else lambda params: self.scores(params)[terms]
+        return SoftmaxLoss(self.rows.part(terms), scores, penalty=len(terms) / self.n_terms * self.penalty)
+
+    def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"] | None:
+        """Return the gradient at each of k parameters, with those of its row of presence; None for a network."""
+        if not isinstance(params, Tensor) or not hasattr(self.scores, "pulled_back"):
+            return None
+        slopes = vmap(self.rows.slopes)(vmap(self.scores)(params), presence)
+        gradients = self.scores.pulled_back(slopes) + self.penalty * params  # pyright: ignore[reportFunctionMemberAccess]
+        return gradients.flatten(1)
 
     def outer_differences(self, outputs: Tensor, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
         """Return ΔL_i as a function of the scores; exact, at about the cost of the loss."""
