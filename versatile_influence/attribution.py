@@ -190,7 +190,20 @@ def _presence_attribution(
     """Return direct and parameter effect of a target that depends on who is present."""
     changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
     warn_if_unfinished(problem.gradient, leftover, changes)
+    direct, parameter = _effects(problem, target, changes)
+    result = finished(problem, target, direct + parameter, solution)
+    return replace(result, direct=direct, parameter=parameter)
+
+
+def _effects(
+    problem: Problem, target: PresenceTarget, changes: Float[Tensor, "k p"]
+) -> tuple[Float[Tensor, "k t"], Float[Tensor, "k t"]]:
+    """Return f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ, by the target's own method where it has one."""
     full = presence_value(problem, target)
+    if target.effects is not None and not problem.removals.grouped:
+        by_hand = target.effects(problem.unravel(problem.theta), changes, problem.removals.members)
+        if by_hand is not None:
+            return by_hand
     value = presence_function(problem, target)
 
     def both(presence: Tensor, change: Tensor) -> tuple[Tensor, ...]:
@@ -204,9 +217,7 @@ def _presence_attribution(
         direct.append(without - full)
         parameter.append(moved)
         start += part.count
-    direct, parameter = torch.cat(direct), torch.cat(parameter)
-    result = finished(problem, target, direct + parameter, solution)
-    return replace(result, direct=direct, parameter=parameter)
+    return torch.cat(direct), torch.cat(parameter)
 
 
 def warn_if_unfinished(gradient: Tensor, leftover: Tensor, scores: Tensor, *, tolerance: float = 0.01) -> None:

@@ -106,6 +106,8 @@ class PresenceTarget:
         fn: The function.
         labels: Names of the t numbers, for tables.
         size: How many numbers one evaluation holds, where that is more than t; so many at once fit in memory.
+        effects: (params, changes (k, p), objects (k,)) -> f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ, (k, t) each, for
+            all removals of single objects at once, where written out by hand; it may return None.
 
     Example:
         >>> import torch, versatile_influence as vif
@@ -122,6 +124,7 @@ class PresenceTarget:
     fn: Callable[[Any, Tensor], Tensor]
     labels: Sequence[object] | None = None
     size: int | None = None
+    effects: Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor] | None] | None = None
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "*t"]:
         """Return the t numbers when those with presence 1 are there."""

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from versatile_influence.losses.linear_items import LinearItems
 from versatile_influence.losses.ranking_data import checked_lists, features, grouped_rows, padded
 from versatile_influence.losses.rows import NestedRows, Owners, SharedRows
-from versatile_influence.losses.scores import LinearCandidates, LinearItems, ModuleScores
+from versatile_influence.losses.scores import LinearCandidates, ModuleScores
 from versatile_influence.losses.softmax import SoftmaxLoss
 
 

@@ -22,7 +22,7 @@ def query_loss(test: SoftmaxLoss) -> PresenceTarget:
         >>> vif.attribute(loss, params, query_loss(test)).direct.shape
         torch.Size([3, 1])
     """
-    return PresenceTarget(test.row_losses, size=test.size)
+    return PresenceTarget(test.row_losses, size=test.size, effects=test.row_effects)
 
 
 def ndcg_change(test: SoftmaxLoss, gains: Float[Tensor, "R n"], *, k: int = 10) -> PresenceTarget:

@@ -12,11 +12,21 @@ times the presence of the row's own object. With m_i the mass e^{s} of object i,
 W the sum of all weights and t_i those on i: the exact −log(1 − p_i), written so that nothing cancels as p_i → 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from versatile_influence.losses.masses import (
+    bounded_exp,
+    leave_one_out_sums,
+    log_growth,
+    masses,
+    reverse_cumsum,
+    shifts,
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,38 @@ class Owners:
         if self.units.dim() == 1:
             return total.index_add(0, self.units, units.sum(0))[: self.n_objects]
         return total.index_add(0, self.units.reshape(-1), units.reshape(-1))[: self.n_objects]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One term of each of some rows.
+
+    Attributes:
+        mass: (c, B) masses of its candidates, 0 for others.
+        positives: (c, B) weights on its positives.
+        staying: (c, B) masses of those that are candidates in the next stage too.
+        leaving: (c,) the one that is not, where `weight` > 0, or None where nobody leaves.
+    """
+
+    mass: Float[Tensor, "c B"]
+    positives: Float[Tensor, "c B"]
+    staying: Float[Tensor, "c B"]
+    leaving: Int[Tensor, " c"] | None
+
+    @property
+    def weight(self) -> Float[Tensor, "c 1"]:
+        """The sum of the weights, 0 where a row has no such term."""
+        return self.positives.sum(-1, keepdim=True)
+
+    @property
+    def total(self) -> Float[Tensor, "c 1"]:
+        """The sum of the masses, 1 where a row has no such term."""
+        return torch.where(self.weight > 0, self.mass.sum(-1, keepdim=True), 1.0)
+
+    @property
+    def others(self) -> Float[Tensor, "c B"]:
+        """The sum of the masses without each candidate."""
+        return leave_one_out_sums(self.mass)
 
 
 @dataclass(frozen=True)
@@ -100,8 +142,8 @@ class SharedRows:
         slopes = weights.sum((-2, -1), keepdim=True) * mass / torch.where(total > 0, total, 1.0) - weights
         return (rows.reshape(-1, 1, 1) * slopes).reshape(scores.shape)
 
-    def differences(self, scores: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
-        """Return ΔL of each object."""
+    def differences(self, scores: Float[Tensor, "..."]) -> tuple[Float[Tensor, "R B"], Float[Tensor, " R"]]:
+        """Return what each row loses without each candidate, and without the row."""
         scores = scores.reshape(self.targets.shape)
         shift, mass = masses(scores, self.allowed, torch.ones_like(scores[0, 0]))
         mass = mass.sum(1)
@@ -111,12 +153,12 @@ class SharedRows:
         logs = (torch.where(total[:, 0] > 0, mass.sum(1), 1.0).log() + shift)[:, None]
         removed = log_growth(mass, others)
         units = (total - weights) * removed + weights * logs - aligned
-        return self.owners.collected(units, total[:, 0] * logs[:, 0] - aligned.sum(1))
+        return units, total[:, 0] * logs[:, 0] - aligned.sum(1)
 
-    def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each stage's masses (c, 1, B) and the weights on its positives (c, 1, B)."""
+    def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> Iterator[Stage]:
+        """Yield the one stage of some rows whose candidates have one view each."""
         _, mass = masses(scores, self.allowed[rows, 0], units)
-        return mass[:, None, :], self.targets[rows] * units
+        yield Stage(mass, self.targets[rows, 0] * units, mass, None)
 
 
 @dataclass(frozen=True)
@@ -174,8 +216,8 @@ class NestedRows:
         slopes = (unlisted * odds[..., -1:]).scatter_add(-1, self.ranking, listed * odds - weights)
         return slopes * (rows if rows.dim() == 0 else rows[:, None])
 
-    def differences(self, scores: Float[Tensor, "R B"]) -> Float[Tensor, " n"]:
-        """Return ΔL of each object."""
+    def differences(self, scores: Float[Tensor, "R B"]) -> tuple[Float[Tensor, "R B"], Float[Tensor, " R"]]:
+        """Return what each row loses without each candidate, and without the row."""
         aligned, listed, unlisted = self.parts(scores, torch.ones_like(scores))
         unranked, tails = unlisted.sum(-1, keepdim=True), reverse_cumsum(listed)
         valid = self.weights > 0
@@ -190,53 +232,18 @@ class NestedRows:
             rest = leave_one_out_sums(unlisted)
             for j in range(self.ranking.shape[1]):
                 units = units + self.weights[:, j, None] * log_growth(unlisted, rest + tails[:, j, None])
-        return self.owners.collected(units, terms.sum(-1))
+        return units, terms.sum(-1)
 
-    def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each stage's masses (c, K, B) and the weights on its positives (c, K, B)."""
+    def stages(self, scores: Float[Tensor, "c B"], rows: slice, units: Tensor) -> Iterator[Stage]:
+        """Yield the stages of some rows, from the top of their lists."""
         _, mass = masses(scores, self.allowed[rows], units)
         ranking, weights = self.ranking[rows], self.weights[rows]
         steps = torch.arange(ranking.shape[1])
         place = torch.full(mass.shape, len(steps)).scatter_reduce(
             1, ranking, torch.where(weights > 0, steps, len(steps)), "amin"
         )
-        candidates = place[:, None, :] >= steps[:, None]
-        positives = torch.zeros(candidates.shape, dtype=mass.dtype).scatter(2, ranking[:, :, None], weights[:, :, None])
-        return mass[:, None, :] * candidates, positives * units
-
-
-def masses(scores: Tensor, allowed: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest score of who is there, row by row, and b e^{s − it}; the shift carries no derivative."""
-    there = allowed & (units > 0)
-    shift = shifts(scores, there)
-    return shift.reshape(-1), bounded_exp(scores - shift) * (there * units)
-
-
-def shifts(scores: Tensor, there: Tensor) -> Tensor:
-    """Return the largest score of who is there, row by row, with axes of length 1 for the others; a constant."""
-    over = tuple(range(1, there.dim()))
-    shift = torch.where(there, scores.detach(), -torch.inf).amax(over, keepdim=True)
-    return torch.where(torch.isfinite(shift), shift, 0.0)
-
-
-def bounded_exp(shifted: Tensor) -> Tensor:
-    """Return the exponential of what is at most 0, and no infinity for who is absent and may be above."""
-    return shifted.clamp(max=0.0).exp()
-
-
-def reverse_cumsum(values: Tensor) -> Tensor:
-    """Return the sum of each entry and all after it, along the last axis."""
-    return values.flip(-1).cumsum(-1).flip(-1)
-
-
-def leave_one_out_sums(mass: Float[Tensor, "... B"]) -> Float[Tensor, "... B"]:
-    """Return Σ_{l ≠ i} m_l for each i without cancellation: only the largest is summed anew, the rest by difference."""
-    top = torch.arange(mass.shape[-1]) == mass.detach().argmax(-1, keepdim=True)
-    rest = torch.where(top, 0.0, mass).sum(-1, keepdim=True)
-    return torch.where(top, rest, mass.sum(-1, keepdim=True) - mass)
-
-
-def log_growth(mass: Tensor, others: Tensor) -> Tensor:
-    """Return log(Σ m) − log(Σ m − m_i) = log(1 + m_i / others), 0 where there are no others."""
-    alone = others <= 0
-    return torch.log1p(torch.where(alone, 0.0, mass / torch.where(alone, 1.0, others)))
+        for step in range(len(steps)):
+            leaving = ranking[:, step]
+            positives = torch.zeros_like(mass).scatter(1, leaving[:, None], weights[:, step, None]) * units
+            staying = mass * (place > step)
+            yield Stage(mass * (place >= step), positives, staying, leaving)

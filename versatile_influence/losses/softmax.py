@@ -13,8 +13,8 @@ from torch.func import vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.losses.composed import Composed
+from versatile_influence.losses.linear_items import LinearItems
 from versatile_influence.losses.rows import NestedRows, SharedRows
-from versatile_influence.losses.scores import LinearItems
 
 
 class SoftmaxLoss(Composed):
@@ -90,7 +90,7 @@ class SoftmaxLoss(Composed):
 
     def outer_differences(self, outputs: Tensor, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, " k"]:
         """Return ΔL_i as a function of the scores; exact, at about the cost of the loss."""
-        changes = self.rows.differences(outputs)
+        changes = self.rows.owners.collected(*self.rows.differences(outputs))
         return changes if objects is None else changes.index_select(0, objects)
 
     def removal_products(
@@ -110,6 +110,14 @@ class SoftmaxLoss(Composed):
         matrix = scores.curvature(self.rows, params, presence)
         matrix.diagonal().add_(self.penalty)
         return matrix
+
+    def row_effects(
+        self, params: Params, changes: Float[Tensor, "k p"], objects: Int[Tensor, " k"]
+    ) -> tuple[Float[Tensor, "k R"], Float[Tensor, "k R"]] | None:
+        """Return the direct and parameter effect on each row's loss (`PresenceTarget.effects`); None for a network."""
+        if not isinstance(params, Tensor) or not (scores := self._written_out()):
+            return None
+        return scores.removal_effects(self.rows, params, changes, objects)
 
     def owned(self, i: int) -> Int[Tensor, " m"]:
         """Return the positions, in the flat parameters, that only object i's terms train."""

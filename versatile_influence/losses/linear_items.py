@@ -1,0 +1,170 @@
+"""Scores of items linear in the query's features, with the derivatives of softmax terms written out.
+
+The masses of those who stay candidates to the end enter all terms of a row in one proportion, so that their part of a
+sum over terms is a product of matrices over rows; those who leave on the way are few, and are added one by one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.losses.rows import NestedRows, SharedRows, Stage
+
+# Numbers held at once: few, to stay near the processor, but many rows a product.
+CLOSED_FORM_NUMBERS, CLOSED_FORM_ROWS = 8_000_000, 128
+Rows = NestedRows | SharedRows
+
+
+@dataclass(frozen=True)
+class LinearItems:
+    """Scores of n items from query features: s = x Wᵀ + c, parameters (n, d+1) with the bias last.
+
+    Attributes:
+        x: (R, d+1) features of the queries, with a column of ones.
+        n_items: n.
+    """
+
+    x: Float[Tensor, "R a"]
+    n_items: int
+
+    def __call__(self, params: Float[Tensor, "n a"]) -> Float[Tensor, "R n"]:
+        """Return the scores."""
+        return self.x @ params.T
+
+    def part(self, rows: Int[Tensor, " r"]) -> "LinearItems":
+        """Return the scores of some queries."""
+        return LinearItems(self.x[rows], self.n_items)
+
+    def zeros(self) -> Float[Tensor, "n a"]:
+        """Return parameters to start from."""
+        return self.x.new_zeros(self.n_items, self.x.shape[1])
+
+    def pulled_back(self, slopes: Float[Tensor, "*k R n"]) -> Float[Tensor, "*k n a"]:
+        """Return the derivative along the parameters of what has these slopes along the scores."""
+        return slopes.mT @ self.x
+
+    def owned(self, item: int) -> Int[Tensor, " a"]:
+        """Return where the item's weights and bias are in the flat parameters."""
+        return torch.arange(self.x.shape[1]) + item * self.x.shape[1]
+
+    def curvature(self, rows: Rows, params: Float[Tensor, "n a"], units: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
+        """Return Σ_rows x xᵀ ⊗ Σ_stages w (diag p − p pᵀ), the Hessian of the rows' losses."""
+        n, a = self.n_items, self.x.shape[1]
+        first, second = torch.triu_indices(a, a)
+        # Half of each (n, n) block, to which its transpose is added in the end, and the blocks' diagonals.
+        half, own = self.x.new_zeros(n, len(first), n), self.x.new_zeros(len(first), n)
+        for part in row_parts(rows, n):
+            x = self.x[part]
+            squares, curve, diagonal, left = x[:, first] * x[:, second], 0.0, 0.0, Leavers()
+            for stage in rows.stages(x @ params.T, part, units):
+                weight, total = stage.weight, stage.total
+                # 1 − p as it is, not by difference, so that p → 1 costs no digits; so too below.
+                diagonal = diagonal + weight * (stage.mass / total) * (stage.others / total)
+                curve = curve + weight / total.square()
+                left.add(stage, stage.staying * curve, squares)
+            for pair, square in enumerate(squares.T):
+                half[:, pair].addmm_((stage.staying * curve * square[:, None]).T, stage.staying, alpha=-0.5)
+            left.subtract(half)
+            own += squares.T @ diagonal
+        matrix = self.x.new_empty(n, a, n, a)
+        for pair, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+            block = half[:, pair] + half[:, pair].T
+            block.diagonal().copy_(own[pair])
+            matrix[:, i, :, j] = matrix[:, j, :, i] = block
+        return matrix.reshape(n * a, n * a)
+
+    def removal_gradients(self, rows: Rows, params: Float[Tensor, "n a"]) -> Float[Tensor, "n p"]:
+        """Return ∇ΔL of each item: Σ_rows (diag Σ_j a_j − Σ_j a_j p_jᵀ) ⊗ x, a = w p/(1 − p), or −w on a positive."""
+        n, a = self.n_items, self.x.shape[1]
+        # By the item whose parameters they are, then feature, then the item removed.
+        total, own = self.x.new_zeros(n, a, n), self.x.new_zeros(a, n)
+        for part in row_parts(rows, n):
+            x, odds, diagonal, left = self.x[part], 0.0, 0.0, Leavers()
+            for stage in rows.stages(x @ params.T, part, torch.ones_like(params[:, 0])):
+                weight, mass, others = stage.weight - stage.positives, stage.mass, stage.others
+                growth = weight * mass / torch.where(others > 0, others, 1.0) - stage.positives
+                odds = odds + growth / stage.total
+                diagonal = diagonal + (weight * mass - stage.positives * others) / stage.total
+                left.add(stage, odds, x)
+            for feature, value in enumerate(x.T):
+                total[:, feature].addmm_((stage.staying * value[:, None]).T, odds, alpha=-1.0)
+            left.subtract(total)
+            own += x.T @ diagonal
+        total.diagonal(dim1=0, dim2=2).copy_(own)
+        return total.permute(2, 0, 1).reshape(n, n * a)
+
+    def removal_effects(
+        self, rows: Rows, params: Float[Tensor, "n a"], changes: Float[Tensor, "k p"], items: Int[Tensor, " k"]
+    ) -> tuple[Float[Tensor, "k R"], Float[Tensor, "k R"]]:
+        """Return ℓ(θ, 1₋ᵢ) − ℓ(θ, 1) and ∇ℓ(θ, 1₋ᵢ)ᵀ Δᵢ of each row's loss ℓ for each removal.
+
+        With u = x Δᵢ and without item i, the second is Σ_j w_j (Σ_l m_l u_l / Σ_l m_l − u_{y_j}): one product of masses
+        and changes for those who stay to the end, and running sums for those who leave.
+        """
+        (n, a), k = params.shape, len(items)
+        steps = changes.reshape(k, n, a).clone()
+        # What is gone is in no sum; its own parameters do not matter.
+        steps[torch.arange(k), items] = 0.0
+        by_item = steps.permute(1, 0, 2).reshape(n, k * a)
+        direct = -rows.differences(self(params))[0].T.index_select(0, items)
+        parameter = []
+        for part in row_parts(rows, k * a):
+            x = self.x[part]
+
+            def moved(weights: Tensor, x: Tensor = x) -> Float[Tensor, "c k"]:
+                """Return Σ_l weights_l u_l."""
+                return ((weights @ by_item).reshape(len(x), k, a) @ x[:, :, None])[..., 0]
+
+            stages = list(rows.stages(x @ params.T, part, torch.ones_like(params[:, 0])))
+            sums, slope = moved(stages[-1].staying), 0.0
+            for stage in reversed(stages):
+                others = stage.others[:, items]
+                if stage.leaving is None:
+                    aligned = moved(stage.positives)
+                else:
+                    own = (by_item[stage.leaving].reshape(len(x), k, a) @ x[:, :, None])[..., 0]
+                    aligned = stage.weight * own
+                    sums = sums + (stage.weight > 0) * stage.mass.gather(1, stage.leaving[:, None]) * own
+                weight = stage.weight - stage.positives[:, items]
+                slope = slope + weight * sums / torch.where(others > 0, others, 1.0) - aligned
+            parameter.append(slope)
+        return direct, torch.cat(parameter).T
+
+
+class Leavers:
+    """Candidates that leave after a stage, each with a row's coefficients, summed item by item."""
+
+    def __init__(self):
+        self.items, self.left, self.right = [], [], []
+
+    def add(self, stage: Stage, right: Float[Tensor, "c n"], left: Float[Tensor, "c a"]) -> None:
+        """Note the masses of who leaves times left ⊗ right."""
+        if stage.leaving is None:
+            return
+        there = stage.weight[:, 0] > 0
+        items = stage.leaving[there]
+        mass = stage.mass[there].gather(1, items[:, None])
+        self.items.append(items)
+        self.left.append(mass * left[there])
+        self.right.append(right[there])
+
+    def subtract(self, total: Float[Tensor, "n a b"]) -> None:
+        """Take what was noted away from the blocks of its items."""
+        if not self.items:
+            return
+        items = torch.cat(self.items)
+        order = items.argsort()
+        present, counts = items.unique(return_counts=True)
+        left, right = torch.cat(self.left)[order], torch.cat(self.right)[order]
+        blocks = zip(present.tolist(), left.split(counts.tolist()), right.split(counts.tolist()), strict=True)
+        for item, lefts, rights in blocks:
+            total[item].addmm_(lefts.T, rights, alpha=-1.0)
+
+
+def row_parts(rows: Rows, numbers: int) -> list[slice]:
+    """Return slices of rows, so that arrays of so many numbers a stage and row fit in memory."""
+    count, stages = rows.ranking.shape if isinstance(rows, NestedRows) else (len(rows.targets), 1)
+    size = max(CLOSED_FORM_ROWS, CLOSED_FORM_NUMBERS // (numbers * stages))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
