@@ -3,6 +3,8 @@
 import itertools
 import math
 import os
+import warnings
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,7 +13,14 @@ from cases import LISTS, data, item_lists
 
 import versatile_influence as vif
 from versatile_influence.datasets import ranking
-from versatile_influence.losses import DocumentListMLELoss, InfoNCELoss, ListMLELoss, PairwiseLoss, TermLoss
+from versatile_influence.losses import (
+    DocumentListMLELoss,
+    InfoNCELoss,
+    ListMLELoss,
+    PairwiseLoss,
+    TermLoss,
+    linear_items,
+)
 from versatile_influence.owned import conditioned, marginalised, shared
 
 
@@ -86,6 +95,30 @@ def test_differences_stay_exact_where_one_item_has_all_the_probability():
     assert loss.removal_differences(params)[0].item() == pytest.approx(full - rest, rel=1e-15)
     gradients = torch.func.jacfwd(loss.removal_differences)(params).reshape(4, -1)
     torch.testing.assert_close(loss.removal_products(params), gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [ListMLELoss, vif.losses.SoftmaxRankingLoss])
+@pytest.mark.parametrize("objects", [None, [3, 0]])
+def test_effects_of_all_removals_at_once_are_those_of_one_after_the_other(kind, objects):
+    loss, params = item_lists(kind)(range(5)), data(8, 5, 3)
+    params[2, 2] = 40.0  # and one item has all the probability
+    test = vif.losses.query_loss(item_lists(kind)(range(5)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        at_once = vif.attribute(loss, params, test, objects=objects)
+        one_by_one = vif.attribute(loss, params, replace(test, effects=None), objects=objects)
+    for effect in ("direct", "parameter", "scores"):
+        found, expected = getattr(at_once, effect), getattr(one_by_one, effect)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_curvature_is_the_same_in_blocks_of_any_size(monkeypatch):
+    loss, params, everybody = items(), data(8, 5, 3), torch.ones(5).double()
+    whole = loss.dense_hessian(params, everybody)
+    monkeypatch.setattr(linear_items, "TRIANGLE", 2)
+    monkeypatch.setattr(linear_items, "CLOSED_FORM_NUMBERS", 1)
+    monkeypatch.setattr(linear_items, "CLOSED_FORM_ROWS", 2)
+    torch.testing.assert_close(loss.dense_hessian(params, everybody), whole, rtol=1e-12, atol=1e-12)
 
 
 def test_listmle_is_the_probability_of_the_order():

@@ -14,6 +14,8 @@ from versatile_influence.losses.rows import NestedRows, SharedRows, Stage
 
 # Numbers held at once: few, to stay near the processor, but many rows a product.
 CLOSED_FORM_NUMBERS, CLOSED_FORM_ROWS = 8_000_000, 128
+# Items in a block of a triangle of blocks.
+TRIANGLE = 256
 Rows = NestedRows | SharedRows
 
 
@@ -55,19 +57,27 @@ class LinearItems:
         first, second = torch.triu_indices(a, a)
         # Half of each (n, n) block, to which its transpose is added in the end, and the blocks' diagonals.
         half, own = self.x.new_zeros(n, len(first), n), self.x.new_zeros(len(first), n)
+        squares, stayers, curves = self.x[:, first] * self.x[:, second], [], []
         for part in row_parts(rows, n):
-            x = self.x[part]
-            squares, curve, diagonal, left = x[:, first] * x[:, second], 0.0, 0.0, Leavers()
-            for stage in rows.stages(x @ params.T, part, units):
+            curve, diagonal, left = 0.0, 0.0, Leavers()
+            for stage in rows.stages(self.x[part] @ params.T, part, units):
                 weight, total = stage.weight, stage.total
                 # 1 − p as it is, not by difference, so that p → 1 costs no digits; so too below.
                 diagonal = diagonal + weight * (stage.mass / total) * (stage.others / total)
                 curve = curve + weight / total.square()
-                left.add(stage, stage.staying * curve, squares)
-            for pair, square in enumerate(squares.T):
-                half[:, pair].addmm_((stage.staying * curve * square[:, None]).T, stage.staying, alpha=-0.5)
+                left.add(stage, stage.staying * curve, squares[part])
             left.subtract(half)
-            own += squares.T @ diagonal
+            own += squares[part].T @ diagonal
+            stayers.append(stage.staying)
+            curves.append(curve)
+        staying, curve = torch.cat(stayers), torch.cat(curves)
+        for pair, square in enumerate(squares.T):
+            bent = (staying * (curve * square[:, None])).T
+            # Blocks below the diagonal are those above, transposed.
+            for start in range(0, n, TRIANGLE):
+                block, after = slice(start, start + TRIANGLE), slice(start + TRIANGLE, None)
+                half[block, pair, block].addmm_(bent[block], staying[:, block], alpha=-0.5)
+                half[block, pair, after].addmm_(bent[block], staying[:, after], alpha=-1.0)
         matrix = self.x.new_empty(n, a, n, a)
         for pair, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
             block = half[:, pair] + half[:, pair].T
