@@ -16,7 +16,6 @@ from os import PathLike
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jvp, vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.blockwise import written_scores
@@ -26,7 +25,7 @@ from versatile_influence.owned import Treatment, marginalised, shared
 from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Explicit, Solution, Solver
-from versatile_influence.targets import presence_function, presence_value, target_gradients
+from versatile_influence.targets import presence_effects, target_gradients
 
 
 def attribute(
@@ -190,34 +189,9 @@ def _presence_attribution(
     """Return direct and parameter effect of a target that depends on who is present."""
     changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
     warn_if_unfinished(problem.gradient, leftover, changes)
-    direct, parameter = _effects(problem, target, changes)
+    direct, parameter = presence_effects(problem, target, changes)
     result = finished(problem, target, direct + parameter, solution)
     return replace(result, direct=direct, parameter=parameter)
-
-
-def _effects(
-    problem: Problem, target: PresenceTarget, changes: Float[Tensor, "k p"]
-) -> tuple[Float[Tensor, "k t"], Float[Tensor, "k t"]]:
-    """Return f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ, by the target's own method where it has one."""
-    full = presence_value(problem, target)
-    if target.effects is not None and not problem.removals.grouped:
-        by_hand = target.effects(problem.unravel(problem.theta), changes, problem.removals.members)
-        if by_hand is not None:
-            return by_hand
-    value = presence_function(problem, target)
-
-    def both(presence: Tensor, change: Tensor) -> tuple[Tensor, ...]:
-        return jvp(lambda theta: value(theta, presence), (problem.theta,), (change,))
-
-    direct, parameter, start = [], [], 0
-    size = getattr(target, "size", None) or 0
-    for part in problem.parts(max(problem.removals.n_objects, len(full), len(problem.theta), size)):
-        step = changes[start : start + part.count]
-        without, moved = vmap(both)(part.presences(problem.theta), step)
-        direct.append(without - full)
-        parameter.append(moved)
-        start += part.count
-    return torch.cat(direct), torch.cat(parameter)
 
 
 def warn_if_unfinished(gradient: Tensor, leftover: Tensor, scores: Tensor, *, tolerance: float = 0.01) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jacrev
+from torch.func import jacrev, jvp, vmap
 
 from versatile_influence._forward import chunk_that_fits, jacobian_products
 from versatile_influence._rows import row_blocks
@@ -28,6 +28,31 @@ def presence_function(problem: Problem, target: PresenceTarget) -> Callable[[Ten
 def presence_value(problem: Problem, target: PresenceTarget) -> Float[Tensor, " t"]:
     """Return the target's value now, checked."""
     return checked_target(presence_function(problem, target)(problem.theta, problem.everyone()))
+
+
+def presence_effects(
+    problem: Problem, target: PresenceTarget, changes: Float[Tensor, "k p"]
+) -> tuple[Float[Tensor, "k t"], Float[Tensor, "k t"]]:
+    """Return f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ, by the target's own method where it has one."""
+    full = presence_value(problem, target)
+    if target.effects is not None and not problem.removals.grouped:
+        by_hand = target.effects(problem.unravel(problem.theta), changes, problem.removals.members)
+        if by_hand is not None:
+            return by_hand
+    value = presence_function(problem, target)
+
+    def both(presence: Tensor, change: Tensor) -> tuple[Tensor, ...]:
+        return jvp(lambda theta: value(theta, presence), (problem.theta,), (change,))
+
+    direct, parameter, start = [], [], 0
+    size = getattr(target, "size", None) or 0
+    for part in problem.parts(max(problem.removals.n_objects, len(full), len(problem.theta), size)):
+        step = changes[start : start + part.count]
+        without, moved = vmap(both)(part.presences(problem.theta), step)
+        direct.append(without - full)
+        parameter.append(moved)
+        start += part.count
+    return torch.cat(direct), torch.cat(parameter)
 
 
 def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:

@@ -59,8 +59,9 @@ class LinearItems:
         half, own = self.x.new_zeros(n, len(first), n), self.x.new_zeros(len(first), n)
         squares, stayers, curves = self.x[:, first] * self.x[:, second], [], []
         for part in row_parts(rows, n):
-            curve, diagonal, left = 0.0, 0.0, Leavers()
-            for stage in rows.stages(self.x[part] @ params.T, part, units):
+            curve = diagonal = self.x.new_zeros(())
+            left, stages = Leavers(), list(rows.stages(self.x[part] @ params.T, part, units))
+            for stage in stages:
                 weight, total = stage.weight, stage.total
                 # 1 − p as it is, not by difference, so that p → 1 costs no digits; so too below.
                 diagonal = diagonal + weight * (stage.mass / total) * (stage.others / total)
@@ -68,7 +69,7 @@ class LinearItems:
                 left.add(stage, stage.staying * curve, squares[part])
             left.subtract(half)
             own += squares[part].T @ diagonal
-            stayers.append(stage.staying)
+            stayers.append(stages[-1].staying)
             curves.append(curve)
         staying, curve = torch.cat(stayers), torch.cat(curves)
         for pair, square in enumerate(squares.T):
@@ -91,15 +92,17 @@ class LinearItems:
         # By the item whose parameters they are, then feature, then the item removed.
         total, own = self.x.new_zeros(n, a, n), self.x.new_zeros(a, n)
         for part in row_parts(rows, n):
-            x, odds, diagonal, left = self.x[part], 0.0, 0.0, Leavers()
-            for stage in rows.stages(x @ params.T, part, torch.ones_like(params[:, 0])):
+            odds = diagonal = params.new_zeros(())
+            x, left = self.x[part], Leavers()
+            stages = list(rows.stages(x @ params.T, part, torch.ones_like(params[:, 0])))
+            for stage in stages:
                 weight, mass, others = stage.weight - stage.positives, stage.mass, stage.others
                 growth = weight * mass / torch.where(others > 0, others, 1.0) - stage.positives
                 odds = odds + growth / stage.total
                 diagonal = diagonal + (weight * mass - stage.positives * others) / stage.total
                 left.add(stage, odds, x)
             for feature, value in enumerate(x.T):
-                total[:, feature].addmm_((stage.staying * value[:, None]).T, odds, alpha=-1.0)
+                total[:, feature].addmm_((stages[-1].staying * value[:, None]).T, odds, alpha=-1.0)
             left.subtract(total)
             own += x.T @ diagonal
         total.diagonal(dim1=0, dim2=2).copy_(own)
