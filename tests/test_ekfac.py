@@ -1,5 +1,7 @@
 """EK-FAC against dense Gauss–Newton matrices, of losses that couple rows."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -163,3 +165,34 @@ def test_a_loss_without_a_network_is_refused_with_what_to_do():
     curvature = vif.GaussNewton(loss, loss.zeros(), torch.ones(2).double())
     with pytest.raises(TypeError, match=r"EKFAC needs.*OutputLoss.*vif.CG"):
         vif.EKFAC().solve(curvature, torch.ones(3, 1).double())
+
+
+@every_model
+def test_with_strong_directions_kept_the_trace_stays_and_the_whole_matrix_is_reached(name):
+    G = problem(name)
+    dense, p = G.dense(), len(G.dense())
+    rank = int(torch.linalg.matrix_rank(dense - 0.5 * torch.eye(p).double(), hermitian=True))
+    errors = []
+    for kept in (0, rank // 2, rank - 1, rank + 3):
+        inverse = vif.EKFAC(num_draws=None, rank=kept).inverse(G)(torch.eye(p).double())
+        torch.testing.assert_close(inverse, inverse.T, rtol=1e-8, atol=1e-10)
+        stand_in = torch.linalg.inv(inverse)
+        torch.testing.assert_close(stand_in.trace(), dense.trace(), rtol=1e-7, atol=0)
+        errors.append((stand_in - dense).norm().item())
+    rounding = 1e-9 * dense.norm()
+    assert all(later < max(earlier, rounding) for earlier, later in itertools.pairwise(errors))
+    assert errors[-1] < rounding
+
+
+def test_strong_directions_include_parameters_outside_the_layers_and_drawn_gradients():
+    G = problem((lambda: sequence(torch.nn.LayerNorm(3), torch.nn.Linear(3, 1)), drawn(8, 3)))
+    rhs = drawn(10, 3, seed=4)
+    exact = torch.linalg.solve(G.dense(), rhs)
+    torch.testing.assert_close(vif.EKFAC(num_draws=None, rank=10).solve(G, rhs).value, exact, rtol=1e-7, atol=1e-9)
+    errors = [(vif.EKFAC(num_draws=500, rank=rank).solve(G, rhs).value - exact).norm() for rank in (0, 10)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_strong_directions_without_penalty_or_damping_are_refused():
+    with pytest.raises(ValueError, match=r"rank=2.*damping"):
+        vif.EKFAC(rank=2).solve(problem("linear", penalty=0.0), torch.ones(4, 1).double())
