@@ -49,6 +49,7 @@ def attributed(data, items, *, seed):
         "scores": list(scores.shape),
         "training seconds": trained - began,
         "attribution seconds": time.perf_counter() - trained,
+        "seconds in all": time.perf_counter() - began,
         "largest memory so far, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
 
