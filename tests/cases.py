@@ -144,7 +144,7 @@ def rows_of(params, kept):
     return params[list(kept)]
 
 
-def logistic(kept):
+def logistic(kept, *, outputs=False):
     """Make a logistic regression of rows in groups; the last group has no row."""
     kept, group = list(kept), torch.tensor([0, 0, 1, 2, 3, 3, 4, 2])
     rows = [row for row in range(8) if int(group[row]) in kept]
@@ -153,12 +153,18 @@ def logistic(kept):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return vif.losses.TermLoss(
-            lambda theta: torch.nn.functional.softplus(-sign * (x @ theta)),
+            lambda given: torch.nn.functional.softplus(-sign * (given if outputs else x @ given)),
             place,
+            outputs=vif.losses.Linear(x) if outputs else None,
             n_objects=len(kept),
             penalty=0.5,
             start=torch.zeros(2, dtype=torch.float64),
         )
+
+
+def linear(kept):
+    """Make the same logistic regression with its outputs named."""
+    return logistic(kept, outputs=True)
 
 
 PAIRS = [(0, 1), (1, 2), (2, 0), (3, 1), (2, 3), (4, 0), (1, 4)]
@@ -275,6 +281,7 @@ LOSSES = [
     Case("ListMLE, queries", 5, query_lists, decomposable=True),
     Case("ListMLE, documents", 7, documents),
     Case("logistic regression of groups", 6, logistic, decomposable=True, unused=5),
+    Case("logistic regression of groups, linear outputs", 6, linear, decomposable=True, unused=5),
     Case("RankNet", 5, pairwise(vif.losses.PairwiseLoss)),
     Case("triplets", 6, triplets, convex=False),
     Case("SimCLR", 7, contrastive(), convex=False),

@@ -12,7 +12,7 @@ LAYERS = [
     {"removals", "datasets"},
     {"experiment"},
     {"loss"},
-    {"problem", "hessian"},
+    {"problem", "hessian", "_gradients"},
     {"targets", "owned", "gauss_newton", "subset"},
     {"solvers", "losses"},
     {"adapters"},

@@ -6,8 +6,9 @@ from cases import LOSSES, data
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 import versatile_influence as vif
+from versatile_influence._gradients import gradients
 from versatile_influence._ravel import ravel
-from versatile_influence.loss import gradients, has_fast_differences, masked_differences, removal_differences
+from versatile_influence.loss import has_fast_differences, masked_differences, removal_differences
 from versatile_influence.removals import Removals
 
 every_loss = pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.name)

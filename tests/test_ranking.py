@@ -86,6 +86,27 @@ def test_an_object_in_no_term_is_said_once():
         InfoNCELoss(data(1, 2, 3, 2), batches=[[0, 1], [2]])
 
 
+def test_linear_outputs_are_the_same_loss_as_the_function_of_the_parameters():
+    x, y, x_test = data(1, 30, 3), data(2, 30), data(3, 7, 3)
+    rows = torch.arange(30) // 2  # two rows an object
+    plain = TermLoss(lambda theta: (x @ theta - y).cosh(), rows, penalty=0.5, start=torch.zeros(3).double())
+    linear = TermLoss(lambda o: (o - y).cosh(), rows, penalty=0.5, outputs=vif.losses.Linear(x))
+    target = vif.losses.term_values(TermLoss(torch.exp, torch.arange(7), outputs=vif.losses.Linear(x_test)))
+    params = vif.minimize(plain, plain.zeros())
+    torch.testing.assert_close(vif.minimize(linear, linear.zeros()), params)
+    for verb in (vif.attribute, vif.newton_step, vif.refit):
+        for objects in (None, [3, 0], [[3, 0], [1]]):
+            expected = verb(plain, params, lambda theta: (x_test @ theta).exp(), objects=objects).scores
+            torch.testing.assert_close(verb(linear, params, target, objects=objects).scores, expected)
+
+
+def test_linear_outputs_in_several_terms_are_refused():
+    with pytest.raises(ValueError, match="Output 0 is in term 2 too"):
+        TermLoss(lambda o: o - o.mean(), [0, 1, 2], outputs=vif.losses.Linear(data(1, 3, 2)))
+    with pytest.raises(ValueError, match="one term an output: 3 rows"):
+        TermLoss(lambda o: o.sum()[None], [0], outputs=vif.losses.Linear(data(1, 3, 2)))
+
+
 def test_differences_stay_exact_where_one_item_has_all_the_probability():
     loss = ListMLELoss([[1.0]], [[1, 2]], n_items=4)
     params = torch.tensor([[0.0, 40.0], [0.0, 0.0], [0.0, 1.0], [0.0, 2.0]], dtype=torch.float64)

@@ -41,7 +41,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.removals import Removals
@@ -63,7 +63,10 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Target(Protocol):
-    """What to explain: t numbers that depend on the parameters. Test data are closed over."""
+    """What to explain: t numbers that depend on the parameters. Test data are closed over.
+
+    A target may also offer `gradients(params) -> (t, p)`, where they are written out by hand; it may return None.
+    """
 
     def __call__(self, params: Any, /) -> Float[Tensor, "*t"]:
         """Return the t numbers."""
@@ -129,17 +132,6 @@ class PresenceTarget:
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "*t"]:
         """Return the t numbers when those with presence 1 are there."""
         return self.fn(params, presence)
-
-
-def gradients(
-    loss: Loss, unravel: Callable[[Tensor], Params], theta: Float[Tensor, "k p"], presence: Float[Tensor, "k n"]
-) -> Float[Tensor, "k p"]:
-    """Return ∇L at each row of θ with those of its row of presence, by the loss's own method where it has one."""
-    if hasattr(loss, "gradients"):
-        by_hand = loss.gradients(vmap(unravel)(theta), presence)  # pyright: ignore[reportAttributeAccessIssue]
-        if by_hand is not None:
-            return by_hand.to(theta.dtype)
-    return vmap(grad(lambda flat, present: loss(unravel(flat), present)))(theta, presence)
 
 
 @dataclass(frozen=True)

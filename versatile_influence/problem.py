@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from versatile_influence._forward import jacobian_products
+from versatile_influence._gradients import gradient_by_hand
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import Loss, chunk_for, has_fast_differences, removal_differences
 from versatile_influence.removals import Removals
@@ -63,10 +64,11 @@ class Problem:
         theta, unravel = ravel(params)
         theta = evaluable(loss, theta, unravel, number)
         everyone = theta.new_ones(number)
-        gradient, value = torch.func.grad_and_value(lambda flat: loss(unravel(flat), everyone))(theta)
+        gradient = gradient_by_hand(loss, unravel, theta[None], everyone[None])
+        gradient = grad(lambda flat: loss(unravel(flat), everyone))(theta) if gradient is None else gradient[0]
         if not torch.isfinite(gradient).all():
             raise ValueError(
-                f"The loss is {value.item():.6g} but its gradient has NaN or infinite entries. Look for a square root "
+                "The loss is finite but its gradient has NaN or infinite entries. Look for a square root "
                 "or logarithm of zero, or `torch.where` around an infinite branch (mask before the operation)."
             )
         return cls(loss, theta, unravel, Removals.of(objects, number), gradient, chunk_size)

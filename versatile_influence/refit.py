@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
+from versatile_influence._gradients import gradients
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.hessian import Hessian, best_dense
-from versatile_influence.loss import CACHE_NUMBERS, Loss, PresenceTarget, Target, gradients
+from versatile_influence.loss import CACHE_NUMBERS, Loss, PresenceTarget, Target
 from versatile_influence.minimisation import NoMinimumError, minimize
 from versatile_influence.newton import at_parameters, reduced_hessians, solve_each
 from versatile_influence.problem import Problem

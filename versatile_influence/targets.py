@@ -64,19 +64,28 @@ def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
     """
     function = target_function(problem, target)
     values = checked_target(function(problem.theta))
-    chunk = problem.chunk_size or chunk_that_fits(function, problem.theta)
-    by_row = getattr(target, "by_row", None) if len(problem.theta) > len(values) else None
-    blocks = row_blocks(by_row, values, problem.theta, problem.unravel)
-    if blocks is not None:
-        gradients = torch.cat(list(blocks))
-    elif len(problem.theta) <= len(values):
-        gradients = jacobian_products(function, problem.theta, chunk_size=chunk)
-    else:
-        gradients = jacrev(function, chunk_size=chunk)(problem.theta)
+    by_hand = getattr(target, "gradients", None)
+    gradients = None if by_hand is None else by_hand(problem.unravel(problem.theta))
+    if gradients is None:
+        gradients = _derived(problem, target, function, values)
     if not torch.isfinite(gradients).all():
         worst = int((~torch.isfinite(gradients)).any(dim=1).nonzero()[0])
         raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
     return gradients
+
+
+def _derived(
+    problem: Problem, target: Target, function: Callable[[Tensor], Tensor], values: Float[Tensor, " t"]
+) -> Float[Tensor, "t p"]:
+    """Return ∇f of each target number by automatic differentiation."""
+    chunk = problem.chunk_size or chunk_that_fits(function, problem.theta)
+    by_row = getattr(target, "by_row", None) if len(problem.theta) > len(values) else None
+    blocks = row_blocks(by_row, values, problem.theta, problem.unravel)
+    if blocks is not None:
+        return torch.cat(list(blocks))
+    if len(problem.theta) <= len(values):
+        return jacobian_products(function, problem.theta, chunk_size=chunk)
+    return jacrev(function, chunk_size=chunk)(problem.theta)
 
 
 def flat_target(values: object) -> Float[Tensor, " t"]:

@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, vmap
 
+from versatile_influence._gradients import gradients
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.loss import CACHE_NUMBERS, Loss, gradients, number_of_terms
+from versatile_influence.loss import CACHE_NUMBERS, Loss, number_of_terms
 from versatile_influence.optimizers import Adam, Optimizer
 from versatile_influence.problem import CHUNK_NUMBERS, known_objects
 

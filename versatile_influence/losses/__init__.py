@@ -4,6 +4,7 @@ from versatile_influence.losses.context_models import NegativeSampling, Softmax
 from versatile_influence.losses.contrastive import InfoNCELoss
 from versatile_influence.losses.cox import CoxLoss
 from versatile_influence.losses.dfbeta import dfbeta
+from versatile_influence.losses.linear_terms import Linear, term_values
 from versatile_influence.losses.listmle import DocumentListMLELoss, ListMLELoss, SoftmaxRankingLoss
 from versatile_influence.losses.output_loss import OutputLoss
 from versatile_influence.losses.pairs import PairwiseLoss, TripletLoss
@@ -17,6 +18,7 @@ __all__ = [
     "CoxLoss",
     "DocumentListMLELoss",
     "InfoNCELoss",
+    "Linear",
     "ListMLELoss",
     "NegativeSampling",
     "OutputLoss",
@@ -31,5 +33,6 @@ __all__ = [
     "dfbeta",
     "ndcg_change",
     "query_loss",
+    "term_values",
     "top_k_probability",
 ]

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.func import vmap
 
 from versatile_influence._ravel import Params
 from versatile_influence.loss import squared_norm
+from versatile_influence.losses.linear_terms import Linear, bends, slopes
 
 
 class TermLoss:
@@ -30,9 +32,10 @@ class TermLoss:
         start: Parameters to start from: what `zeros()` returns.
         labels: Names of the objects.
         outputs: From parameters to what the terms are made of, such as a network's outputs; None: the parameters.
+            `Linear(x)` for a regression of rows, whose derivatives are then matrix products.
 
     Raises:
-        ValueError: If an object number is out of range, or a term has no object.
+        ValueError: If an object number is out of range, a term has no object, or `Linear` outputs are in several terms.
 
     Warns:
         UserWarning: If an object is in no term; its score is 0.
@@ -75,6 +78,11 @@ class TermLoss:
         self.terms, self.n_objects, self.penalty, self.start = terms, number, float(penalty), start
         self.object_labels = None if labels is None else list(labels)
         self.outputs, self.n_terms = outputs, len(self.members)
+        # Where each object has one term, in order, a sum over its terms is that term.
+        self._single = self.members.shape == (number, 1) and bool((self.members[:, 0] == torch.arange(number)).all())
+        if isinstance(outputs, Linear):
+            outputs.check(terms)
+            self.start = outputs.zeros() if start is None else start
         self.size = self.members.numel()
         idle = number - len(self.members[self.members < number].unique())
         if idle:
@@ -100,7 +108,7 @@ class TermLoss:
 
     def outer_terms(self, outputs: Any, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
         """Return the terms, 0 where an object is absent."""
-        return torch.cat([presence, presence.new_ones(1)])[self.members].prod(dim=1) * self.terms(outputs)
+        return self._alive(presence) * self.terms(outputs)
 
     def on_terms(self, params: Params, presence: Float[Tensor, " n"], terms: Int[Tensor, " m"]) -> Float[Tensor, ""]:
         """Return the sum of some terms, with their share of the penalty."""
@@ -120,10 +128,50 @@ class TermLoss:
         terms = self.terms(outputs)
         if isinstance(objects, list):
             return torch.stack([(torch.isin(self.members, group).any(1) * terms).sum() for group in objects])
-        width = self.members.shape[1]
-        total = terms.new_zeros(self.n_objects + 1)
-        total = total.index_add(0, self.members.reshape(-1), terms.repeat_interleave(width))[: self.n_objects]
+        total = self._by_object(terms)
         return total if objects is None else total.index_select(0, objects)
+
+    def removal_products(
+        self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "k q"] | None:
+        """Return the Jacobian of the removal differences, or its product with directions; None unless `Linear`."""
+        if not isinstance(self.outputs, Linear):
+            return None
+        moved = self.outputs.x if directions is None else self.outputs.x @ directions
+        total = self._by_object(slopes(self.terms, self.outputs(params))[:, None] * moved)
+        return total if objects is None else total.index_select(0, objects)
+
+    def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"] | None:
+        """Return the gradient at each of k parameters, with those of its row of presence; None unless `Linear`."""
+        if not isinstance(self.outputs, Linear) or isinstance(params, dict):
+            return None
+        outputs: Tensor = params @ self.outputs.x.T
+        each = [slopes(self.terms, row) for row in outputs]
+        return (torch.stack(each) * vmap(self._alive)(presence)) @ self.outputs.x + self.penalty * params
+
+    def dense_hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"] | None:
+        """Return ∇²L(θ, 1) = Xᵀ diag(w) X + λ; None unless `Linear`, or with someone absent."""
+        if not isinstance(self.outputs, Linear) or not bool((presence == 1).all()):
+            return None
+        x = self.outputs.x
+        matrix = x.T @ (x * bends(self.terms, self.outputs(params))[:, None])
+        matrix = (matrix + matrix.T) / 2
+        matrix.diagonal().add_(self.penalty)
+        return matrix
+
+    def _by_object(self, values: Float[Tensor, "T *q"]) -> Float[Tensor, "n *q"]:
+        """Return the sum over each object's terms."""
+        if self._single:
+            return values
+        total = values.new_zeros(self.n_objects + 1, *values.shape[1:])
+        spread = values.repeat_interleave(self.members.shape[1], dim=0)
+        return total.index_add(0, self.members.reshape(-1), spread)[: self.n_objects]
+
+    def _alive(self, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
+        """Return 1 for terms all of whose objects are present, 0 for others."""
+        if self._single:
+            return presence
+        return torch.cat([presence, presence.new_ones(1)])[self.members].prod(dim=1)
 
     def _through(self, params: Params) -> Any:
         return params if self.outputs is None else self.outputs(params)
