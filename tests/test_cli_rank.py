@@ -1,10 +1,14 @@
 """`vif rank` on small files."""
 
 import csv
+from argparse import Namespace
 
+import pytest
 from cases import data
 
+import versatile_influence as vif
 from versatile_influence.cli import main
+from versatile_influence.cli.rankings import read_ranking
 
 
 def written(path, *, seed, spam=False):
@@ -22,21 +26,91 @@ def written(path, *, seed, spam=False):
 def test_the_planted_document_is_what_the_ranking_would_be_better_without(tmp_path, capsys):
     train, test = written(tmp_path / "train", seed=1, spam=True), written(tmp_path / "test", seed=2)
     assert main(["rank", train, "--test", test, "--out", str(tmp_path / "o.csv"), "--top", "3"]) == 0
-    assert capsys.readouterr().out.splitlines()[3].split()[0::2] == ["d6", "suspicious"]
+    assert capsys.readouterr().out.splitlines()[5].split()[0::2] == ["d6", "suspicious"]
     with open(tmp_path / "o.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 20
-    assert (rows[0]["documents"], rows[0]["suspicious"]) == ("d6", "1")
+    assert (rows[0]["document"], rows[0]["suspicious"]) == ("d6", "1")
     assert float(rows[0]["change"]) < 0
 
 
 def test_queries_are_removed_too(tmp_path, capsys):
     train, test = written(tmp_path / "train", seed=1), written(tmp_path / "test", seed=2)
     assert main(["rank", train, "--test", test, "--objects", "queries"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 8
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "5 training lists, 5 queries"
+    assert [line.split()[0] for line in lines[5:]] != []
+    assert {line.split()[0] for line in lines[5:]} == set("01234")
 
 
 def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):
     (tmp_path / "bad").write_text("1 1:0.5\n")
     assert main(["rank", str(tmp_path / "bad"), "--test", str(tmp_path / "bad")]) == 1
     assert "has no `qid:`" in capsys.readouterr().err
+
+
+def arff(path, *, seed):
+    """Write forty rows of three features and four labels that the features decide."""
+    x, names = data(seed, 40, 3), ["red", "green", "blue", "pink"]
+    on = (x @ data(9, 3, 4) > -0.5).int()
+    lines = [*(f"@attribute f{place} numeric" for place in range(3)), *(f"@attribute {name} {{0,1}}" for name in names)]
+    rows = [",".join(map(str, [*features, *labels])) for features, labels in zip(x.tolist(), on.tolist(), strict=True)]
+    path.write_text("\n".join(["@relation r", *lines, "@data", *rows]) + "\n")
+    return str(path)
+
+
+def test_items_of_an_arff_file_are_removed_with_their_direct_part_apart(tmp_path, capsys):
+    train, test = arff(tmp_path / "train.arff", seed=1), arff(tmp_path / "test.arff", seed=2)
+    out = str(tmp_path / "o.csv")
+    assert main(["rank", train, "--test", test, "--labels", "4", "--out", out]) == 0
+    printed = capsys.readouterr().out
+    assert "through parameters" in printed
+    with open(out, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["item"] for row in rows} == {"red", "green", "blue", "pink"}
+    words = {"labels": 4, "qrels": None, "test_qrels": None, "objects": None, "penalty": 1.0}
+    read = read_ranking(Namespace(train=train, test=test, **words))
+    truth = vif.refit(read.loss, read.learned(), vif.losses.query_loss(read.test))
+    for row in rows:
+        place = read.names.index(row["item"])
+        assert abs(float(row["direct"]) - truth.direct[place].mean().item()) < 1e-7
+        assert (
+            abs(float(row["change"]) - truth.parameter[place].mean().item()) < 0.3 * truth.parameter.abs().max().item()
+        )
+    assert main(["rank", train, "--test", test, "--labels", "4", "--objects", "queries"]) == 0
+    assert "row " in capsys.readouterr().out
+
+
+def trec(folder, name, *, seed, noise=0.0):
+    """Write a run of five queries of four documents, and their judgements by its score before the noise."""
+    score, noisy = data(seed, 20), data(seed + 7, 20) * noise
+    run = [f"q{row // 4} Q0 d{row} 1 {score[row] + noisy[row]:.4f} tag" for row in range(20)]
+    (folder / f"{name}.run").write_text("\n".join(run))
+    (folder / f"{name}.qrels").write_text("\n".join(f"q{row // 4} 0 d{row} {int(score[row] > 0)}" for row in range(20)))
+    return str(folder / f"{name}.run"), str(folder / f"{name}.qrels")
+
+
+def test_trec_runs_are_features_and_their_documents_are_removed(tmp_path, capsys):
+    (run, qrels), (noisy, _) = trec(tmp_path, "a", seed=1), trec(tmp_path, "b", seed=1, noise=2.0)
+    (test, test_qrels), (test_noisy, _) = trec(tmp_path, "c", seed=2), trec(tmp_path, "d", seed=2, noise=2.0)
+    words = ["rank", f"{run},{noisy}", "--qrels", qrels, "--test", f"{test},{test_noisy}", "--test-qrels", test_qrels]
+    assert main([*words, "--top", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "5 training lists, 20 documents"
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["t.arff", "--test", "t.arff"], "say with --labels"),
+        (["t.svm", "--test", "t.svm", "--labels", "3"], "--labels is for ARFF files"),
+        (["t.run", "--test", "t.run", "--qrels", "q"], "--test-qrels"),
+        (["t.arff", "--test", "t.arff", "--labels", "2", "--objects", "documents"], "has items and queries"),
+        (["t.svm", "--test", "t.svm", "--objects", "items"], "has documents and queries"),
+        (["missing.svm", "--test", "t.svm"], "missing.svm"),
+    ],
+)
+def test_words_that_do_not_go_together_are_named(words, message, capsys):
+    assert main(["rank", *words]) == 1
+    assert message in capsys.readouterr().err

@@ -12,7 +12,7 @@ import torch
 from cases import LISTS, data, item_lists
 
 import versatile_influence as vif
-from versatile_influence.datasets import ranking
+from versatile_influence.datasets import documents, ranking
 from versatile_influence.losses import (
     DocumentListMLELoss,
     InfoNCELoss,
@@ -45,6 +45,11 @@ def test_bad_lists_are_named(rankings, words):
 def test_a_missing_feature_is_named_by_query_and_column():
     with pytest.raises(ValueError, match="nan for query 1, column 0"):
         ListMLELoss([[1.0], [math.nan]], [[0], [1]], n_items=2)
+
+
+def test_a_missing_feature_of_a_document_is_named_by_query_and_column():
+    with pytest.raises(ValueError, match=r"nan for row 2 \(query 'b'\), column 1"):
+        DocumentListMLELoss([[1.0, 2.0], [1.0, 2.0], [0.0, math.nan], [1.0, 0.0]], [0, 1, 0, 1], ["a", "a", "b", "b"])
 
 
 @pytest.mark.parametrize(
@@ -226,21 +231,32 @@ def test_readers(tmp_path):
     assert dense.x.toarray().tolist() == [[0.5, -1.25], [0.0, 0.3]]
     assert dense.lists() == [[0], [0, 1]]
     assert dense.label_names == ["L1", "L2"]
+
+
+def test_document_readers(tmp_path):
     (tmp_path / "b.svm").write_text("2 qid:1 1:0.5 3:1 # docid = A\n0 qid:1 2:1 # docid = B\n")
-    read = ranking.read_svmlight(tmp_path / "b.svm")
+    read = documents.read_svmlight(tmp_path / "b.svm")
     assert read.x.tolist() == [[0.5, 0.0, 1.0], [0.0, 1.0, 0.0]]
     assert (read.qid, read.names) == (["1", "1"], ["A", "B"])
     (tmp_path / "c.svm").write_text("2 1:0.5\n")
     with pytest.raises(ValueError, match=r"Line 1 .* has no `qid:`"):
-        ranking.read_svmlight(tmp_path / "c.svm")
+        documents.read_svmlight(tmp_path / "c.svm")
     (tmp_path / "run").write_text("q1 Q0 A 1 3.5 t\nq1 Q0 B 2 2.5 t\n")
     (tmp_path / "qrels").write_text("q1 0 B 2\n")
-    assert ranking.read_trec(tmp_path / "run", tmp_path / "qrels").relevance.tolist() == [0.0, 2.0]
+    (tmp_path / "qrels1").write_text("q1 0 B 2\n")
+    assert documents.read_trec(tmp_path / "run", tmp_path / "qrels").relevance.tolist() == [0.0, 2.0]
     (tmp_path / "qrels").write_text("q2 0 B 2\n")
     with pytest.raises(ValueError, match=r"q2 has judgements .* no candidate"):
-        ranking.read_trec(tmp_path / "run", tmp_path / "qrels")
+        documents.read_trec(tmp_path / "run", tmp_path / "qrels")
+    (tmp_path / "other").write_text("q1 Q0 B 1 0.5 u\nq1 Q0 C 2 0.25 u\n")
+    both = documents.read_trec([tmp_path / "run", tmp_path / "other"], tmp_path / "qrels1")
+    assert both.names == ["A", "B", "C"]
+    assert both.x.tolist() == [[3.5, 0.25], [2.5, 0.5], [2.5, 0.25]]
+    (tmp_path / "bad").write_text("q1 Q0 B 1 high u\n")
+    with pytest.raises(ValueError, match=r"Line 1 of .*bad cannot be read"):
+        documents.read_trec(tmp_path / "bad", tmp_path / "qrels1")
     frame = pd.DataFrame({"qid": [2, 1, 2], "label": [0, 1, 2], "f": [1.0, 2.0, 3.0]})
-    assert ranking.from_frame(frame).x.squeeze().tolist() == [2.0, 1.0, 3.0]
+    assert documents.from_frame(frame).x.squeeze().tolist() == [2.0, 1.0, 3.0]
 
 
 @pytest.mark.data

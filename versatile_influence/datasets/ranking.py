@@ -1,9 +1,9 @@
-"""Ranking data: multi-label ARFF (Delicious, Mediamill), svmlight with `qid`, TREC runs and judgements, long frames."""
+"""Multi-label data, of which rankings of labels are made: ARFF files, Delicious, Mediamill."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -13,9 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.datasets.files import find
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MULAN = "https://raw.githubusercontent.com/tsoumakas/mulan/43f6389095ad71984264db4387a8074b22bc7d4a/data/multi-label/"
 DELICIOUS = {
@@ -131,103 +128,3 @@ def truncated_svd(train: scipy.sparse.csr_matrix, others: list, *, rank: int = 8
     found: Any = scipy.sparse.linalg.svds(matrix, k=rank, v0=np.ones(min(matrix.shape)))
     directions = found[2][np.argsort(-found[1])]
     return [torch.from_numpy(np.asarray(x @ directions.T)) for x in (train, *others)]
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Documents of queries, row by row.
-
-    Attributes:
-        x: (rows, features).
-        relevance: Grade of each row.
-        qid: Query of each row.
-        names: Id of each row's document, or None.
-    """
-
-    x: Float[Tensor, "rows d"]
-    relevance: Float[Tensor, " rows"]
-    qid: list
-    names: list[str] | None = None
-
-
-def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Documents:
-    """Return a LETOR file: `relevance qid:query 1:value 2:value … # docid = name`, features numbered from 1.
-
-    Raises:
-        ValueError: If a line cannot be read or has no `qid`; the line is named.
-    """
-    relevance, qid, cells, names = [], [], [], []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            text, _, comment = line.partition("#")
-            words = text.split()
-            if not words:
-                continue
-            if len(words) < 2 or not words[1].startswith("qid:"):
-                raise ValueError(
-                    f"Line {number} of {path} has no `qid:`. Each line must read `relevance qid:query 1:…`."
-                )
-            try:
-                relevance.append(float(words[0]))
-                cells.append([(int(c), float(v)) for c, v in (word.split(":") for word in words[2:])])
-            except ValueError as error:
-                raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
-            qid.append(words[1][4:])
-            comment = comment.replace("docid", " ").replace("=", " ").split()
-            names.append(comment[0] if comment else None)
-    if not cells:
-        raise ValueError(f"{path} has no rows.")
-    width = n_features or max((column for row in cells for column, _ in row), default=0)
-    x = torch.zeros(len(cells), width, dtype=torch.float64)
-    for row, entries in enumerate(cells):
-        for column, value in entries:
-            if not 1 <= column <= width:
-                raise ValueError(f"Row {row} of {path} has feature {column}; features run from 1 to {width}.")
-            x[row, column - 1] = value
-    known = [name for name in names if name is not None]
-    return Documents(x, torch.tensor(relevance, dtype=torch.float64), qid, known if len(known) == len(names) else None)
-
-
-def read_trec(run: str | PathLike, qrels: str | PathLike) -> Documents:
-    """Return a TREC run (`query Q0 document rank score tag`) with its judgements (`query 0 document relevance`).
-
-    The one feature is the run's score; what is not judged has relevance 0.
-
-    Raises:
-        ValueError: If a line has too few fields, or a query has no candidate.
-    """
-    judged = {(line[0], line[2]): float(line[3]) for line in _fields(qrels, 4)}
-    lines = sorted(enumerate(_fields(run, 5)), key=lambda entry: entry[1][0])
-    rows = [line for _, line in lines]
-    if missing := {query for query, _ in judged} - {line[0] for line in rows}:
-        raise ValueError(f"Query {min(missing)} has judgements in {qrels} but no candidate in {run}.")
-    scores = torch.tensor([[float(line[4])] for line in rows], dtype=torch.float64)
-    relevance = torch.tensor([judged.get((line[0], line[2]), 0.0) for line in rows], dtype=torch.float64)
-    return Documents(scores, relevance, [line[0] for line in rows], [line[2] for line in rows])
-
-
-def _fields(path: str | PathLike, least: int) -> list[list[str]]:
-    with open(path, encoding="utf-8") as file:
-        lines = [line.split() for line in file if line.strip()]
-    for number, line in enumerate(lines, start=1):
-        if len(line) < least:
-            raise ValueError(f"Line {number} of {path} has {len(line)} fields, {least} are needed.")
-    return lines
-
-
-def from_frame(
-    frame: "pd.DataFrame", *, qid: str = "qid", relevance: str = "label", document: str | None = None
-) -> Documents:
-    """Return a long frame, a row a document of a query; every column not named here is a feature.
-
-    Raises:
-        ValueError: If a column is missing.
-    """
-    named = [qid, relevance, *([document] if document else [])]
-    if absent := [column for column in named if column not in frame]:
-        raise ValueError(f"The frame has no column {absent[0]!r}; it has {list(frame.columns)}.")
-    frame = frame.sort_values(qid, kind="stable")
-    x = torch.from_numpy(frame.drop(columns=named).to_numpy(dtype=np.float64))
-    grades = torch.from_numpy(frame[relevance].to_numpy(dtype=np.float64))
-    names = frame[document].astype(str).tolist() if document else None
-    return Documents(x, grades, frame[qid].tolist(), names)

@@ -175,7 +175,7 @@ class DocumentListMLELoss(SoftmaxLoss):
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
     ):
-        x = features(x, rows="row")
+        x = features(x, rows="row", qid=qid)
         grades = torch.as_tensor(np.asarray(relevance, dtype=np.float64))
         if grades.shape != (len(x),) or not torch.isfinite(grades).all():
             raise ValueError(f"`relevance` must be one number a row: {len(x)} rows, got shape {tuple(grades.shape)}.")

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def features(x: object, *, rows: str = "query") -> Float[Tensor, "R d"]:
-    """Return features in float64.
+def features(x: object, *, rows: str = "query", qid: object = None) -> Float[Tensor, "R d"]:
+    """Return features in float64; with `qid` the query of a bad row is named too.
 
     Raises:
         ValueError: If they are no table, or a number is missing; row and column are named.
@@ -20,8 +20,10 @@ def features(x: object, *, rows: str = "query") -> Float[Tensor, "R d"]:
     bad = (~torch.isfinite(values)).nonzero()
     if len(bad):
         row, column = bad[0].tolist()
+        query = "" if qid is None else f" (query {np.asarray(qid)[row].item()!r})"
         raise ValueError(
-            f"`x` is {values[row, column].item()} for {rows} {row}, column {column}. Fill or drop missing features."
+            f"`x` is {values[row, column].item()} for {rows} {row}{query}, column {column}. Fill or drop missing "
+            "features."
         )
     return values
 

@@ -145,8 +145,7 @@ class TermLoss:
         """Return the gradient at each of k parameters, with those of its row of presence; None unless `Linear`."""
         if not isinstance(self.outputs, Linear) or isinstance(params, dict):
             return None
-        outputs: Tensor = params @ self.outputs.x.T
-        each = [slopes(self.terms, row) for row in outputs]
+        each = [slopes(self.terms, self.outputs(theta)) for theta in params.unbind(0)]
         return (torch.stack(each) * vmap(self._alive)(presence)) @ self.outputs.x + self.penalty * params
 
     def dense_hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"] | None:
