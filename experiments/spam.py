@@ -1,6 +1,6 @@
 """Search-engine spam, planted in a ranking and found: issue 4, item 7; a use that the paper names.
 
-Delicious over 100 labels as in `delicious.py`, 700 training queries drawn with the seed. An attacker promotes 10
+Delicious over 100 labels as in `delicious.py`, 2,000 training queries drawn with the seed. An attacker promotes 10
 items drawn at random: in one query in ten, also drawn at random, one of them that the query does not list is put at
 the top of its list. So do bought clicks in a log, and tags stuffed into pages: the entry is there whatever the query is
 about, nothing in its features warrants it, and the attacker cannot touch all queries. Which items, and which queries?
@@ -147,7 +147,7 @@ def measured(train, test, *, seed, n_queries):
 def main():
     """Measure and write."""
     run = Run.of(__file__, __doc__)
-    n_queries, seeds = (300, 1) if run.quick else (700, 3)
+    n_queries, seeds = (300, 1) if run.quick else (2000, 3)
     data = delicious()
     each = [measured(*data, seed=run.seed + number, n_queries=n_queries) for number in range(seeds)]
     means = {name: sum(found[name] for found in each) / seeds for name in each[0]}
