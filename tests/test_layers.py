@@ -17,7 +17,7 @@ LAYERS = [
     {"solvers", "losses"},
     {"adapters"},
     {"result", "detection"},
-    {"attribution", "ensemble", "metrics", "_pairs", "blockwise"},
+    {"owned_by_target", "attribution", "ensemble", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},
     {"plots", "plots_many", "plots_graph", "diagnostics", "report"},

@@ -212,3 +212,17 @@ def test_given_counts_lose_their_pairs_with_the_object():
     shared = 0.05 * sum(value[2].square().sum() for value in params.values())
     smaller = fewer({name: value[kept] for name, value in params.items()}, torch.ones(5, dtype=torch.float64))
     torch.testing.assert_close(loss(params, presence), smaller + shared)
+
+
+def test_scores_solved_for_targets_are_those_solved_for_removals(monkeypatch):
+    loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(40, 2, seed=0), **WALKS, penalty=0.1)
+    params = vif.minimize(loss, loss.start(), gtol=1e-4)
+    pairs, groups = loss.cosine_similarities([(3, 7), (7, 20)]), [[0], [3, 7], [20], *([i] for i in range(8, 20))]
+    monkeypatch.setattr("versatile_influence.losses.walk_removals.PAIR_NUMBERS", 3200)
+    for objects in (None, groups):
+        by_target = vif.attribute(loss, params, pairs, objects=objects)
+        with monkeypatch.context() as patched:
+            patched.setattr("versatile_influence.attribution.scores_by_target", lambda *_: None)
+            by_removal = vif.attribute(loss, params, pairs, objects=objects)
+        torch.testing.assert_close(by_target.scores, by_removal.scores, rtol=1e-8, atol=1e-10)
+        assert by_target.solution.value.shape[1] < by_removal.solution.value.shape[1]

@@ -22,6 +22,7 @@ from versatile_influence.blockwise import written_scores
 from versatile_influence.hessian import Curvature, CurvatureOf, Hessian, warn_if_undetermined
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.owned import Treatment, marginalised, shared
+from versatile_influence.owned_by_target import scores_by_target
 from versatile_influence.problem import Problem, labels_of
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Explicit, Solution, Solver
@@ -103,8 +104,11 @@ def attribute(
         warn_if_unfinished(problem.gradient, leftover, extremes)
         return written
     if owns:
-        changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
-        scores = changes @ gradients.T
+        found = scores_by_target(problem, hessian, solver, gradients) if owned is marginalised else None
+        if found is None:
+            changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
+            found = changes @ gradients.T, leftover, solution
+        scores, leftover, solution = found
         warn_if_unfinished(problem.gradient, gradients @ leftover, scores)
         return finished(problem, target, scores, solution)
     (t, p), k = gradients.shape, problem.removals.count

@@ -13,8 +13,10 @@ from versatile_influence.loss import squared_norm
 from versatile_influence.losses.context_models import Embeddings, Model, gradient
 from versatile_influence.losses.embedding_targets import EmbeddingTargets
 
-# Up to this many nodes the derivatives are written out; beyond, automatic products with them are cheaper.
+# Up to this many nodes the loss is taken from the whole table of counts; beyond, from walks.
 DENSE_NODES = 200
+# Up to this many parameters the Hessian is written out.
+DENSE_PARAMETERS = 10_000
 
 
 class EmbeddingLoss(EmbeddingTargets, ABC):
@@ -51,7 +53,7 @@ class EmbeddingLoss(EmbeddingTargets, ABC):
 
     def dense_hessian(self, params: Embeddings, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"] | None:
         """Return ∇²L(θ, b), or None for a large graph."""
-        return self.at(presence).dense_hessian(params, presence) if self.n_nodes <= DENSE_NODES else None
+        return self.at(presence).dense_hessian(params, presence) if _written_out(params) else None
 
     def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
         """Return the loss for this presence alone, its counts taken once."""
@@ -109,14 +111,19 @@ class AtPresence:
         presence: Float[Tensor, " k"],  # noqa: ARG002
     ) -> Float[Tensor, "p p"] | None:
         """Return ∇²L, or None for a large graph."""
-        if len(self.nodes) > DENSE_NODES:
+        if not _written_out(params):
             return None
         whole = self.loss.model.hessian(params, self.counts, self.nodes)
-        return whole + self.loss.penalty * torch.eye(len(whole), dtype=whole.dtype)
+        whole.diagonal().add_(self.loss.penalty)
+        return whole
 
     def null_directions(self, params: Embeddings, presence: Float[Tensor, " k"]) -> dict[str, Embeddings]:
         """Return the directions along which the loss is constant, by name."""
         return self.loss.null_directions(params, presence)
+
+
+def _written_out(params: Embeddings) -> bool:
+    return 2 * params["embedding"].numel() <= DENSE_PARAMETERS
 
 
 def one_by_one(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # How many numbers the arrays of one block of removals may hold.
 BLOCK_NUMBERS = 1_000_000
+# How many numbers the pairs of nodes may hold, direction by direction.
+PAIR_NUMBERS = 20_000_000
 
 
 def softmax_differences(
@@ -54,6 +56,8 @@ def softmax_products(
 ) -> Float[Tensor, "k q"]:
     """Return the derivative of `removal_differences` along each direction, written out by hand."""
     n, d, q = loss.n_nodes, loss.dim, directions.shape[1]
+    if q > (most := max(1, PAIR_NUMBERS // n**2)):
+        return torch.cat([softmax_products(loss, params, part, objects) for part in directions.split(most, 1)], dim=1)
     e, o = params["embedding"], params["output"]
     de, do = directions.T.reshape(q, 2, n, d).unbind(1)
     shares = torch.softmax(e @ o.T, dim=1)
