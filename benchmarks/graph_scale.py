@@ -1,8 +1,8 @@
 """The removal of every node of a graph of 2,000 nodes in one run, and a check of some against exact refits.
 
 A power-law graph (Barabási and Albert, three edges a new node), walks of length 6, window ±3, dimension 2, penalty 0.1,
-softmax over all nodes; the targets are the cosine similarities of 20 links. A refit starts from the trained parameters and goes
-to a stationary point; the nodes checked are drawn, and the hub of largest degree is added. Issue 5, scale.
+softmax over all nodes; the targets are the cosine similarities of 20 links. A refit starts from the trained parameters
+and goes to a stationary point; the nodes checked are drawn, and the hub of largest degree is added. Issue 5, scale.
 
     python benchmarks/graph_scale.py [--quick]     # quick: 300 nodes
 """

@@ -79,8 +79,8 @@ def main():
             "of": 10,
             "fit a pattern": [fits_alone(row, times) for five in PAPER for row in five].count(True),
         },
-        "raise the risk most: similar and long, or dissimilar and brief": counted(raising[drawn], raises[drawn]),
-        "lower it most: similar and brief, or dissimilar and long": counted(lowering[drawn], lowers[drawn]),
+        "raise the risk most, similar and long, or dissimilar and brief": counted(raising[drawn], raises[drawn]),
+        "lower it most, similar and brief, or dissimilar and long": counted(lowering[drawn], lowers[drawn]),
         "the same, of all test patients, raise": counted(raising, raises),
         "the same, of all test patients, lower": counted(lowering, lowers),
     }
