@@ -6,12 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from versatile_influence.report import Records, page, sections
+from versatile_influence.report import Records, by_both, page, sections
 from versatile_influence.report.scripts import Script, scripts
 
 PAGE = "page.html"
-# Scripts that measure by the paper's protocol as well as on stationary ground.
-BOTH = ("karate", "table2", "table5")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -80,7 +78,7 @@ def wanted(what: list[str], *, protocol: str | None = None) -> list[Script]:
     names = [name for word in what for name in (there if word == "all" else known.get(word, (word,)))]
     if protocol:
         paper = protocol == "paper"
-        names = [name for name in names if name in BOTH or name.startswith("paper_") == paper]
+        names = [name for name in names if name in by_both() or name.startswith("paper_") == paper]
     chosen = [there[name] for name in dict.fromkeys(names) if name in there]
     if not chosen:
         raise ValueError(

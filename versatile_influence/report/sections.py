@@ -45,6 +45,16 @@ class Section:
     missing: Mapping[str, str] | None = None
 
 
+def by_both() -> tuple[str, ...]:
+    """Return names of the scripts that measure by the paper's protocol as well as on stationary ground.
+
+    Example:
+        >>> "table2" in by_both()
+        True
+    """
+    return tuple(_texts()["by_both"])
+
+
 def sections() -> list[Section]:
     """Return all sections, in the page's order.
 
@@ -52,7 +62,11 @@ def sections() -> list[Section]:
         >>> [section.id for section in sections()][:2]
         ['table1', 'table2']
     """
-    return [_section(entry) for entry in tomllib.loads(TEXTS.read_text(encoding="utf-8"))["section"]]
+    return [_section(entry) for entry in _texts()["section"]]
+
+
+def _texts() -> dict:
+    return tomllib.loads(TEXTS.read_text(encoding="utf-8"))
 
 
 def _section(entry: dict) -> Section:
