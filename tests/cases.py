@@ -7,6 +7,7 @@ as if the others had never been there; `restrict(params, kept)` gives it the par
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -123,20 +124,49 @@ def item_lists(kind, **arguments):
     return build
 
 
+def item_network(kept):
+    """Make a ListMLE loss whose scores are a network's, with a row of its last layer for each item."""
+    layers = torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, len(list(kept)))
+    model = torch.nn.Sequential(*layers).double()
+    names = ("2.weight", "2.bias")
+    return item_lists(vif.losses.ListMLELoss, model=model, item_parameters=names)(kept)
+
+
+def last_rows(params, kept):
+    """Return a network's parameters with the last layer's rows of those kept."""
+    return {name: value[list(kept)] if name.startswith("2.") else value for name, value in params.items()}
+
+
 def query_lists(kept):
     """Make a ListMLE loss whose objects are queries."""
     lists = [LISTS[query] for query in kept]
     return vif.losses.ListMLELoss(data(2, 5, 2)[list(kept)], lists, n_items=5, penalty=0.4, objects="queries")
 
 
-def documents(kept):
+def graded_queries(kept):
+    """Make a cross-entropy loss with gains whose objects are queries."""
+    lists = [LISTS[query] for query in kept]
+    gains = [[1.0 + item for item in ranking] for ranking in lists]
+    x = data(2, 5, 2)[list(kept)]
+    return vif.losses.SoftmaxRankingLoss(x, lists, n_items=5, gains=gains, penalty=0.4, objects="queries")
+
+
+def network_of_rows(kept):
+    """Make a network's squared error of rows, its outer loss a function."""
+    rows = list(kept)
+    x, y = data(3, 7, 2)[rows], data(4, 7)[rows]
+    outer = lambda outputs, presence: (presence * (outputs[:, 0] - y) ** 2).sum()  # noqa: E731
+    return vif.losses.OutputLoss(mlp(2, 1), x, outer, n_objects=len(rows), penalty=0.4)
+
+
+def documents(kept, **arguments):
     """Make a ListMLE loss of two and three documents a query, ranked to the second place."""
     kept = list(kept)
     qid, grades = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([2, 0, 1, 1, 1, 0, 3])
     order = sorted(range(len(kept)), key=lambda place: int(qid[kept[place]]))
     x = data(3, 7, 2)
     rows = [kept[place] for place in order]
-    return vif.losses.DocumentListMLELoss(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4)
+    return vif.losses.DocumentListMLELoss(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4, **arguments)
 
 
 def rows_of(params, kept):
@@ -189,14 +219,14 @@ def pairwise(kind, **arguments):
     return build
 
 
-def triplets(kept):
+def triplets(kept, **arguments):
     """Make a triplet loss of six points."""
     place = {item: number for number, item in enumerate(kept)}
     every = [(0, 1, 2), (3, 2, 4), (5, 1, 0), (4, 5, 3), (1, 2, 5)]
     rows = [[place[i] for i in triplet] for triplet in every if all(i in place for i in triplet)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return vif.losses.TripletLoss(rows, x=data(7, 6, 3)[list(kept)], dim=2, penalty=3.0)
+        return vif.losses.TripletLoss(rows, x=data(7, 6, 3)[list(kept)], dim=2, penalty=3.0, **arguments)
 
 
 BATCHES = [[0, 1, 2], [3, 4, 5, 6]]
@@ -280,11 +310,19 @@ LOSSES = [
     Case("softmax ranking, items", 5, item_lists(vif.losses.SoftmaxRankingLoss), rows_of),
     Case("ListMLE, queries", 5, query_lists, decomposable=True),
     Case("ListMLE, documents", 7, documents),
+    Case("ListMLE, items, network", 5, item_network, last_rows, convex=False),
+    Case("ListMLE, documents, network", 7, partial(documents, model=mlp(2, 1)), convex=False),
+    Case("softmax ranking with gains, queries", 5, graded_queries, decomposable=True),
+    Case("any network", 7, network_of_rows, decomposable=True, convex=False),
     Case("logistic regression of groups", 6, logistic, decomposable=True, unused=5),
     Case("logistic regression of groups, linear outputs", 6, linear, decomposable=True, unused=5),
     Case("RankNet", 5, pairwise(vif.losses.PairwiseLoss)),
+    Case("RankNet, network", 5, pairwise(vif.losses.PairwiseLoss, model=mlp(2, 1)), convex=False),
+    Case("hinge of pairs", 5, pairwise(vif.losses.PairwiseLoss, margin=1.0), convex=False),
     Case("triplets", 6, triplets, convex=False),
+    Case("triplets, network", 6, partial(triplets, model=mlp(3, 2)), convex=False),
     Case("SimCLR", 7, contrastive(), convex=False),
+    Case("SimCLR, network", 7, contrastive(model=mlp(3, 2)), convex=False),
     Case("CLIP", 7, contrastive(across=True), convex=False),
     Case("queries and documents", 7, contrastive(one_way=True), convex=False),
     Case("SupCon", 7, contrastive(classes=[0, 0, 1, 1, 0, 1, 0]), convex=False),

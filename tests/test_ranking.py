@@ -80,7 +80,27 @@ def test_removing_all_items_leaves_the_penalty():
     assert loss(params, torch.zeros(5).double()).item() == pytest.approx(0.2 * params.square().sum().item())
 
 
-def test_an_object_in_no_term_is_said_once():
+def test_removing_all_documents_of_a_query_is_leaving_the_query_out():
+    x, grades, qid = data(1, 6, 2), [0, 1, 2, 1, 0, 2], ["a", "a", "a", "b", "b", "b"]
+    loss = DocumentListMLELoss(x, grades, qid, penalty=0.5)
+    alone = DocumentListMLELoss(x[3:], grades[3:], qid[3:], penalty=0.5)
+    params, gone = data(2, 2), torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]).double()
+    assert loss(params, gone).item() == pytest.approx(alone(params, torch.ones(3).double()).item())
+    trained = vif.minimize(loss, loss.zeros())
+    refitted = vif.refit(loss, trained, lambda theta: theta, objects=[[0, 1, 2]]).scores
+    torch.testing.assert_close(trained + refitted[0], vif.minimize(alone, alone.zeros()), rtol=1e-6, atol=1e-6)
+    assert torch.isfinite(vif.attribute(loss, trained, lambda theta: theta, objects=[[0, 1, 2]]).scores).all()
+
+
+def test_an_object_in_no_term_is_said_once_and_scores_zero():
+    with pytest.warns(UserWarning, match="1 of 3 objects are in no term"):
+        loss = TermLoss(lambda theta: (theta - torch.tensor([1.0, 3.0]).double()) ** 2, [0, 1], n_objects=3)
+    # Warnings are errors here: it is not said again.
+    scores = vif.attribute(loss, torch.tensor(2.0).double(), lambda theta: theta).scores[:, 0]
+    assert scores.tolist() == pytest.approx([0.5, -0.5, 0.0])
+
+
+def test_incidence_is_checked():
     with pytest.warns(UserWarning, match="1 of 3 objects are in no term"):
         TermLoss(lambda theta: theta * torch.ones(2), [0, 1], n_objects=3)
     with pytest.raises(ValueError, match="Term 1 names object 7"):
