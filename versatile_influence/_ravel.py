@@ -29,14 +29,15 @@ def ravel(params: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Param
                 f"Parameters must be a floating-point tensor or a dict of them, got {kind} for `{name}`. "
                 "Use torch.as_tensor(values, dtype=torch.float64) or dict(module.named_parameters())."
             )
-        if not torch.isfinite(tensor).all():
-            raise ValueError(
-                f"Parameter `{name}` has NaN or infinite entries: the training diverged. Train again first."
-            )
     kinds = {(tensor.dtype, tensor.device) for tensor in named.values()}
     if len(kinds) > 1:
         listed = ", ".join(f"{name}: {tensor.dtype} on {tensor.device}" for name, tensor in named.items())
         raise ValueError(f"Parameters must share one dtype and device, got {listed}. Use module.to(...) first.")
+    for name, tensor in named.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"Parameter `{name}` has NaN or infinite entries: the training diverged. Train again first."
+            )
 
     shapes = {name: tensor.shape for name, tensor in named.items()}
     sizes = [tensor.numel() for tensor in named.values()]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from versatile_influence._forward import chunk_that_fits, jacobian_products
+from versatile_influence._jacobian import factored
 from versatile_influence._ravel import Params, ravel
 
 # How many numbers one block of rows may hold.
@@ -44,7 +45,11 @@ def output_products(loss: Any, params: Params, directions: Float[Tensor, "p q"])
     """Return J V, how the outputs move along each direction; the Jacobian is never stored."""
     theta, unravel = ravel(params)
     by_row = getattr(loss, "by_row", None) if directions.shape[1] > MANY_DIRECTIONS else None
-    blocks = row_blocks(by_row, loss.outputs(params), theta, unravel)
+    whole = loss.outputs(params)
+    jacobian = factored(by_row, whole, params)
+    if jacobian is not None:
+        return jacobian @ directions
+    blocks = row_blocks(by_row, whole, theta, unravel)
     if blocks is not None:
         return torch.cat([block @ directions for block in blocks])
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence._memory import memory_named
 from versatile_influence._ravel import Params
 from versatile_influence.blockwise import written_scores
 from versatile_influence.hessian import Curvature, CurvatureOf, Hessian, warn_if_undetermined
@@ -29,6 +30,7 @@ from versatile_influence.solvers import Explicit, Solution, Solver
 from versatile_influence.targets import presence_effects, target_gradients
 
 
+@memory_named()
 def attribute(
     loss: Loss,
     params: Params,
@@ -129,6 +131,7 @@ def attribute(
     return finished(problem, target, scores, solution)
 
 
+@memory_named()
 def parameter_changes(
     loss: Loss,
     params: Params,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch.func import grad, jacrev, vjp, vmap
 
 from versatile_influence._forward import chunk_that_fits, jacobian_products
+from versatile_influence._jacobian import Factored, factored
 from versatile_influence._ravel import Params, ravel
 from versatile_influence._rows import row_blocks
-from versatile_influence.hessian import constant_directions
+from versatile_influence.hessian import check_dense, constant_directions
 from versatile_influence.loss import Sampled, chunk_for, has_outputs, squared_norm
 
 
@@ -65,6 +67,8 @@ class GaussNewton:
 
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         """Return G V: a forward derivative of the outputs, B, and a backward derivative, for each column."""
+        if (jacobian := self.factors) is not None:
+            return jacobian.transposed(self.outer_products(jacobian @ vectors)).add_(vectors, alpha=self.ridge)
         outputs, theta = self._outputs()
         chunk = self._chunk()
         bent = self.outer_products(jacobian_products(outputs, theta, vectors, chunk_size=chunk))
@@ -76,8 +80,16 @@ class GaussNewton:
         """λ + damping."""
         return self.loss.penalty + self.damping
 
+    @cached_property
+    def factors(self) -> Factored | None:
+        """J in factors where the outputs are those of linear layers, each row by itself; None elsewhere."""
+        whole = self.loss.loss if isinstance(self.loss, Sampled) else self.loss
+        return factored(getattr(whole, "by_row", None), whole.outputs(self.params), self.params)
+
     def jacobian(self) -> Float[Tensor, "m p"]:
         """Return J, one row an output."""
+        if self.factors is not None:
+            return self.factors.dense()
         blocks = list(self.jacobian_blocks())
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
@@ -101,6 +113,7 @@ class GaussNewton:
 
     def dense(self) -> Float[Tensor, "p p"]:
         """Return G as a matrix, exactly symmetric."""
+        check_dense(self._outputs()[1])
         jacobian = self.jacobian()
         matrix = jacobian.T @ self.outer_products(jacobian)
         matrix = (matrix + matrix.T) / 2
@@ -109,7 +122,10 @@ class GaussNewton:
 
     def sample(self, terms: Int[Tensor, " m"]) -> "GaussNewton":
         """Return the matrix of the loss's terms numbered `terms`, scaled up so that it estimates G without bias."""
-        return replace(self, loss=Sampled(self.loss, terms))
+        sampled = replace(self, loss=Sampled(self.loss, terms))
+        # Its outputs are those of the whole loss.
+        sampled.__dict__["factors"] = self.factors
+        return sampled
 
     def null_space(self) -> Float[Tensor, "p m"] | None:
         """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None."""

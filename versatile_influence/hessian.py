@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import grad, vjp, vmap
 
 from versatile_influence._forward import chunk_that_fits
+from versatile_influence._memory import check_room
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.loss import Loss, Sampled, chunk_for
 
@@ -106,6 +107,7 @@ class Hessian:
         by_hand = self.by_hand()
         if by_hand is not None:
             return by_hand
+        check_dense(theta)
         matrix = self @ torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         return (matrix + matrix.T) / 2
 
@@ -129,6 +131,23 @@ class Hessian:
         must not depend on them. With damping there are none.
         """
         return constant_directions(self)
+
+
+def check_dense(theta: Float[Tensor, " p"]) -> None:
+    """Refuse a dense matrix that does not fit.
+
+    Raises:
+        MemoryError: If it does not.
+    """
+    p = len(theta)
+    check_room(
+        3 * p * p,
+        theta,
+        what=f"A dense matrix of {p:,} × {p:,} curvatures, with room to factor it,",
+        instead="No chunk_size helps here. Use solver=vif.CG(rtol=1e-3), which needs no such matrix; with "
+        "curvature=vif.GaussNewton also vif.Woodbury() or vif.EKFAC(); or attribute through some of the parameters, "
+        "vif.subset(loss, params, [pattern]).",
+    )
 
 
 def constant_directions(curvature: Curvature) -> Float[Tensor, "p m"] | None:

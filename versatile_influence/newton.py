@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, jacfwd, jacrev, vmap
 
+from versatile_influence._memory import memory_named
 from versatile_influence._ravel import Params
 from versatile_influence.attribution import finished
 from versatile_influence.hessian import Hessian, best_dense, deflated
@@ -19,6 +20,7 @@ from versatile_influence.solvers import CG
 from versatile_influence.targets import checked_target, presence_function, presence_value, target_function
 
 
+@memory_named()
 def newton_step(
     loss: Loss,
     params: Params,

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.func import jacrev, jvp, vmap
 
 from versatile_influence._forward import chunk_that_fits, jacobian_products
+from versatile_influence._jacobian import factored
+from versatile_influence._memory import check_room
 from versatile_influence._rows import row_blocks
 from versatile_influence.loss import PresenceTarget, Target
 from versatile_influence.problem import Problem
@@ -64,6 +66,13 @@ def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
     """
     function = target_function(problem, target)
     values = checked_target(function(problem.theta))
+    t, p = len(values), len(problem.theta)
+    check_room(
+        2 * t * p,
+        problem.theta,
+        what=f"The gradients of {t:,} targets in {p:,} parameters, and what is solved for them,",
+        instead="Explain fewer targets in a call. (chunk_size bounds what is beside them.)",
+    )
     by_hand = getattr(target, "gradients", None)
     gradients = None if by_hand is None else by_hand(problem.unravel(problem.theta))
     if gradients is None:
@@ -80,6 +89,9 @@ def _derived(
     """Return ∇f of each target number by automatic differentiation."""
     chunk = problem.chunk_size or chunk_that_fits(function, problem.theta)
     by_row = getattr(target, "by_row", None) if len(problem.theta) > len(values) else None
+    factors = factored(by_row, values, problem.unravel(problem.theta))
+    if factors is not None:
+        return factors.dense()
     blocks = row_blocks(by_row, values, problem.theta, problem.unravel)
     if blocks is not None:
         return torch.cat(list(blocks))

@@ -2,17 +2,23 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.gauss_newton import GaussNewton
 from versatile_influence.hessian import Curvature, without
+from versatile_influence.solvers.output_space import OutputSpace
 from versatile_influence.solvers.solver import POSITIVE, Preconditioner, Solution, finite, true_residual
 
 # How many numbers the columns that advance together hold: several arrays of this size live at once.
 BLOCK_NUMBERS = 8_000_000
+# Up to how many outputs of a network their kernel is stored, so that CG on a Gauss–Newton matrix runs among them.
+KERNEL_OUTPUTS = 4000
+
+Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,10 @@ class CG:
     Equivalent to `scipy.sparse.linalg.cg` on each column. Differs from it in this: the columns advance together, a
     column that has converged stays as it is, and one along which H curves downward stops and is named. Directions that
     the loss names as constant (`null_directions`) are left out, and reported in `Solution.dropped`.
+
+    On a `GaussNewton` matrix JᵀBJ + κI whose Jacobian is known in factors, with fewer outputs than parameters, it
+    starts from b/κ: all later residuals are then of the form Jᵀu, and the same steps are taken on u, in the inner
+    product of Jᵀu (`OutputSpace`). A step then costs no more for more parameters.
 
     Attributes:
         rtol: A column is done when ‖H x − b‖ ≤ rtol ‖b‖.
@@ -46,6 +56,8 @@ class CG:
         Raises:
             ValueError: If H has NaN or infinite entries.
         """
+        if self.preconditioner is None and (space := _among_outputs(hessian, rhs)) is not None:
+            return self._in_outputs(space, rhs)
         null = hessian.null_space()
         rhs = without(null, rhs)
         inverse = None if self.preconditioner is None else self.preconditioner.inverse(hessian)
@@ -57,9 +69,13 @@ class CG:
             return columns if inverse is None else without(null, inverse(columns))
 
         width = max(1, BLOCK_NUMBERS // len(rhs))
-        parts = [self._columns(product, stand_in, part) for part in rhs.split(width, dim=1)]
-        value, curved_down = torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts])
-        smallest, step = min(part[2] for part in parts), max(part[3] for part in parts)
+        value, parts = torch.empty_like(rhs, memory_format=torch.contiguous_format), []
+        for into, part in zip(value.split(width, dim=1), rhs.split(width, dim=1), strict=True):
+            found, *rest = self._columns(product, stand_in, part, self.rtol * part.norm(dim=0))
+            into.copy_(found)
+            parts.append(rest)
+        curved_down = torch.cat([part[0] for part in parts])
+        smallest, step = min(part[1] for part in parts), max(part[2] for part in parts)
         measured = torch.cat(
             [
                 true_residual(hessian, *both, null)
@@ -69,15 +85,35 @@ class CG:
         self._warn(measured, curved_down, smallest, step)
         return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None, dropped=null)
 
+    def _in_outputs(self, space: OutputSpace, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return the solution by steps in the space of the outputs."""
+        right = space.outer @ (space.jacobian @ rhs)
+        goal = self.rtol * space.ridge * rhs.norm(dim=0)
+        dual, curved_down, smallest, step = self._columns(
+            lambda columns: finite(space.product(columns)), lambda columns: columns, right, goal, inner=space.inner
+        )
+        solution = space.solution(rhs, right, dual)
+        self._warn(solution.residual, curved_down, smallest, step)
+        return replace(solution, num_steps=step, smallest_curvature=smallest if step else None)
+
     def _columns(
-        self, product: Callable[[Tensor], Tensor], stand_in: Callable[[Tensor], Tensor], rhs: Float[Tensor, "p k"]
+        self,
+        product: Product,
+        stand_in: Product,
+        rhs: Float[Tensor, "p k"],
+        goal: Float[Tensor, " k"],
+        inner: Callable[[Tensor, Tensor], Tensor] = lambda first, second: (first * second).sum(dim=0),
     ) -> tuple[Float[Tensor, "p k"], Tensor, float, int]:
-        """Return the solution of some columns, which of them met a downward curve, the least curvature, and steps."""
+        """Return the solution of some columns, which of them met a downward curve, the least curvature, and steps.
+
+        A column is done when its residual is no longer than its `goal`; lengths are those of the inner product, in
+        which the product is self-adjoint.
+        """
         value, residual = torch.zeros_like(rhs), rhs.clone()
         direction = stand_in(residual).clone()
         # r·r says when to stop, r·M⁻¹r how far to go; without preconditioner they are one.
-        squared, weighted = residual.square().sum(dim=0), (residual * direction).sum(dim=0)
-        goal = self.rtol**2 * squared
+        squared, weighted = inner(residual, residual), inner(residual, direction)
+        goal = goal.square()
         limit = self.max_steps if self.max_steps is not None else 10 * len(rhs)
         active, curved_down = squared > goal, torch.zeros_like(squared, dtype=torch.bool)
         smallest, step = float("inf"), 0
@@ -85,8 +121,8 @@ class CG:
             columns = active.nonzero().squeeze(1)
             along = direction[:, columns]
             turned = product(along)
-            curvature = (along * turned).sum(dim=0)
-            smallest = min(smallest, (curvature / along.square().sum(dim=0)).min().item())
+            curvature = inner(along, turned)
+            smallest = min(smallest, (curvature / inner(along, along)).min().item())
             downward = curvature <= 0
             curved_down[columns[downward]] = True
             length = torch.where(downward, 0.0, weighted[columns] / torch.where(downward, 1.0, curvature))
@@ -94,9 +130,9 @@ class CG:
             residual[:, columns] -= length * turned
             left = residual[:, columns]
             towards = stand_in(left)
-            new = (left * towards).sum(dim=0)
+            new = inner(left, towards)
             direction[:, columns] = towards + (new / weighted[columns]) * along
-            squared[columns], weighted[columns] = left.square().sum(dim=0), new
+            squared[columns], weighted[columns] = inner(left, left), new
             active = (squared > goal) & ~curved_down
             step += 1
         return value, curved_down, smallest, step
@@ -116,3 +152,13 @@ class CG:
                 "preconditioner, or accept the residuals, which are in the solution.",
                 stacklevel=5,
             )
+
+
+def _among_outputs(hessian: Curvature, rhs: Float[Tensor, "p k"]) -> OutputSpace | None:
+    """Return the system in the space of the outputs, where there is one and it is the smaller."""
+    if not (isinstance(hessian, GaussNewton) and hessian.ridge > 0 and hessian.null_space() is None):
+        return None
+    factors = hessian.factors
+    if factors is None or factors.shape[0] > min(KERNEL_OUTPUTS, len(rhs) - 1):
+        return None
+    return OutputSpace.of(hessian, rhs, single=0)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.gauss_newton import GaussNewton
 from versatile_influence.hessian import Curvature
+from versatile_influence.solvers.output_space import OutputSpace
 from versatile_influence.solvers.solver import Solution
 
 
@@ -17,12 +17,14 @@ class Woodbury:
 
         x = (b − Jᵀ y)/κ,      (κI + B K) y = B J b.
 
-    For `GaussNewton` with fewer outputs m than parameters p: time m²p + mpk, memory one Jacobian in single precision
-    where it is large. Equivalent to `Explicit` with the same curvature, which needs p² numbers and time p³. Residuals
-    are those with the Jacobian as it is kept: in single precision they do not show its rounding, about 1e-7 of G.
+    For `GaussNewton` with fewer outputs m than parameters p: time m³ + mpk, beside m²p for the kernel, which layers in
+    factors make far less. Memory: those factors where the outputs are those of linear layers, each row by itself; else
+    one Jacobian, in single precision where it is large. Equivalent to `Explicit` with the same curvature, which needs
+    p² numbers and time p³. Residuals are those with the Jacobian as it is kept: in single precision they do not show
+    its rounding, about 1e-7 of G.
 
     Attributes:
-        single: From how many numbers on the Jacobian is kept in single precision.
+        single: From how many numbers on a Jacobian that is stored is kept in single precision.
 
     Raises:
         TypeError: If the curvature is not `GaussNewton`.
@@ -42,41 +44,6 @@ class Woodbury:
         """Return G⁻¹ B, with residuals ‖G x − b‖ = ‖Jᵀ(B J x + …)‖ measured through the kernel."""
         if not isinstance(hessian, GaussNewton):
             raise TypeError(f"Woodbury solves with curvature=vif.GaussNewton, got {type(hessian).__name__}.")
-        if not hessian.ridge > 0:
-            raise ValueError("Woodbury divides by penalty + damping, which is 0. Add damping=…, or use vif.Explicit().")
-        jacobian = self._jacobian(hessian, len(rhs))
-        kernel = gram(jacobian).to(rhs)
-        moved = (jacobian @ rhs.to(jacobian)).to(rhs)
-        outer = hessian.outer_products(torch.eye(len(kernel), dtype=rhs.dtype, device=rhs.device))
-        system = outer @ kernel
-        system.diagonal().add_(hessian.ridge)
-        dual = torch.linalg.solve(system, outer @ moved)
-        value = (jacobian.T @ dual.to(jacobian)).to(rhs).neg_().add_(rhs).div_(hessian.ridge)
-        # G x − b = Jᵀ (B J x − y), and J x is (J b − K y)/κ.
-        rest = outer @ ((moved - kernel @ dual) / hessian.ridge) - dual
-        distance = (rest * (kernel @ rest)).sum(0).clamp_min(0).sqrt()
-        size = torch.linalg.vector_norm(rhs, dim=0)
-        residual = torch.where(size > 0, distance / size.clamp_min(torch.finfo(rhs.dtype).tiny), distance)
-        return Solution(value, residual)
-
-    def _jacobian(self, hessian: GaussNewton, p: int) -> Float[Tensor, "m p"]:
-        m = hessian.loss.outputs(hessian.params).numel()
-        # Filled in place: the blocks and the whole together would take twice the memory.
-        whole, start = torch.empty(0), 0
-        for block in hessian.jacobian_blocks():
-            if not start:
-                dtype = torch.float32 if m * p > self.single else block.dtype
-                whole = block.new_empty(m, p, dtype=dtype)
-            whole[start : start + len(block)] = block
-            start += len(block)
-        return whole
-
-
-def gram(matrix: Float[Tensor, "m p"], block: int = 256) -> Float[Tensor, "m m"]:
-    """Return A Aᵀ, of whose symmetric halves one is computed."""
-    result = matrix.new_empty(len(matrix), len(matrix))
-    for start in range(0, len(matrix), block):
-        part = slice(start, start + block)
-        result[part, start:] = matrix[part] @ matrix[start:].T
-        result[start:, part] = result[part, start:].T.clone()
-    return result
+        space = OutputSpace.of(hessian, rhs, single=self.single)
+        right = space.outer @ (space.jacobian @ rhs)
+        return space.solution(rhs, right, space.direct(right))

@@ -1,0 +1,127 @@
+"""Models in single or half precision, on either device: scores are those of float64 within the model's rounding."""
+
+import pytest
+import torch
+from cases import data
+
+import versatile_influence as vif
+from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
+
+DURATIONS, EVENTS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]), torch.arange(12) % 3 > 0
+SOLVERS = {
+    "explicit": vif.Explicit(),
+    "cg": vif.CG(),
+    "cg, diagonal": vif.CG(preconditioner=Diagonal()),
+    "woodbury": vif.Woodbury(),
+    "nystrom": Nystrom(),
+    "arnoldi": Arnoldi(),
+    "projected": Projected(),
+    "ek-fac": vif.EKFAC(num_draws=None),
+    "lissa": vif.LiSSA(batch_size=None, rtol=1e-4, max_steps=20_000),
+}
+every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+
+
+def network(dtype, device="cpu"):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1, bias=False)
+        return torch.nn.Sequential(*layers).double().to(device, dtype)
+
+
+def squares(outputs, presence):
+    return (presence * (outputs[:, 0] - 1) ** 2).sum()
+
+
+def attributed(solver, model, params, *, kind):
+    """Return the scores of a Cox loss, or of a sum of squares with its data in the network's dtype."""
+    like = next(model.parameters())
+    x = data(1, 12, 2).to(like) if kind == "squares" else data(1, 12, 2)
+    if kind == "cox":
+        loss = vif.losses.CoxLoss(x, DURATIONS, EVENTS, model=model, penalty=0.3)
+        target = loss.log_risk(data(2, 4, 2))
+    else:
+        loss = vif.losses.OutputLoss(model, x, squares, n_objects=12, penalty=0.3)
+        target = lambda theta: loss.outputs(theta)[:4, 0]  # noqa: E731
+    # Far from a minimum the warning about it would be all that is tested.
+    return vif.attribute(loss, params, target, solver=solver, curvature=vif.GaussNewton, damping=1.0)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return parameters at a minimum, in float64, by the kind of loss."""
+    model = network(torch.float64)
+    cox = vif.losses.CoxLoss(data(1, 12, 2), DURATIONS, EVENTS, model=model, penalty=0.3)
+    other = vif.losses.OutputLoss(model, data(1, 12, 2), squares, n_objects=12, penalty=0.3)
+    return {"cox": vif.minimize(cox, cox.zeros()), "squares": vif.minimize(other, other.zeros())}
+
+
+@every_solver
+@pytest.mark.parametrize("kind", ["cox", "squares"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.2)])
+@pytest.mark.filterwarnings("ignore:The parameters are not at a minimum")
+def test_scores_of_a_model_in_lower_precision_are_those_of_float64(solver, kind, dtype, tolerance, trained):
+    params = trained[kind]
+    exact = attributed(solver, network(torch.float64), params, kind=kind).scores
+    low = {name: value.to(dtype) for name, value in params.items()}
+    rounded = attributed(solver, network(dtype), low, kind=kind)
+    assert rounded.scores.dtype == torch.float64
+    assert (rounded.scores - exact).norm() < tolerance * exact.norm()
+    # All that differs is the rounding of parameters and data: what is done with them is float64.
+    again = attributed(solver, network(dtype), {name: value.double() for name, value in low.items()}, kind=kind)
+    torch.testing.assert_close(rounded.scores, again.scores, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [vif.Explicit(), vif.CG(rtol=1e-5), vif.Woodbury(), Nystrom(), Arnoldi()], ids=repr)
+def test_a_loss_that_runs_only_in_single_precision_is_warned_of_and_solved(solver):
+    x = data(1, 12, 2).float()
+    model = network(torch.float32)
+
+    class Single(vif.losses.OutputLoss):
+        def outputs(self, params):
+            if next(iter(params.values())).dtype != torch.float32:
+                raise RuntimeError("expected Float")
+            return super().outputs(params)
+
+    loss = Single(model, x, squares, n_objects=12, penalty=0.3)
+    double = vif.losses.OutputLoss(network(torch.float64), x.double(), squares, n_objects=12, penalty=0.3)
+    params = vif.minimize(double, double.zeros())
+    single = {name: value.float() for name, value in params.items()}
+    given = {"curvature": vif.GaussNewton, "damping": 1.0}
+    exact = vif.attribute(double, params, lambda theta: theta["2.weight"][0], solver=solver, **given).scores
+    with pytest.warns(UserWarning, match=r"runs only in torch.float32"):
+        found = vif.attribute(loss, single, lambda theta: theta["2.weight"][0], solver=solver, **given)
+    assert (found.scores.double() - exact).norm() < 1e-2 * exact.norm()
+
+
+def test_mixed_dtypes_and_devices_are_refused_with_the_names():
+    params = {"a": torch.zeros(2).double(), "b": torch.zeros(1)}
+    loss = lambda theta, presence: presence.sum() * (theta["a"].sum() + theta["b"].sum())  # noqa: E731
+    with pytest.raises(ValueError, match=r"share one dtype and device.*a: torch.float64 on cpu, b: torch.float32"):
+        vif.attribute(loss, params, lambda theta: theta["b"], n_objects=2)
+    elsewhere = {"a": torch.zeros(2), "b": torch.zeros(1, device="meta")}
+    with pytest.raises(ValueError, match=r"share one dtype and device.*b: torch.float32 on meta"):
+        vif.attribute(loss, elsewhere, lambda theta: theta["b"], n_objects=2)
+
+
+@every_solver
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_scores_are_those_of_the_processor(solver, trained):
+    params = trained["squares"]
+    exact = attributed(solver, network(torch.float64), params, kind="squares").scores
+    moved = {name: value.cuda() for name, value in params.items()}
+    found = attributed(solver, network(torch.float64, "cuda"), moved, kind="squares").scores
+    assert found.device.type == "cuda"
+    torch.testing.assert_close(found.cpu(), exact, rtol=1e-6, atol=1e-9)
+
+
+@every_solver
+def test_one_object_and_one_parameter_are_a_problem_too(solver):
+    model = torch.nn.Linear(1, 1, bias=False).double()
+    loss = vif.losses.OutputLoss(model, torch.ones(1, 1).double(), squares, n_objects=1, penalty=1.0)
+    params = vif.minimize(loss, loss.zeros())
+    found = vif.attribute(
+        loss, params, lambda theta: theta["weight"].flatten(), solver=solver, curvature=vif.GaussNewton
+    )
+    # (w − 1)² + w²/2 has its minimum at 2/3; with H = 3, its pull of 2/3 on w is worth −2/9.
+    torch.testing.assert_close(found.scores, torch.tensor([[-2 / 9]]).double(), rtol=1e-3, atol=1e-9)

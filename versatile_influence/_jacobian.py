@@ -1,0 +1,206 @@
+"""The Jacobian of outputs in the parameters, as what it does to vectors: from the layers of a network, or stored.
+
+Where rows pass a network by themselves, the gradient of an output in the weight of a linear layer s = W a is g aᵀ, with
+g the gradient in s. So the m×p Jacobian of a network of linear layers is known from m×o and m×i numbers a layer.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from versatile_influence._ravel import Params, ravel
+
+# How many numbers of the Jacobian are made at once, and how many its factors may hold.
+BLOCK_NUMBERS, FACTOR_NUMBERS = 4_000_000, 400_000_000
+
+
+@runtime_checkable
+class Jacobian(Protocol):
+    """What is asked of a Jacobian J (m, p)."""
+
+    def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
+        """Return J V."""
+        ...
+
+    def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
+        """Return Jᵀ U."""
+        ...
+
+    def gram(self) -> Float[Tensor, "m m"]:
+        """Return J Jᵀ."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A Jacobian as a matrix, perhaps in single precision; what it gives has the precision of what it is given."""
+
+    matrix: Float[Tensor, "m p"]
+
+    def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
+        """Return J V."""
+        return (self.matrix @ directions.to(self.matrix)).to(directions)
+
+    def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
+        """Return Jᵀ U."""
+        return (self.matrix.T @ outputs.to(self.matrix)).to(outputs)
+
+    def gram(self, block: int = 256) -> Float[Tensor, "m m"]:
+        """Return J Jᵀ, of whose symmetric halves one is computed."""
+        matrix = self.matrix
+        result = matrix.new_empty(len(matrix), len(matrix))
+        for start in range(0, len(matrix), block):
+            part = slice(start, start + block)
+            result[part, start:] = matrix[part] @ matrix[start:].T
+            result[start:, part] = result[part, start:].T.clone()
+        return result
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The part of a Jacobian that is about one weight (o, i), or a bias with i = 1: rows g ⊗ a.
+
+    Attributes:
+        start: Where the weight begins in the flat parameters.
+        left: g of each output.
+        entered: a of each output's row.
+    """
+
+    start: int
+    left: Float[Tensor, "rows c o"]
+    entered: Float[Tensor, "rows i"]
+
+    def blocks(self) -> Iterator[tuple[int, Float[Tensor, "m w"]]]:
+        """Return columns of the Jacobian, some at a time, each with the place of its first."""
+        rows, per_row, height = self.left.shape
+        width = self.entered.shape[1]
+        room = max(1, BLOCK_NUMBERS // (rows * per_row))
+        for first in range(0, height, step := max(1, room // width)):
+            for column in range(0, width, across := min(room, width)):
+                left = self.left[:, :, first : first + step, None]
+                block = left * self.entered[:, None, None, column : column + across]
+                yield self.start + first * width + column, block.reshape(rows * per_row, -1)
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A Jacobian in factors, one a weight, which together are about all parameters."""
+
+    factors: list[Factor]
+    shape: tuple[int, int]
+
+    def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
+        """Return J V."""
+        result = directions.new_zeros(self.shape[0], directions.shape[1])
+        for start, block in self._blocks():
+            result.addmm_(block, directions[start : start + block.shape[1]])
+        return result
+
+    def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
+        """Return Jᵀ U."""
+        result = outputs.new_empty(self.shape[1], outputs.shape[1])
+        for start, block in self._blocks():
+            torch.mm(block.T, outputs, out=result[start : start + block.shape[1]])
+        return result
+
+    def gram(self) -> Float[Tensor, "m m"]:
+        """Return J Jᵀ = Σ (g gᵀ) ∘ (a aᵀ) over the weights, at the cost of the layers' widths, not of p."""
+        total = None
+        for factor in self.factors:
+            rows, per_row, _ = factor.left.shape
+            left = factor.left.flatten(0, 1)
+            part = (left @ left.T).view(rows, per_row, rows, per_row)
+            part = part.mul_((factor.entered @ factor.entered.T)[:, None, :, None])
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return total.view(self.shape[0], self.shape[0])
+
+    def dense(self) -> Float[Tensor, "m p"]:
+        """Return J as a matrix."""
+        result = self.factors[0].left.new_empty(self.shape)
+        for start, block in self._blocks():
+            result[:, start : start + block.shape[1]] = block
+        return result
+
+    def _blocks(self) -> Iterator[tuple[int, Float[Tensor, "m w"]]]:
+        for factor in self.factors:
+            yield from factor.blocks()
+
+
+class _LinearCalls(TorchFunctionMode):
+    """Notes each call of a linear layer: its weight, bias, input and output."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[tuple[Tensor, Tensor | None, Tensor, Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.nn.functional.linear and not kwargs:
+            entered, weight, *rest = args
+            self.calls.append((weight, rest[0] if rest else None, entered, result))
+            # What goes on is a copy, so that in-place activations do no harm.
+            return result.clone()
+        return result
+
+
+def factored(
+    by_row: tuple[Callable[[Params, Tensor], Tensor], Tensor] | None, whole: Tensor, params: Params
+) -> Factored | None:
+    """Return the Jacobian of outputs `whole` = function(params, x), (function, x) = by_row, in factors.
+
+    None where it has no such form: other layers, a weight used twice, rows that do not pass by themselves. That is
+    checked by a random vector, for which the factors must give what backpropagation gives.
+    """
+    if by_row is None or not isinstance(params, dict):
+        return None
+    function, x = by_row
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad(), _LinearCalls() as seen:
+        outputs = function(leaves, x)
+    rows, m, p = len(x), outputs.numel(), sum(value.numel() for value in params.values())
+    held = sum(m * sent.shape[-1] + entered.numel() for _, _, entered, sent in seen.calls)
+    if not seen.calls or held > FACTOR_NUMBERS or m % rows or m != whole.numel() or not outputs.requires_grad:
+        return None
+    sent = [output for *_, output in seen.calls]
+    if any(output.dim() != 2 or len(output) != rows for output in sent):
+        return None
+    columns = outputs.reshape(rows, -1).unbind(1)
+    gradients = [torch.autograd.grad(column.sum(), sent, retain_graph=True, allow_unused=True) for column in columns]
+    factors, places = [], _places(leaves)
+    for (weight, bias, entered, _), left in zip(seen.calls, zip(*gradients, strict=True), strict=True):
+        if id(weight) not in places or any(part is None for part in left):
+            return None
+        stacked = torch.stack(left, dim=1)
+        factors.append(Factor(places.pop(id(weight)), stacked, entered.detach()))
+        if bias is not None and id(bias) in places:
+            factors.append(Factor(places.pop(id(bias)), stacked, torch.ones_like(entered[:, :1])))
+    found = Factored(factors, (m, p))
+    return None if places or not _agrees(found, outputs, whole, leaves) else found
+
+
+def _places(leaves: dict[str, Tensor]) -> dict[int, int]:
+    """Return where each parameter begins in the flat ones, by the identity of its tensor."""
+    places, start = {}, 0
+    for value in leaves.values():
+        places[id(value)] = start
+        start += value.numel()
+    return places
+
+
+def _agrees(found: Factored, outputs: Tensor, whole: Tensor, leaves: dict[str, Tensor]) -> bool:
+    """Return whether outputs are as given, and the factors backpropagate a random vector as the network does."""
+    tolerance = 1e-8 if outputs.dtype == torch.float64 else 1e-4
+    flat = outputs.reshape(-1)
+    if not torch.allclose(flat, whole.reshape(-1).to(flat), rtol=1e3 * tolerance, atol=1e-30):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(len(flat), generator=generator, dtype=torch.float64).to(flat)
+    gradients = torch.autograd.grad(flat, list(leaves.values()), vector, allow_unused=True, materialize_grads=True)
+    expected, _ = ravel(dict(zip(leaves, gradients, strict=True)))
+    return bool((found.transposed(vector[:, None])[:, 0] - expected).norm() <= tolerance * expected.norm())
