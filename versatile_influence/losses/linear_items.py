@@ -71,14 +71,7 @@ class LinearItems:
             own += squares[part].T @ diagonal
             stayers.append(stages[-1].staying)
             curves.append(curve)
-        staying, curve = torch.cat(stayers), torch.cat(curves)
-        for pair, square in enumerate(squares.T):
-            bent = (staying * (curve * square[:, None])).T
-            # Blocks below the diagonal are those above, transposed.
-            for start in range(0, n, TRIANGLE):
-                block, after = slice(start, start + TRIANGLE), slice(start + TRIANGLE, None)
-                half[block, pair, block].addmm_(bent[block], staying[:, block], alpha=-0.5)
-                half[block, pair, after].addmm_(bent[block], staying[:, after], alpha=-1.0)
+        _subtract_products(half, torch.cat(stayers), torch.cat(curves) * squares)
         matrix = self.x.new_empty(n, a, n, a)
         for pair, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
             block = half[:, pair] + half[:, pair].T
@@ -144,6 +137,25 @@ class LinearItems:
                 slope = slope + weight * sums / torch.where(others > 0, others, 1.0) - aligned
             parameter.append(slope)
         return direct, torch.cat(parameter).T
+
+
+def _subtract_products(half: Float[Tensor, "n a n"], mass: Float[Tensor, "R n"], weights: Float[Tensor, "R a"]) -> None:
+    """Take half of massᵀ diag(w) mass from the block of each column w of weights, up to adding its transpose."""
+    (rows, n), count = mass.shape, weights.shape[1]
+    if n <= TRIANGLE:
+        size = max(CLOSED_FORM_ROWS, CLOSED_FORM_NUMBERS // (n * count))
+        for start in range(0, rows, size):
+            part = slice(start, start + size)
+            bent = (mass[part, None, :] * weights[part, :, None]).flatten(1)
+            half.flatten(1).addmm_(mass[part].T, bent, alpha=-0.5)
+        return
+    for pair, weight in enumerate(weights.T):
+        bent = (mass * weight[:, None]).T
+        # Blocks below the diagonal are those above, transposed.
+        for start in range(0, n, TRIANGLE):
+            block, after = slice(start, start + TRIANGLE), slice(start + TRIANGLE, None)
+            half[block, pair, block].addmm_(bent[block], mass[:, block], alpha=-0.5)
+            half[block, pair, after].addmm_(bent[block], mass[:, after], alpha=-1.0)
 
 
 class Leavers:
