@@ -49,6 +49,16 @@ def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):
     assert "has no `qid:`" in capsys.readouterr().err
 
 
+def test_a_missing_feature_is_named_and_one_that_only_test_lines_have_is_not_missed(tmp_path, capsys):
+    train, test = tmp_path / "train", tmp_path / "test"
+    train.write_text("1 qid:1 1:0.5\n0 qid:1 1:1\n")
+    test.write_text("1 qid:1 1:0.5 3:1\n0 qid:1 1:1\n")
+    assert main(["rank", str(train), "--test", str(test)]) == 0
+    test.write_text("1 qid:7 1:0.5\n0 qid:7 2:nan\n")
+    assert main(["rank", str(train), "--test", str(test)]) == 1
+    assert "Feature 2 of query 7 is missing in line 2" in capsys.readouterr().err
+
+
 def arff(path, *, seed):
     """Write forty rows of three features and four labels that the features decide."""
     x, names = data(seed, 40, 3), ["red", "green", "blue", "pink"]

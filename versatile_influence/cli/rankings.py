@@ -2,12 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from versatile_influence.attribution import attribute
 from versatile_influence.datasets.documents import Documents, read_svmlight, read_trec
@@ -97,8 +98,10 @@ def _of_documents(args: argparse.Namespace, objects: str) -> Ranking:
         if train.x.shape[1] != test.x.shape[1]:
             raise ValueError(f"TRAIN has {train.x.shape[1]} runs and --test {test.x.shape[1]}: give as many to each.")
     else:
-        train = read_svmlight(args.train)
-        test = read_svmlight(args.test, n_features=train.x.shape[1])
+        train, test = read_svmlight(args.train), read_svmlight(args.test)
+        # A feature that is 0 in all lines of a file may be missing from it.
+        width = max(train.x.shape[1], test.x.shape[1])
+        train, test = (replace(data, x=pad(data.x, (0, width - data.x.shape[1]))) for data in (train, test))
     # One scale for all features, fitted on the training rows, so that one penalty suits them.
     centre, scale = train.x.mean(0), train.x.std(0, correction=0)
     scale = torch.where(scale > 0, scale, 1.0)

@@ -1,5 +1,6 @@
 """Documents of queries: svmlight with `qid` (LETOR), TREC runs and judgements, long frames."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -46,7 +47,8 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
                 continue
             if len(words) < 2 or not words[1].startswith("qid:"):
                 raise ValueError(
-                    f"Line {number} of {path} has no `qid:`. Each line must read `relevance qid:query 1:…`."
+                    f"Line {number} of {path} has no `qid:`. Each line must read `relevance qid:query 1:…`; a TREC run "
+                    "is read with its judgements (`read_trec`, `vif rank --qrels`)."
                 )
             try:
                 relevance.append(float(words[0]))
@@ -54,6 +56,11 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
             except ValueError as error:
                 raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
             qid.append(words[1][4:])
+            if bad := [column for column, value in cells[-1] if not math.isfinite(value)]:
+                raise ValueError(
+                    f"Feature {bad[0]} of query {qid[-1]} is missing in line {number} of {path}. Fill it, or drop the "
+                    "line."
+                )
             comment = comment.replace("docid", " ").replace("=", " ").split()
             names.append(comment[0] if comment else None)
     if not cells:
