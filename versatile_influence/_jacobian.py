@@ -176,7 +176,7 @@ def factored(
     for (weight, bias, entered, _), left in zip(seen.calls, zip(*gradients, strict=True), strict=True):
         if id(weight) not in places or any(part is None for part in left):
             return None
-        stacked = torch.stack(left, dim=1)
+        stacked = torch.stack(left, dim=1) if len(left) > 1 else left[0][:, None]
         factors.append(Factor(places.pop(id(weight)), stacked, entered.detach()))
         if bias is not None and id(bias) in places:
             factors.append(Factor(places.pop(id(bias)), stacked, torch.ones_like(entered[:, :1])))

@@ -62,77 +62,82 @@ class CG:
         rhs = without(null, rhs)
         inverse = None if self.preconditioner is None else self.preconditioner.inverse(hessian)
 
-        def product(columns: Tensor) -> Tensor:
-            return without(null, finite(hessian @ columns))
+        def product(rows: Tensor) -> Tensor:
+            return without(null, finite(hessian @ rows.T)).T
 
-        def stand_in(columns: Tensor) -> Tensor:
-            return columns if inverse is None else without(null, inverse(columns))
+        def stand_in(rows: Tensor) -> Tensor:
+            return rows if inverse is None else without(null, inverse(rows.T)).T
 
         width = max(1, BLOCK_NUMBERS // len(rhs))
-        value, parts = torch.empty_like(rhs, memory_format=torch.contiguous_format), []
-        for into, part in zip(value.split(width, dim=1), rhs.split(width, dim=1), strict=True):
-            found, *rest = self._columns(product, stand_in, part, self.rtol * part.norm(dim=0))
+        # Columns are kept as rows, so that those which go on lie together.
+        rows, parts, measured = torch.empty_like(rhs.T, memory_format=torch.contiguous_format), [], []
+        for into, part in zip(rows.split(width), rhs.T.split(width), strict=True):
+            found, *rest = self._rows(product, stand_in, part, self.rtol * part.norm(dim=1))
             into.copy_(found)
+            measured.append(true_residual(hessian, found.T, part.T, null))
             parts.append(rest)
-        curved_down = torch.cat([part[0] for part in parts])
+        value, measured, curved_down = rows.T, torch.cat(measured), torch.cat([part[0] for part in parts])
         smallest, step = min(part[1] for part in parts), max(part[2] for part in parts)
-        measured = torch.cat(
-            [
-                true_residual(hessian, *both, null)
-                for both in zip(value.split(width, 1), rhs.split(width, 1), strict=True)
-            ]
-        )
         self._warn(measured, curved_down, smallest, step)
         return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None, dropped=null)
 
     def _in_outputs(self, space: OutputSpace, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return the solution by steps in the space of the outputs."""
         right = space.outer @ (space.jacobian @ rhs)
+        m = len(right)
+
+        def carried(rows: Tensor) -> Tensor:
+            # Each vector u takes K u along, which makes inner products cheap.
+            return torch.cat([rows, rows @ space.kernel], dim=1)
+
+        def product(rows: Tensor) -> Tensor:
+            return carried(finite(rows[:, m:] @ space.outer + space.ridge * rows[:, :m]))
+
         goal = self.rtol * space.ridge * rhs.norm(dim=0)
-        dual, curved_down, smallest, step = self._columns(
-            lambda columns: finite(space.product(columns)), lambda columns: columns, right, goal, inner=space.inner
+        found, curved_down, smallest, step = self._rows(
+            product, lambda rows: rows, carried(right.T), goal, inner=lambda one, two: (one[:, :m] * two[:, m:]).sum(1)
         )
-        solution = space.solution(rhs, right, dual)
+        solution = space.solution(rhs, right, found[:, :m].T)
         self._warn(solution.residual, curved_down, smallest, step)
         return replace(solution, num_steps=step, smallest_curvature=smallest if step else None)
 
-    def _columns(
+    def _rows(
         self,
         product: Product,
         stand_in: Product,
-        rhs: Float[Tensor, "p k"],
+        rhs: Float[Tensor, "k p"],
         goal: Float[Tensor, " k"],
-        inner: Callable[[Tensor, Tensor], Tensor] = lambda first, second: (first * second).sum(dim=0),
-    ) -> tuple[Float[Tensor, "p k"], Tensor, float, int]:
-        """Return the solution of some columns, which of them met a downward curve, the least curvature, and steps.
+        inner: Callable[[Tensor, Tensor], Tensor] = lambda one, two: (one * two).sum(1),
+    ) -> tuple[Float[Tensor, "k p"], Tensor, float, int]:
+        """Return the solution of some rows, which of them met a downward curve, the least curvature, and steps.
 
-        A column is done when its residual is no longer than its `goal`; lengths are those of the inner product, in
-        which the product is self-adjoint.
+        A row is done when its residual is no longer than its `goal`; lengths are those of the inner product, in which
+        the product is self-adjoint.
         """
-        value, residual = torch.zeros_like(rhs), rhs.clone()
+        value, residual = torch.zeros_like(rhs, memory_format=torch.contiguous_format), rhs.clone()
         direction = stand_in(residual).clone()
         # r·r says when to stop, r·M⁻¹r how far to go; without preconditioner they are one.
         squared, weighted = inner(residual, residual), inner(residual, direction)
         goal = goal.square()
-        limit = self.max_steps if self.max_steps is not None else 10 * len(rhs)
+        limit = self.max_steps if self.max_steps is not None else 10 * rhs.shape[1]
         active, curved_down = squared > goal, torch.zeros_like(squared, dtype=torch.bool)
         smallest, step = float("inf"), 0
         while active.any() and step < limit:
-            columns = active.nonzero().squeeze(1)
-            along = direction[:, columns]
+            rows = active.nonzero().squeeze(1)
+            along = direction[rows]
             turned = product(along)
             curvature = inner(along, turned)
             smallest = min(smallest, (curvature / inner(along, along)).min().item())
             downward = curvature <= 0
-            curved_down[columns[downward]] = True
-            length = torch.where(downward, 0.0, weighted[columns] / torch.where(downward, 1.0, curvature))
-            value[:, columns] += length * along
-            residual[:, columns] -= length * turned
-            left = residual[:, columns]
+            curved_down[rows[downward]] = True
+            length = torch.where(downward, 0.0, weighted[rows] / torch.where(downward, 1.0, curvature))[:, None]
+            value[rows] += length * along
+            residual[rows] -= length * turned
+            left = residual[rows]
             towards = stand_in(left)
             new = inner(left, towards)
-            direction[:, columns] = towards + (new / weighted[columns]) * along
-            squared[columns], weighted[columns] = inner(left, left), new
+            direction[rows] = towards + (new / weighted[rows])[:, None] * along
+            squared[rows], weighted[rows] = inner(left, left), new
             active = (squared > goal) & ~curved_down
             step += 1
         return value, curved_down, smallest, step

@@ -50,10 +50,6 @@ class OutputSpace:
         """Return M U."""
         return self.outer @ (self.kernel @ dual) + self.ridge * dual
 
-    def inner(self, first: Float[Tensor, "m k"], second: Float[Tensor, "m k"]) -> Float[Tensor, " k"]:
-        """Return the inner products (Jᵀu)·(Jᵀv) of columns."""
-        return (first * (self.kernel @ second)).sum(dim=0)
-
     def direct(self, right: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
         """Return M⁻¹ U."""
         system = self.outer @ self.kernel
@@ -64,7 +60,7 @@ class OutputSpace:
         """Return x of y, with ‖G x − b‖/‖b‖ measured anew through the kernel."""
         value = self.jacobian.transposed(dual).neg_().add_(rhs).div_(self.ridge)
         rest = right - self.product(dual)
-        distance = self.inner(rest, rest).clamp_min(0).sqrt() / self.ridge
+        distance = (rest * (self.kernel @ rest)).sum(dim=0).clamp_min(0).sqrt() / self.ridge
         size = torch.linalg.vector_norm(rhs, dim=0)
         residual = torch.where(size > 0, distance / size.clamp_min(torch.finfo(rhs.dtype).tiny), distance)
         return Solution(value, residual)
