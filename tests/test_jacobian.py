@@ -136,3 +136,27 @@ def test_cg_among_the_outputs_names_an_outer_loss_that_curves_downward():
     curvature = vif.GaussNewton(loss, loss.zeros(), torch.ones(5).double())
     with pytest.warns(UserWarning, match=r"not positive definite: CG met a curvature of -.*damping"):
         vif.CG().solve(curvature, data(5, len(ravel(loss.zeros())[0]), 3))
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        vif.EKFAC(num_draws=16),
+        vif.solvers.Nystrom(rank=5),
+        vif.solvers.Projected(rank=5),
+        vif.solvers.Arnoldi(num_steps=5),
+        vif.LiSSA(batch_size=None, max_steps=20),
+    ],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("ignore:LiSSA left")
+def test_residuals_of_approximate_solutions_are_true_also_for_more_columns_than_parameters(solver):
+    loss = loss_of(NETWORKS["with biases"])
+    params = loss.zeros()
+    curvature = vif.GaussNewton(loss, params, torch.ones(7).double())
+    rhs, matrix = data(5, len(ravel(params)[0]), 90), curvature.dense()
+    assert len(rhs) < 90
+    solution = solver.solve(curvature, rhs)
+    true = (matrix @ solution.value - rhs).norm(dim=0) / rhs.norm(dim=0)
+    torch.testing.assert_close(solution.residual, true, rtol=1e-8, atol=1e-12)
+    assert true.max() > 1e-3

@@ -124,6 +124,17 @@ def test_a_hessian_that_is_not_finite_is_refused_with_causes(solver, tolerance):
         solver.solve(curvature, torch.ones(2, 1).double())
 
 
+def test_cg_on_an_indefinite_hessian_names_gauss_newton_and_damping_and_reports_true_residuals():
+    matrix, rhs = torch.diag(torch.tensor([3.0, 2.0, 1.0, -0.5]).double()), drawn(4, 9, seed=1)
+    with pytest.warns(
+        UserWarning, match=r"CG met a curvature of -0\.\d.*curvature=vif.GaussNewton.*damping=….*minimum"
+    ):
+        solution = vif.CG().solve(hessian(matrix), rhs)
+    measured = (matrix @ solution.value - rhs).norm(dim=0) / rhs.norm(dim=0)
+    torch.testing.assert_close(solution.residual, measured)
+    assert torch.isfinite(solution.value).all()
+
+
 def test_flat_directions_are_dropped_and_reported():
     direction = torch.tensor([[3.0], [4.0]]).double() / 5
     with pytest.warns(UserWarning, match=r"singular: 1 of 2 directions.*solution.dropped"):
