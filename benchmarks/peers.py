@@ -5,7 +5,7 @@ test rows, through `vif.losses.TermLoss`, against dattri, pyDVL, captum, kronflu
 one run, one thread, float64, parameters given. Accuracy against the exact influence by the formula for this model, and
 against exact refits of every row; time is the best of repeats after a warm-up, split into what a library prepares once
 (its model, Hessian or factors) and the scores. What this library checks of loss, parameters and target at each call
-takes about as long as it takes for any size of data, so that the same is timed on `MANY` rows beside the formula. Then
+takes most of the time of so small a job, so that the same is timed on `MANY` rows beside the formula. Then
 Cox regression on METABRIC, whose loss is no sum over rows, given
 to the same libraries as rows.
 

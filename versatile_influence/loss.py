@@ -22,6 +22,7 @@ A loss may offer more, and is served faster or better for it:
     dense_hessian(params, presence)         ∇²L(θ, b), where written out by hand; it may return None
     n_terms, on_terms(params, presence, t)  how many terms the sum has, and the sum of the terms numbered t alone, for
                                             mini-batches: over a partition they add up to the loss, penalty included
+    part(t)                                 with them, the loss of those terms alone, so that `gradients` serves there
     outputs(params)                         what the parameters enter the loss through (a network's outputs), any shape
     outer(outputs, presence)                with it, L(θ, b) = outer(outputs(θ), b) + (penalty/2)‖θ‖²; see GaussNewton
     outer_differences(outputs, objects)     ΔL_i as a function of the outputs alone
