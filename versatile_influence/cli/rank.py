@@ -32,8 +32,9 @@ Without an item, its own place in the test lists goes too, whatever was learned;
 the order is by what goes through the parameters.
 
 One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the median
-absolute deviation) below the median: a place to look, and no verdict. In a trial with planted promotions in a tenth of
-the queries, the length of a list and its training loss told more than this mark (experiments/spam.py).""",
+absolute deviation) below the median: a place to look, and no verdict. In a trial with promotions planted in a tenth of
+2,000 queries, 27% of those marked had been tampered with, and nearly as many were marked before; the length of a list
+and its training loss told more (experiments/spam.py).""",
     )
     parser.add_argument("train", help="svmlight file with qid, ARFF file, or TREC runs joined by commas")
     parser.add_argument("--test", required=True, help="the same of the test queries")
