@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "one HTML page. A record of the same settings is kept; `--again` measures anew.",
     )
     names = ", ".join(section.id for section in sections())
-    parser.add_argument("what", nargs="*", default=["all"], help=f"all (the default), a script, or of: {names}")
+    parser.add_argument(
+        "what", nargs="*", default=["all"], help=f"all of the paper (the default), everything, a script, or of: {names}"
+    )
     parser.add_argument("--protocol", choices=("stationary", "paper"), help="only with this ground truth")
     parser.add_argument("--quick", action="store_true", help="smaller settings, marked in every record and on the page")
     parser.add_argument("--data", metavar="FOLDER", help="folder of the data files")
@@ -72,10 +75,13 @@ def wanted(what: list[str], *, protocol: str | None = None) -> list[Script]:
     Raises:
         ValueError: If something is unknown, or nothing measures it here.
     """
-    there, known = scripts(), {section.id: section.scripts for section in sections()}
-    if strange := [word for word in what if word not in {"all", *known, *there}]:
-        raise ValueError(f"There is no {strange[0]!r} to reproduce. There are: {', '.join([*known, *there])}, or all.")
-    names = [name for word in what for name in (there if word == "all" else known.get(word, (word,)))]
+    there = scripts()
+    known: dict[str, Iterable[str]] = {section.id: section.scripts for section in sections()}
+    known["all"] = [name for section in sections() if not section.beyond for name in section.scripts]
+    known["everything"] = there
+    if strange := [word for word in what if word not in {*known, *there}]:
+        raise ValueError(f"There is no {strange[0]!r} to reproduce. There are: {', '.join([*known, *there])}.")
+    names = [name for word in what for name in known.get(word, (word,))]
     if protocol:
         paper = protocol == "paper"
         names = [name for name in names if name in by_both() or name.startswith("paper_") == paper]

@@ -44,6 +44,11 @@ class Section:
     figures: tuple[Figure, ...] = ()
     missing: Mapping[str, str] | None = None
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the paper has nothing of the kind."""
+        return self.title.startswith("Beyond the paper")
+
 
 def by_both() -> tuple[str, ...]:
     """Return names of the scripts that measure by the paper's protocol as well as on stationary ground.
