@@ -43,7 +43,7 @@ def main() -> int:
     drawn = [node for node in torch.randperm(n, generator=generator).tolist() if node != hub]
     free = [node for node in drawn if node not in links.flatten().tolist()][:checked]
     refitting = time.perf_counter()
-    measured = vif.refit(loss, params, target, objects=[*free, hub], gtol=1e-8)
+    measured = vif.refit(loss, params, target, objects=[*free, hub], gtol=1e-9)
     refitted = time.perf_counter()
     estimate = predicted.scores[[*free, hub]]
     pooled = torch.corrcoef(torch.stack([estimate[:-1].flatten(), measured.scores[:-1].flatten()]))[0, 1]

@@ -226,3 +226,17 @@ def test_scores_solved_for_targets_are_those_solved_for_removals(monkeypatch):
             by_removal = vif.attribute(loss, params, pairs, objects=objects)
         torch.testing.assert_close(by_target.scores, by_removal.scores, rtol=1e-8, atol=1e-10)
         assert by_target.solution.value.shape[1] < by_removal.solution.value.shape[1]
+
+
+def test_a_large_graph_is_trained_by_lbfgs_and_newton_steps_with_the_hessian_written_out(monkeypatch):
+    loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(30, 2, seed=0), **WALKS, penalty=0.1)
+    monkeypatch.setattr("versatile_influence.hessian.BY_HAND_PARAMETERS", 50)
+    monkeypatch.setattr("versatile_influence.hessian.DENSE_PARAMETERS", 50)
+    presence = torch.ones(30, dtype=torch.float64).index_fill(0, torch.tensor([3]), 0.0)
+    params = vif.minimize(loss, loss.start(), presence, gtol=1e-10)
+    slow = torch.func.grad(loss)(params, presence)
+    assert max(part.abs().max() for part in slow.values()) < 30 * 1e-10
+    stacked = {name: value[None] for name, value in loss.start().items()}
+    by_hand = loss.at(presence).gradients(stacked, presence[None])[0]
+    slow = torch.cat([part.reshape(-1) for part in torch.func.grad(loss)(loss.start(), presence).values()])
+    torch.testing.assert_close(by_hand, slow, rtol=1e-10, atol=1e-10)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.optimize
@@ -18,6 +18,10 @@ from versatile_influence.hessian import Hessian, best_dense, deflated, without
 from versatile_influence.loss import Loss, at_presence
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
+
+
+# The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
+NEWTON_FROM = 1e-5
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ def minimize(
 ) -> Params:
     """Return parameters at a stationary point of L(·, presence), in float64.
 
-    Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps with
-    conjugate gradients. Downhill all the way, so from `init` to the minimum of its own valley.
+    Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton
+    steps with the Hessian where the loss has it written out, and with conjugate gradients where not. Downhill all the way, so from `init` to the minimum of its own valley.
 
     Args:
         loss: `loss(params, presence)`.
@@ -99,7 +103,10 @@ def minimize(
         found = _newton(objective, theta, max_steps)
         check_bounded(objective, theta, found)
     else:
-        found = _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
+        written_out = objective.hessian(theta).by_hand() is not None
+        rough = replace(objective, goal=max(objective.goal, NEWTON_FROM * number)) if written_out else objective
+        found = _lbfgs(rough, theta, 100 * max_steps)
+        found = (_newton if written_out else _newton_cg)(objective, found, max_steps)
     gradient, value = objective.gradient(found)
     if not torch.isfinite(value):
         raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")

@@ -117,6 +117,19 @@ class AtPresence:
         whole.diagonal().add_(self.loss.penalty)
         return whole
 
+    def gradients(
+        self,
+        params: Embeddings,
+        presence: Float[Tensor, "j k"],  # noqa: ARG002
+    ) -> Float[Tensor, "j p"]:
+        """Return ∇L at j stacked parameters."""
+        rows = []
+        for embedding, output in zip(params["embedding"], params["output"], strict=True):
+            one = {"embedding": embedding, "output": output}
+            penalty = self.loss.penalty * torch.cat([embedding.reshape(-1), output.reshape(-1)])
+            rows.append(gradient(self.loss.model, one, self.counts, self.nodes) + penalty)
+        return torch.stack(rows)
+
     def null_directions(self, params: Embeddings, presence: Float[Tensor, " k"]) -> dict[str, Embeddings]:
         """Return the directions along which the loss is constant, by name."""
         return self.loss.null_directions(params, presence)
