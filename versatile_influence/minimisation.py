@@ -19,7 +19,6 @@ from versatile_influence.loss import Loss, at_presence
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
 
-
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
 NEWTON_FROM = 1e-5
 
@@ -68,8 +67,9 @@ def minimize(
 ) -> Params:
     """Return parameters at a stationary point of L(·, presence), in float64.
 
-    Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton
-    steps with the Hessian where the loss has it written out, and with conjugate gradients where not. Downhill all the way, so from `init` to the minimum of its own valley.
+    Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps: with
+    the Hessian where the loss has it written out, with conjugate gradients where not. Downhill all the way, so from
+    `init` to the minimum of its own valley.
 
     Args:
         loss: `loss(params, presence)`.
