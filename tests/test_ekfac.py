@@ -196,3 +196,14 @@ def test_strong_directions_include_parameters_outside_the_layers_and_drawn_gradi
 def test_strong_directions_without_penalty_or_damping_are_refused():
     with pytest.raises(ValueError, match=r"rank=2.*damping"):
         vif.EKFAC(rank=2).solve(problem("linear", penalty=0.0), torch.ones(4, 1).double())
+
+
+def test_strong_directions_want_draws_enough():
+    G, rhs = problem("two layers"), drawn(24, 4, seed=3)
+    exact = torch.linalg.solve(G.dense(), rhs)
+
+    def error(draws, rank):
+        return (vif.EKFAC(num_draws=draws, rank=rank).solve(G, rhs).value - exact).norm().item()
+
+    assert error(None, 8) < error(None, 4) < error(None, 0)
+    assert error(None, 8) < error(1000, 8) < error(8, 8)

@@ -40,7 +40,8 @@ class EKFAC:
     directions of the pseudo-gradients of all layers together, S = Σ_j s_j s_jᵀ, are kept as they are, coupling
     included, and U, V and Λ are those of what is left of the pseudo-gradients. The matrix S + EK-FAC of the rest stays
     positive definite, has the trace of the Gauss–Newton matrix, and becomes it as r grows; its inverse is the factors'
-    and a system of r equations (Woodbury). It costs no more passes, and r numbers a parameter.
+    and a system of r equations (Woodbury). It costs no more passes, and r numbers a parameter. The strongest directions
+    of few draws are their noise: ask for `num_draws=None`, or some dozen draws a direction.
 
     Attributes:
         num_draws: Vectors z; None for vectors whose second moment is B exactly, as many as there are outputs.
@@ -137,8 +138,8 @@ class EKFAC:
         return blocks, dict(zip(others, squares, strict=True)), _flat(strong, layers, others, list(params))
 
 
-def _strongest(gradients: list[Float[Tensor, "d ..."]], rank: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the gradients without their strongest combinations over draws, and those combinations, r rows or less."""
+def _strongest(gradients: list[Tensor], rank: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return gradients (d, …) without their strongest combinations over draws, and those combinations, r or less."""
     if not rank:
         return gradients, []
     size, turned = torch.linalg.eigh(torch.stack([part.flatten(1) @ part.flatten(1).T for part in gradients]).sum(0))
