@@ -88,10 +88,10 @@ def trained(size, seed, folder, results):
     results.put(numbers | {"seconds of one gradient": float(f"{statistics.median(times):.3g}")})
 
 
-def measured(size, method, folder, results):
+def measured(size, method, folder, limit, results):
     """Put seconds, peak memory and residuals of one method on one network on the queue."""
     resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES * 2**30, GIGABYTES * 2**30))
-    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     loss, target, everyone = problem(SIZES[size])
     params = torch.load(Path(folder) / f"{size}.pt")
     with warnings.catch_warnings(record=True) as caught:
@@ -107,7 +107,7 @@ def measured(size, method, folder, results):
             results.put(f"{type(error).__name__}: {str(error)[:300]}")
             return
         seconds, used = time.perf_counter() - began, time.process_time() - used
-    solution, peak = scores.solution, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    solution, peak = scores.solution, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     numbers = {
         "seconds": round(seconds, 2),
         "processor seconds": round(used, 2),
@@ -183,7 +183,7 @@ def main():
             found = None
             for size in sizes if not run.quick or "Gauss-Newton, CG" in method else sizes[:1]:
                 stopped = isinstance(found, str) and found.startswith(("stopped", "not tried"))
-                found = "not tried" if stopped else in_a_process(measured, (size, method, folder))
+                found = "not tried" if stopped else in_a_process(measured, (size, method, folder, PROCESSOR_SECONDS))
                 if isinstance(found, dict):
                     one = numbers["training"][size]["seconds of one gradient"]
                     found["loss gradients"] = round(found["seconds"] / one)

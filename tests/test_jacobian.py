@@ -91,6 +91,15 @@ def test_what_has_no_factors_is_solved_without_them(model):
     torch.testing.assert_close(curvature @ rhs, curvature.dense() @ rhs)
 
 
+@pytest.mark.parametrize("patterns", [["4.*"], ["2.weight"], ["0.bias", "4.weight"]])
+def test_with_some_parameters_held_the_factors_are_those_of_the_others(patterns):
+    loss = loss_of(NETWORKS["with biases"])
+    part, chosen = vif.subset(loss, loss.zeros(), patterns)
+    jacobian = found(part, chosen)
+    assert jacobian is not None
+    torch.testing.assert_close(jacobian.dense(), automatic(part, chosen))
+
+
 @pytest.mark.parametrize("model", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("solver", [vif.CG(rtol=1e-10), vif.Woodbury()])
 def test_a_solution_among_the_outputs_is_the_dense_one_and_its_residuals_are_true(model, solver):
@@ -160,3 +169,17 @@ def test_residuals_of_approximate_solutions_are_true_also_for_more_columns_than_
     true = (matrix @ solution.value - rhs).norm(dim=0) / rhs.norm(dim=0)
     torch.testing.assert_close(solution.residual, true, rtol=1e-8, atol=1e-12)
     assert true.max() > 1e-3
+
+
+def test_the_hessian_of_a_relu_network_with_more_live_units_than_data_is_singular_at_its_minimum():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(2, 6, bias=False), nn.ReLU(), nn.Linear(6, 1, bias=False)).double()
+    x = torch.tensor([[1.0, 0.2], [0.2, 1.0]]).double()
+    loss = vif.losses.OutputLoss(model, x, lambda o, b: (b * (o[:, 0] - 3) ** 2).sum(), n_objects=2, penalty=0.5)
+    start = {name: value.abs() + 0.1 for name, value in loss.zeros().items()}
+    params = vif.minimize(loss, start)
+    live = ((x @ params["0.weight"].T > 0).all(0) & (params["2.weight"][0] > 0.01)).sum()
+    assert live == 6
+    curvature = torch.linalg.eigvalsh(vif.Hessian(loss, params, torch.ones(2).double()).dense())
+    assert (curvature.abs() < 1e-6).sum() >= live - 2
+    assert torch.linalg.eigvalsh(vif.GaussNewton(loss, params, torch.ones(2).double()).dense())[0] >= 0.5 - 1e-9

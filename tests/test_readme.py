@@ -16,6 +16,11 @@ def test_the_results_table_is_that_of_the_records():
     assert run.returncode == 0, "run `python experiments/readme_table.py`"
 
 
+def test_the_page_on_solvers_shows_the_records():
+    run = subprocess.run([sys.executable, str(ROOT / "experiments" / "solver_table.py"), "--check"], check=False)
+    assert run.returncode == 0, "run `python experiments/solver_table.py`"
+
+
 def test_the_first_example_runs(capsys):
     program = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)[0]
     exec(compile(program, "README.md", "exec"), {})

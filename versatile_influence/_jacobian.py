@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from versatile_influence._ravel import Params, ravel
 
 # How many numbers of the Jacobian are made at once, and how many its factors may hold.
-BLOCK_NUMBERS, FACTOR_NUMBERS = 4_000_000, 400_000_000
+BLOCK_NUMBERS, FACTOR_NUMBERS = 1_000_000, 400_000_000
 
 
 @runtime_checkable
@@ -133,10 +133,14 @@ class Factored:
 
 
 class _LinearCalls(TorchFunctionMode):
-    """Notes each call of a linear layer: its weight, bias, input and output."""
+    """Notes each call of a linear layer: its weight, bias, input and output.
 
-    def __init__(self):
+    With `copies` what goes on is a copy of the output, so that in-place activations do no harm.
+    """
+
+    def __init__(self, *, copies: bool):
         super().__init__()
+        self.copies = copies
         self.calls: list[tuple[Tensor, Tensor | None, Tensor, Tensor]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -144,8 +148,7 @@ class _LinearCalls(TorchFunctionMode):
         if func is torch.nn.functional.linear and not kwargs:
             entered, weight, *rest = args
             self.calls.append((weight, rest[0] if rest else None, entered, result))
-            # What goes on is a copy, so that in-place activations do no harm.
-            return result.clone()
+            return result.clone() if self.copies else result
         return result
 
 
@@ -161,24 +164,31 @@ def factored(
         return None
     function, x = by_row
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-    with torch.enable_grad(), _LinearCalls() as seen:
+    with torch.enable_grad(), _LinearCalls(copies=False) as seen:
         outputs = function(leaves, x)
+    if any(output._version for *_, output in seen.calls):
+        with torch.enable_grad(), _LinearCalls(copies=True) as seen:
+            outputs = function(leaves, x)
     rows, m, p = len(x), outputs.numel(), sum(value.numel() for value in params.values())
-    held = sum(m * sent.shape[-1] + entered.numel() for _, _, entered, sent in seen.calls)
-    if not seen.calls or held > FACTOR_NUMBERS or m % rows or m != whole.numel() or not outputs.requires_grad:
+    factors, places = [], _places(leaves)
+    # Layers whose weights are held fixed are passed through.
+    calls = [call for call in seen.calls if id(call[0]) in places or id(call[1]) in places]
+    held = sum(m * sent.shape[-1] + entered.numel() for _, _, entered, sent in calls)
+    if not calls or held > FACTOR_NUMBERS or m % rows or m != whole.numel() or not outputs.requires_grad:
         return None
-    sent = [output for *_, output in seen.calls]
+    sent = [output for *_, output in calls]
     if any(output.dim() != 2 or len(output) != rows for output in sent):
         return None
     columns = outputs.reshape(rows, -1).unbind(1)
     gradients = [torch.autograd.grad(column.sum(), sent, retain_graph=True, allow_unused=True) for column in columns]
-    factors, places = [], _places(leaves)
-    for (weight, bias, entered, _), left in zip(seen.calls, zip(*gradients, strict=True), strict=True):
-        if id(weight) not in places or any(part is None for part in left):
+    for (weight, bias, entered, _), left in zip(calls, map(list, zip(*gradients, strict=True)), strict=True):
+        if any(part is None for part in left):
             return None
         stacked = torch.stack(left, dim=1) if len(left) > 1 else left[0][:, None]
-        factors.append(Factor(places.pop(id(weight)), stacked, entered.detach()))
-        if bias is not None and id(bias) in places:
+        # A weight used twice is found here once, and then does not agree.
+        if id(weight) in places:
+            factors.append(Factor(places.pop(id(weight)), stacked, entered.detach()))
+        if id(bias) in places:
             factors.append(Factor(places.pop(id(bias)), stacked, torch.ones_like(entered[:, :1])))
     found = Factored(factors, (m, p))
     return None if places or not _agrees(found, outputs, whole, leaves) else found

@@ -121,8 +121,8 @@ def attribute(
         leftover = gradients @ solution.value @ problem.gradient
     elif t <= k:
         solution = solver.solve(hessian, gradients.T)
-        # As large as the solution, and not needed any more.
-        del gradients
+        # Large, and not needed any more.
+        del gradients, hessian
         scores = problem.gradient_differences(solution.value)
         leftover = solution.value.T @ problem.gradient
     else:

@@ -59,6 +59,12 @@ class Subset:
         return removal_differences(self.whole, self.joined(params), Removals.of(objects, self.n_objects))
 
     @property
+    def by_row(self) -> tuple[Callable[[Named, Tensor], Tensor], Tensor] | None:
+        """The whole loss's function of each row by itself, where it has one, with the others held."""
+        whole = getattr(self.whole, "by_row", None)
+        return whole and (lambda params, rows: whole[0](self.joined(params), rows), whole[1])
+
+    @property
     def outputs(self) -> Callable[[Any], Tensor] | None:
         """The outputs as a function of the chosen parameters, where the whole loss has outputs."""
         return (lambda params: self.whole.outputs(self.joined(params))) if has_outputs(self.whole) else None
