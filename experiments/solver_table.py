@@ -30,7 +30,9 @@ def text(cell: dict | str) -> str:
 
 
 def scale() -> list[str]:
-    """Return Table 6's analogue as Markdown."""
+    """Return Table 6's analogue as Markdown, nothing while there is no record."""
+    if not (ROOT / "benchmarks/results/table6.json").exists():
+        return []
     record = numbers("benchmarks/results/table6.json")
     sizes = list(record["training"])
     methods = dict.fromkeys(key.rsplit(", ", 1)[0] for key in record if key.rsplit(", ", 1)[-1] in sizes)
