@@ -62,14 +62,14 @@ def problem(hidden):
     return loss, loss.relative_risk(data.test), torch.ones(loss.n_objects, dtype=torch.float64)
 
 
-def trained(size, seed, folder, results):
+def trained(size, steps, seed, folder, results):
     """Train a network, keep its parameters in a file, and put on the queue how far the training came."""
     torch.manual_seed(seed)
     loss, _, everyone = problem(SIZES[size])
     start = 0.1 if size == "1M" else 1.0
     params = {name: (start * value).requires_grad_() for name, value in loss.zeros().items()}
     before, times = loss(params, everyone).item(), []
-    limits = {"max_iter": STEPS[size], "tolerance_grad": 1e-7, "tolerance_change": 0.0, "history_size": 20}
+    limits = {"max_iter": steps, "tolerance_grad": 1e-7, "tolerance_change": 0.0, "history_size": 20}
     optimizer = torch.optim.LBFGS(params.values(), line_search_fn="strong_wolfe", **limits)
 
     def gradient():
@@ -177,7 +177,8 @@ def main():
     numbers |= {"paper, seconds": PAPER, "training": {}}
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            numbers["training"][size] = in_a_process(trained, (size, run.seed, folder))
+            steps = min(STEPS[size], 50) if run.quick else STEPS[size]
+            numbers["training"][size] = in_a_process(trained, (size, steps, run.seed, folder))
             print(size, numbers["training"][size], flush=True)
         exact = {}
         for method in METHODS:
