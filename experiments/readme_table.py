@@ -31,6 +31,14 @@ ROWS = (
         "karate:seconds/34 × 1156 scores:time",
         "karate:seconds/34 refits:time",
     ),
+    (
+        "Cox regression, network (tanh, 4 units), METABRIC",
+        "paper:table5/network/explicit:.3f",
+        "table5:tanh/explicit, warm refits:.4f",
+        "–",
+        "–",
+        "–",
+    ),
 )
 BEGIN, END = "<!-- results: written by experiments/readme_table.py -->", "<!-- end of results -->"
 
