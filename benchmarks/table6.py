@@ -32,7 +32,7 @@ from versatile_influence.losses import CoxLoss
 SIZES = {"0.04K": 4, "10.2K": 1024, "41.0K": 4096, "81.9K": 8192, "1M": 100_000}
 STEPS = {"0.04K": 2000, "10.2K": 600, "41.0K": 200, "81.9K": 150, "1M": 25}
 WEIGHT_DECAY, GIGABYTES = 0.01, 14
-PROCESSOR_SECONDS, WAITED_SECONDS = 150, 400
+PROCESSOR_SECONDS, WAITED_SECONDS = 120, 400
 HESSIAN, GAUSS_NEWTON = {"curvature": vif.Hessian}, {"curvature": vif.GaussNewton}
 METHODS = {
     "Gauss-Newton, CG": {"solver": vif.CG(rtol=1e-3), **GAUSS_NEWTON},
