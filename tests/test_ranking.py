@@ -314,3 +314,12 @@ def test_direct_and_parameter_effects_of_ranking_targets_stand_apart(kind):
     assert (truth.direct[3].abs() > 0).any()
     if kind == "top":  # NDCG moves in steps
         assert (newton.parameter - truth.parameter).norm() <= 0.2 * truth.parameter.norm()
+
+
+def test_a_missing_feature_of_a_regression_is_named_by_row_and_column():
+    x = torch.ones(3, 2, dtype=torch.float64)
+    x[1, 0] = float("nan")
+    with pytest.raises(ValueError, match="row 1, column 0"):
+        vif.losses.Linear(x)
+    with pytest.raises(ValueError, match="convert string to float: 'a'.*Encode words"):
+        vif.losses.ListMLELoss([["a", "b"]], [[0, 1]], n_items=2)

@@ -283,3 +283,17 @@ def test_solvers_are_values_that_say_themselves():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert repr(solver).startswith(type(solver).__name__)
+
+
+def test_a_hessian_written_out_that_does_not_fit_is_refused_too():
+    class Written:
+        n_objects = 2
+
+        def __call__(self, theta, presence):
+            return presence.sum() * theta @ theta
+
+        def dense_hessian(self, params, presence):
+            raise AssertionError("not to be reached")
+
+    with pytest.raises(MemoryError, match="CG"):
+        vif.Hessian(Written(), torch.zeros(1_000_000).double(), torch.ones(2).double()).dense()

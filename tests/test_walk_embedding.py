@@ -232,6 +232,7 @@ def test_a_large_graph_is_trained_by_lbfgs_and_newton_steps_with_the_hessian_wri
     loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(30, 2, seed=0), **WALKS, penalty=0.1)
     monkeypatch.setattr("versatile_influence.hessian.BY_HAND_PARAMETERS", 50)
     monkeypatch.setattr("versatile_influence.hessian.DENSE_PARAMETERS", 50)
+    monkeypatch.setattr("versatile_influence.losses.embedding_loss.DENSE_NODES", 0)
     presence = torch.ones(30, dtype=torch.float64).index_fill(0, torch.tensor([3]), 0.0)
     params = vif.minimize(loss, loss.start(), presence, gtol=1e-10)
     slow = torch.func.grad(loss)(params, presence)

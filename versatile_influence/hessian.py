@@ -104,10 +104,10 @@ class Hessian:
     def dense(self) -> Float[Tensor, "p p"]:
         """Return H as a matrix, exactly symmetric."""
         theta, _ = ravel(self.params)
+        check_dense(theta)
         by_hand = self.by_hand()
         if by_hand is not None:
             return by_hand
-        check_dense(theta)
         matrix = self @ torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
         return (matrix + matrix.T) / 2
 
@@ -195,8 +195,9 @@ def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) ->
         )
 
 
-# Up to this many parameters Newton's method uses the dense Hessian; more where the loss has it written out by hand.
-DENSE_PARAMETERS, BY_HAND_PARAMETERS = 400, 2000
+# Up to this many parameters Newton's method uses the dense Hessian; more where the loss has it written out by hand, and
+# still more to finish what another minimiser began.
+DENSE_PARAMETERS, BY_HAND_PARAMETERS, FINISHED_PARAMETERS = 400, 2000, 10_000
 
 
 def best_dense(hessian: Hessian) -> bool:

@@ -14,7 +14,7 @@ from torch.func import grad_and_value
 from versatile_influence._boundedness import NoMinimumError, check_bounded
 from versatile_influence._gradients import gradient_by_hand
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import Hessian, best_dense, deflated, without
+from versatile_influence.hessian import FINISHED_PARAMETERS, Hessian, best_dense, deflated, without
 from versatile_influence.loss import Loss, at_presence
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
@@ -103,7 +103,7 @@ def minimize(
         found = _newton(objective, theta, max_steps)
         check_bounded(objective, theta, found)
     else:
-        written_out = objective.hessian(theta).by_hand() is not None
+        written_out = len(theta) <= FINISHED_PARAMETERS and objective.hessian(theta).by_hand() is not None
         rough = replace(objective, goal=max(objective.goal, NEWTON_FROM * number)) if written_out else objective
         found = _lbfgs(rough, theta, 100 * max_steps)
         found = (_newton if written_out else _newton_cg)(objective, found, max_steps)

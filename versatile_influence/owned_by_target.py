@@ -31,12 +31,12 @@ def scores_by_target(
     """
     mask = problem.owned()
     assert mask is not None
-    own = _own_differences(problem, mask)
-    if own is None:
-        return None
     touched = ((mask.to(gradients) @ (gradients != 0).to(gradients).T) > 0).nonzero()
     count = len(gradients)
     if count + len(touched) >= min(problem.removals.count, len(problem.theta)):
+        return None
+    own = _own_differences(problem, mask)
+    if own is None:
         return None
     struck = gradients[touched[:, 1]].masked_fill(mask[touched[:, 0]], 0.0)
     solution = solver.solve(hessian, torch.cat([gradients, struck, problem.gradient[None]]).T)

@@ -121,8 +121,13 @@ class AtPresence:
         self,
         params: Embeddings,
         presence: Float[Tensor, "j k"],  # noqa: ARG002
-    ) -> Float[Tensor, "j p"]:
-        """Return ∇L at j stacked parameters."""
+    ) -> Float[Tensor, "j p"] | None:
+        """Return ∇L at j stacked parameters; None for a small graph, which gains nothing by it.
+
+        On the way of a loss without a finite minimum, how the gradient is rounded decides how far a minimiser gets.
+        """
+        if len(self.nodes) <= DENSE_NODES:
+            return None
         rows = []
         for embedding, output in zip(params["embedding"], params["output"], strict=True):
             one = {"embedding": embedding, "output": output}

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.losses.ranking_data import features
+
 if TYPE_CHECKING:
     from versatile_influence.losses.terms import TermLoss
 
@@ -24,7 +26,10 @@ class Linear:
     Linear, logistic, Poisson, Huber or any other regression of rows; its derivatives are then matrix products.
 
     Attributes:
-        x: (T, d) features, a column of ones among them where there is to be a constant.
+        x: (T, d) features, a column of ones among them where there is to be a constant; in float64.
+
+    Raises:
+        ValueError: If they are no table, or a number is missing; row and column are named.
 
     Example:
         >>> import torch, versatile_influence as vif
@@ -35,6 +40,9 @@ class Linear:
     """
 
     x: Float[Tensor, "T d"]
+
+    def __post_init__(self):
+        object.__setattr__(self, "x", features(self.x, rows="row"))
 
     def __call__(self, params: Float[Tensor, " d"]) -> Float[Tensor, " T"]:
         """Return the outputs."""

@@ -12,9 +12,12 @@ def features(x: object, *, rows: str = "query", qid: object = None) -> Float[Ten
     """Return features in float64; with `qid` the query of a bad row is named too.
 
     Raises:
-        ValueError: If they are no table, or a number is missing; row and column are named.
+        ValueError: If they are no table or no numbers, or a number is missing; row and column are named.
     """
-    values = torch.as_tensor(np.asarray(x, dtype=np.float64)) if not isinstance(x, Tensor) else x.detach().double()
+    try:
+        values = torch.as_tensor(np.asarray(x, dtype=np.float64)) if not isinstance(x, Tensor) else x.detach().double()
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"`x` must be a table of numbers: {error}. Encode words and categories as numbers.") from error
     if values.dim() != 2 or not values.numel():
         raise ValueError(f"`x` must be a table of features (rows, columns), got shape {tuple(values.shape)}.")
     bad = (~torch.isfinite(values)).nonzero()

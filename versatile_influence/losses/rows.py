@@ -198,23 +198,24 @@ class NestedRows:
 
     def losses(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
         """Return the loss of each row: prefix sums, so O(candidates + positions) a row."""
+        rows, weights, sums, aligned, _, _ = self._positions(scores, presence)
+        return rows * (weights * (sums.log() - aligned)).sum(-1)
+
+    def slopes(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> Float[Tensor, "R B"]:
+        """Return the derivative of the rows' summed losses along each score: prefix sums of w / Σ mass."""
+        rows, weights, sums, _, listed, unlisted = self._positions(scores, presence)
+        odds = (weights / sums).cumsum(-1)
+        slopes = (unlisted * odds[..., -1:]).scatter_add(-1, self.ranking, listed * odds - weights)
+        return slopes * (rows if rows.dim() == 0 else rows[:, None])
+
+    def _positions(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> tuple[Tensor, ...]:
+        """Return who is present of the rows; of each position its weight and denominator (1 without); and `parts`."""
         units, rows = self.owners.present(presence)
         units = units.expand(scores.shape)
         aligned, listed, unlisted = self.parts(scores, units)
         weights = self.weights * units.gather(-1, self.ranking)
         sums = unlisted.sum(-1, keepdim=True) + reverse_cumsum(listed)
-        return rows * (weights * (torch.where(weights > 0, sums, 1.0).log() - aligned)).sum(-1)
-
-    def slopes(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> Float[Tensor, "R B"]:
-        """Return the derivative of the rows' summed losses along each score: prefix sums of w / Σ mass."""
-        units, rows = self.owners.present(presence)
-        units = units.expand(scores.shape)
-        _, listed, unlisted = self.parts(scores, units)
-        weights = self.weights * units.gather(-1, self.ranking)
-        sums = unlisted.sum(-1, keepdim=True) + reverse_cumsum(listed)
-        odds = (weights / torch.where(weights > 0, sums, 1.0)).cumsum(-1)
-        slopes = (unlisted * odds[..., -1:]).scatter_add(-1, self.ranking, listed * odds - weights)
-        return slopes * (rows if rows.dim() == 0 else rows[:, None])
+        return rows, weights, torch.where(weights > 0, sums, 1.0), aligned, listed, unlisted
 
     def differences(self, scores: Float[Tensor, "R B"]) -> tuple[Float[Tensor, "R B"], Float[Tensor, " R"]]:
         """Return what each row loses without each candidate, and without the row."""

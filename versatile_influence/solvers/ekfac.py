@@ -65,6 +65,11 @@ class EKFAC:
     rank: int = 0
     seed: int = 0
 
+    def __post_init__(self):
+        for name, value, least in (("num_draws", self.num_draws, 1), ("rank", self.rank, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value!r}.")
+
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B; no warning where residuals are large, which they are by the method's nature.
 
