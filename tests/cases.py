@@ -197,6 +197,17 @@ def linear(kept):
     return logistic(kept, outputs=True)
 
 
+def generalised(kind, answers):
+    """Return the maker of a generalised linear model, one row an object."""
+
+    def build(kept):
+        rows = list(kept)
+        x, y = data(4, 8, 2)[rows], torch.tensor(answers)[rows]
+        return vif.losses.TermLoss(kind(y), range(len(rows)), outputs=vif.losses.Linear(x), penalty=0.5)
+
+    return build
+
+
 PAIRS = [(0, 1), (1, 2), (2, 0), (3, 1), (2, 3), (4, 0), (1, 4)]
 
 
@@ -316,6 +327,24 @@ LOSSES = [
     Case("any network", 7, network_of_rows, decomposable=True, convex=False),
     Case("logistic regression of groups", 6, logistic, decomposable=True, unused=5),
     Case("logistic regression of groups, linear outputs", 6, linear, decomposable=True, unused=5),
+    Case(
+        "least squares",
+        8,
+        generalised(vif.losses.SquaredError, [0.3, -1.0, 2.0, 0.0, 1.0, 4.0, -2.0, 0.5]),
+        decomposable=True,
+    ),
+    Case(
+        "logistic regression",
+        8,
+        generalised(vif.losses.Logistic, [0.0, 1.0, 1.0, 0.0, 0.25, 1.0, 0.0, 1.0]),
+        decomposable=True,
+    ),
+    Case(
+        "Poisson regression",
+        8,
+        generalised(vif.losses.Poisson, [0.0, 1.0, 3.0, 0.0, 1.0, 2.0, 5.0, 0.0]),
+        decomposable=True,
+    ),
     Case("RankNet", 5, pairwise(vif.losses.PairwiseLoss)),
     Case("RankNet, network", 5, pairwise(vif.losses.PairwiseLoss, model=mlp(2, 1)), convex=False),
     Case("hinge of pairs", 5, pairwise(vif.losses.PairwiseLoss, margin=1.0), convex=False),

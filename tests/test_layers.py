@@ -8,7 +8,7 @@ import versatile_influence
 PACKAGE = Path(versatile_influence.__file__).parent
 # From the ground up: a module may import from its own layer's folder and from layers before it.
 LAYERS = [
-    {"_ravel", "_forward", "_rows", "_jacobian", "_memory", "record", "_jobs", "_score_files"},
+    {"_finite", "_ravel", "_forward", "_rows", "_jacobian", "_memory", "record", "_jobs", "_score_files"},
     {"removals", "datasets"},
     {"experiment"},
     {"loss"},
@@ -17,7 +17,7 @@ LAYERS = [
     {"solvers", "losses"},
     {"adapters"},
     {"result", "detection"},
-    {"owned_by_target", "attribution", "ensemble", "metrics", "_pairs", "blockwise"},
+    {"_finished", "owned_by_target", "attribution", "ensemble", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "_boundedness", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},
     {"plots", "plots_many", "plots_graph", "diagnostics", "report"},

@@ -16,7 +16,7 @@ def gradient_by_hand(
     """Return ∇L at each row of θ with those of its row of presence, or None where the loss has no method of its own."""
     if not hasattr(loss, "gradients"):
         return None
-    by_hand = loss.gradients(vmap(unravel)(theta), presence)  # pyright: ignore[reportAttributeAccessIssue]
+    by_hand = loss.gradients(_stacked(unravel, theta), presence)  # pyright: ignore[reportAttributeAccessIssue]
     return None if by_hand is None else by_hand.to(theta.dtype)
 
 
@@ -28,3 +28,11 @@ def gradients(
     if by_hand is not None:
         return by_hand
     return vmap(grad(lambda flat, present: loss(unravel(flat), present)))(theta, presence)
+
+
+def _stacked(unravel: Callable[[Tensor], Params], theta: Float[Tensor, "k p"]) -> Params:
+    """Return the parameters of each row, stacked along a first dimension."""
+    if len(theta) > 1:
+        return vmap(unravel)(theta)
+    params = unravel(theta[0])
+    return {name: value[None] for name, value in params.items()} if isinstance(params, dict) else params[None]

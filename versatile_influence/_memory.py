@@ -11,6 +11,9 @@ from torch import Tensor
 # What PyTorch says on the processor, where it has no error of its own for it.
 SAID = ("can't allocate memory", "not enough memory", "out of memory", "failed to allocate")
 
+# What is not worth asking for: so many bytes are taken to be free.
+SMALL = 2**24
+
 
 def check_room(numbers: int, like: Tensor, *, what: str, instead: str) -> None:
     """Refuse what needs more memory than there is.
@@ -24,7 +27,10 @@ def check_room(numbers: int, like: Tensor, *, what: str, instead: str) -> None:
     Raises:
         MemoryError: If they do not fit.
     """
-    needed, free = numbers * like.element_size(), available(like.device)
+    needed = numbers * like.element_size()
+    if needed < SMALL:
+        return
+    free = available(like.device)
     if free is not None and needed > free:
         raise MemoryError(
             f"{what} would need about {needed / 1e9:,.3g} GB, and {free / 1e9:,.3g} GB are free. {instead}"

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence._finite import all_finite
+
 Params = Tensor | dict[str, Tensor]
 
 
@@ -19,7 +21,21 @@ def ravel(params: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Param
         TypeError: If it is neither, or not floating point.
         ValueError: If the tensors are on different devices, of different types, or not finite.
     """
-    named = params if isinstance(params, dict) else {"params": params}
+    if not isinstance(params, dict):
+        vector = _checked({"params": params})
+        return vector, lambda flat: flat.reshape(params.shape)
+    vector = _checked(params)
+    shapes = {name: tensor.shape for name, tensor in params.items()}
+    sizes = [tensor.numel() for tensor in params.values()]
+
+    def unravel(flat: Tensor) -> Params:
+        return {name: part.reshape(shapes[name]) for name, part in zip(shapes, flat.split(sizes), strict=True)}
+
+    return vector, unravel
+
+
+def _checked(named: dict[str, Tensor]) -> Float[Tensor, " p"]:
+    """Return the parameters as one vector, after checking them by name."""
     if not named:
         raise ValueError("There are no parameters: `params` is an empty dict. Pass dict(module.named_parameters()).")
     for name, tensor in named.items():
@@ -34,18 +50,8 @@ def ravel(params: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Param
         listed = ", ".join(f"{name}: {tensor.dtype} on {tensor.device}" for name, tensor in named.items())
         raise ValueError(f"Parameters must share one dtype and device, got {listed}. Use module.to(...) first.")
     for name, tensor in named.items():
-        if not torch.isfinite(tensor).all():
+        if not all_finite(tensor):
             raise ValueError(
                 f"Parameter `{name}` has NaN or infinite entries: the training diverged. Train again first."
             )
-
-    shapes = {name: tensor.shape for name, tensor in named.items()}
-    sizes = [tensor.numel() for tensor in named.values()]
-    vector = torch.cat([tensor.detach().reshape(-1) for tensor in named.values()])
-
-    def unravel(flat: Tensor) -> Params:
-        parts = flat.split(sizes)
-        shaped = {name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
-        return shaped if isinstance(params, dict) else shaped["params"]
-
-    return vector, unravel
+    return torch.cat([tensor.detach().reshape(-1) for tensor in named.values()])

@@ -8,7 +8,6 @@ parameters change by
 and the target by ∇f(θ)ᵀ Δθᵢ. Eq. 10's VIF is −n Δθᵢ, with Eq. 11 for the target: `Attribution.vif`.
 """
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from os import PathLike
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence._finished import finished, typical_of_product, warn_if_unfinished
 from versatile_influence._memory import memory_named
 from versatile_influence._ravel import Params
 from versatile_influence.blockwise import written_scores
@@ -24,7 +24,7 @@ from versatile_influence.hessian import Curvature, CurvatureOf, Hessian, warn_if
 from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.owned import Treatment, marginalised, shared
 from versatile_influence.owned_by_target import scores_by_target
-from versatile_influence.problem import Problem, labels_of
+from versatile_influence.problem import Problem
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Explicit, Solution, Solver
 from versatile_influence.targets import presence_effects, target_gradients
@@ -111,15 +111,16 @@ def attribute(
             changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
             found = changes @ gradients.T, leftover, solution
         scores, leftover, solution = found
-        warn_if_unfinished(problem.gradient, gradients @ leftover, scores)
-        return finished(problem, target, scores, solution)
+        return finished(problem, target, scores, solution, gradients @ leftover)
     (t, p), k = gradients.shape, problem.removals.count
     # H⁻¹ is applied on the side with the fewest columns, and (k, p) is stored only where p is the smallest.
     if p <= min(t, k):
         solution = solver.solve(hessian, torch.eye(p, dtype=gradients.dtype, device=gradients.device))
-        scores = problem.gradient_differences() @ solution.value @ gradients.T
-        leftover = gradients @ solution.value @ problem.gradient
-    elif t <= k:
+        directions = solution.value @ gradients.T
+        differences, leftover = problem.gradient_differences(), directions.T @ problem.gradient
+        scores, typical = differences @ directions, typical_of_product(differences, directions)
+        return finished(problem, target, scores, solution, leftover, typical=typical)
+    if t <= k:
         solution = solver.solve(hessian, gradients.T)
         # Large, and not needed any more.
         del gradients, hessian
@@ -129,8 +130,7 @@ def attribute(
         columns = torch.cat([problem.gradient_differences().T, problem.gradient[:, None]], dim=1)
         solution = solver.solve(hessian, columns)
         scores, leftover = solution.value[:, :-1].T @ gradients.T, gradients @ solution.value[:, -1]
-    warn_if_unfinished(problem.gradient, leftover, scores)
-    return finished(problem, target, scores, solution)
+    return finished(problem, target, scores, solution, leftover)
 
 
 @memory_named()
@@ -201,39 +201,3 @@ def _presence_attribution(
     direct, parameter = presence_effects(problem, target, changes)
     result = finished(problem, target, direct + parameter, solution)
     return replace(result, direct=direct, parameter=parameter)
-
-
-def warn_if_unfinished(gradient: Tensor, leftover: Tensor, scores: Tensor, *, tolerance: float = 0.01) -> None:
-    """Warn where finishing the training would itself move what is explained, beside what a removal does."""
-    # Smallest and largest, rather than absolute values: no second copy of a large score matrix.
-    typical = torch.stack(torch.aminmax(scores)).abs().max()
-    if (moved := leftover.abs().max()) > tolerance * typical:
-        warnings.warn(
-            f"The parameters are not at a minimum of the loss: the gradient's largest entry is "
-            f"{gradient.abs().max().item():.3g}, and finishing the training would move what is explained by "
-            f"{moved.item():.2g}, where the largest removal moves it by {typical.item():.2g}. Train to convergence "
-            "(vif.minimize(loss, params)), and check that this loss, penalty included, is what was minimised.",
-            stacklevel=3,
-        )
-
-
-def finished(problem: Problem, target: object, scores: Float[Tensor, "k t"], solution: Solution | None) -> Attribution:
-    """Return the scores with everything that names them.
-
-    Raises:
-        ValueError: If a score is not finite.
-    """
-    if not torch.isfinite(scores.sum()):
-        row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
-        raise ValueError(
-            f"The score of removal {row} on target {column} is {scores[row, column].item()}. Look for (a) an object "
-            "without which the loss or target is undefined, (b) a singular Hessian, (c) overflow in the data's scale."
-        )
-    return Attribution(
-        scores,
-        problem.removals.objects(),
-        n_objects=problem.removals.n_objects,
-        labels=labels_of(problem.loss),
-        targets=getattr(target, "labels", None),
-        solution=solution,
-    )

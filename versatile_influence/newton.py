@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, jacfwd, jacrev, vmap
 
+from versatile_influence._finished import finished
 from versatile_influence._memory import memory_named
 from versatile_influence._ravel import Params
-from versatile_influence.attribution import finished
 from versatile_influence.hessian import Hessian, best_dense, deflated
 from versatile_influence.loss import Loss, PresenceTarget, Target, has_fast_differences
 from versatile_influence.problem import Problem, by_masks

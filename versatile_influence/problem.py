@@ -1,5 +1,6 @@
 """A loss at trained parameters, checked once at the boundary: what every verb starts from."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import grad, vmap
 
+from versatile_influence._finite import all_finite
 from versatile_influence._forward import jacobian_products
 from versatile_influence._gradients import gradient_by_hand
 from versatile_influence._ravel import Params, ravel
@@ -66,7 +68,7 @@ class Problem:
         everyone = theta.new_ones(number)
         gradient = gradient_by_hand(loss, unravel, theta[None], everyone[None])
         gradient = grad(lambda flat: loss(unravel(flat), everyone))(theta) if gradient is None else gradient[0]
-        if not torch.isfinite(gradient).all():
+        if not all_finite(gradient):
             raise ValueError(
                 "The loss is finite but its gradient has NaN or infinite entries. Look for a square root "
                 "or logarithm of zero, or `torch.where` around an infinite branch (mask before the operation)."
@@ -205,15 +207,16 @@ def evaluable(
     if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
         given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"The loss must return a scalar tensor, got {given}. Sum the terms: `terms.sum()`.")
-    if not torch.isfinite(value):
+    number = value.item()
+    if not math.isfinite(number):
         raise ValueError(
-            f"The loss is {value.item()} at these parameters with all objects present. Look for (a) NaN in the data, "
+            f"The loss is {number} at these parameters with all objects present. Look for (a) NaN in the data, "
             "(b) parameters that diverged, (c) a logarithm or division of zero."
         )
-    again = loss(unravel(candidate), candidate.new_ones(n_objects))
-    if again.item() != value.item():
+    again = loss(unravel(candidate), candidate.new_ones(n_objects)).item()
+    if again != number:
         raise ValueError(
-            f"The loss is random: it gave {value.item():.12g}, then {again.item():.12g}, for the same input. Fix what "
+            f"The loss is random: it gave {number:.12g}, then {again:.12g}, for the same input. Fix what "
             "is drawn (dropout off with .eval(), walks or negatives drawn once, a generator seeded inside the loss)."
         )
     return candidate

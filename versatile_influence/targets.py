@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev, jvp, vmap
 
+from versatile_influence._finite import all_finite
 from versatile_influence._forward import chunk_that_fits, jacobian_products
 from versatile_influence._jacobian import factored
 from versatile_influence._memory import check_room
@@ -77,8 +78,7 @@ def target_gradients(problem: Problem, target: Target) -> Float[Tensor, "t p"]:
     gradients = None if by_hand is None else by_hand(problem.unravel(problem.theta))
     if gradients is None:
         gradients = _derived(problem, target, function, values)
-    # The sum needs no second array of their size.
-    if not torch.isfinite(gradients.sum()) and not torch.isfinite(gradients).all():
+    if not all_finite(gradients):
         worst = int((~torch.isfinite(gradients)).any(dim=1).nonzero()[0])
         raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
     return gradients
@@ -118,7 +118,7 @@ def checked_target(values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
     Raises:
         ValueError: If one is not.
     """
-    if not torch.isfinite(values).all():
+    if not all_finite(values):
         worst = int((~torch.isfinite(values)).nonzero()[0])
         raise ValueError(f"Target {worst} is {values[worst].item()}. Remove it, or look for NaN in its test data.")
     return values

@@ -4,6 +4,7 @@ from versatile_influence.losses.context_models import NegativeSampling, Softmax
 from versatile_influence.losses.contrastive import InfoNCELoss
 from versatile_influence.losses.cox import CoxLoss
 from versatile_influence.losses.dfbeta import dfbeta
+from versatile_influence.losses.families import Logistic, Poisson, SquaredError
 from versatile_influence.losses.linear_terms import Linear, term_values
 from versatile_influence.losses.listmle import DocumentListMLELoss, ListMLELoss, SoftmaxRankingLoss
 from versatile_influence.losses.output_loss import OutputLoss
@@ -20,12 +21,15 @@ __all__ = [
     "InfoNCELoss",
     "Linear",
     "ListMLELoss",
+    "Logistic",
     "NegativeSampling",
     "OutputLoss",
     "PairwiseLoss",
+    "Poisson",
     "SkipGramLoss",
     "Softmax",
     "SoftmaxRankingLoss",
+    "SquaredError",
     "TermLoss",
     "TripletLoss",
     "WalkEmbeddingLoss",

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.losses.families import Family
 from versatile_influence.losses.ranking_data import features
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Linear:
             ValueError: If not.
         """
         outputs = self(self.zeros())
+        if isinstance(terms, Family) and len(terms.y) != len(outputs):
+            raise ValueError(
+                f"There are {len(outputs)} rows of features but {len(terms.y)} answers `y`. Give one a row."
+            )
         values = terms(outputs)
         if values.shape != outputs.shape:
             raise ValueError(f"There must be one term an output: {len(outputs)} rows, got terms {tuple(values.shape)}.")
@@ -73,6 +78,8 @@ class Linear:
 
 def slopes(terms: Callable[[Tensor], Tensor], outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
     """Return the derivative of each term along its own output."""
+    if isinstance(terms, Family):
+        return terms.slopes(outputs)
     with torch.enable_grad():
         there = outputs.detach().requires_grad_()
         return torch.autograd.grad(terms(there).sum(), there)[0]
@@ -80,6 +87,8 @@ def slopes(terms: Callable[[Tensor], Tensor], outputs: Float[Tensor, " T"]) -> F
 
 def bends(terms: Callable[[Tensor], Tensor], outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
     """Return the second derivative of each term along its own output."""
+    if isinstance(terms, Family):
+        return terms.bends(outputs)
     with torch.enable_grad():
         there = outputs.detach().requires_grad_()
         first = torch.autograd.grad(terms(there).sum(), there, create_graph=True)[0]

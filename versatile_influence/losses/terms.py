@@ -146,7 +146,8 @@ class TermLoss:
         if not isinstance(self.outputs, Linear) or isinstance(params, dict):
             return None
         each = [slopes(self.terms, self.outputs(theta)) for theta in params.unbind(0)]
-        return (torch.stack(each) * vmap(self._alive)(presence)) @ self.outputs.x + self.penalty * params
+        alive = presence if self._single else vmap(self._alive)(presence)
+        return (torch.stack(each) * alive) @ self.outputs.x + self.penalty * params
 
     def dense_hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"] | None:
         """Return ∇²L(θ, 1) = Xᵀ diag(w) X + λ; None unless `Linear`, or with someone absent."""

@@ -44,11 +44,11 @@ class Explicit:
         null = hessian.null_space()
         matrix, rhs = deflated(matrix, null), without(null, rhs)
         factor, failed = torch.linalg.cholesky_ex(matrix)
-        pivots = factor.diagonal().square()
-        if failed == 0 and pivots.min() > self.rtol * pivots.max():
+        smallest, largest = (pivot.item() ** 2 for pivot in torch.aminmax(factor.diagonal()))
+        if not failed.item() and smallest > self.rtol * largest:
             value = without(null, torch.cholesky_solve(rhs, factor))
             residual = relative_residual(matrix @ value, rhs)
-            return Solution(value, residual, smallest_curvature=pivots.min().item(), dropped=null)
+            return Solution(value, residual, smallest_curvature=smallest, dropped=null)
         solution = self._by_eigenvalues(matrix, rhs)
         if null is None or solution.dropped is None:
             return solution

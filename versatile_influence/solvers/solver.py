@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence._finite import all_finite
 from versatile_influence.hessian import Curvature, without
 
 # What to do about a curvature that bends down somewhere.
@@ -64,7 +65,7 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     Raises:
         ValueError: If one is not finite.
     """
-    if not torch.isfinite(product).all():
+    if not all_finite(product):
         raise ValueError(
             "The Hessian has NaN or infinite entries, though loss and gradient are finite. Look for (a) a norm or "
             "square root at zero, (b) `torch.where` around an infinite branch, (c) torch.logcumsumexp with −inf."
@@ -111,5 +112,4 @@ def true_residual(
 def relative_residual(product: Float[Tensor, "p k"], rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
     """Return ‖H x − b‖ / ‖b‖ column by column, where `product` is H x."""
     size = torch.linalg.vector_norm(rhs, dim=0)
-    distance = torch.linalg.vector_norm(product - rhs, dim=0)
-    return torch.where(size > 0, distance / size.clamp_min(torch.finfo(rhs.dtype).tiny), distance)
+    return torch.linalg.vector_norm(product - rhs, dim=0) / size.masked_fill(size == 0, 1.0)

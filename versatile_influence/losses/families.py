@@ -1,0 +1,152 @@
+"""Terms of generalised linear models, with both derivatives along the output written out.
+
+Each is a function of the outputs o = x θ, for `TermLoss(family, …, outputs=Linear(x))`: minus the log-likelihood of
+each row, without what does not depend on the parameters.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class Family(ABC):
+    """Terms, one an answer, with their derivatives along its output.
+
+    Args:
+        y: (T,) answers, as numbers, an array or a tensor; kept in float64.
+
+    Raises:
+        ValueError: If an answer is missing or none that the family allows; its row is named.
+    """
+
+    def __init__(self, y: object):
+        self.y = y = torch.as_tensor(y if isinstance(y, Tensor) else np.asarray(y)).double().reshape(-1)
+        words, allowed = self.allowed(y)
+        if not len(y):
+            raise ValueError("`y` is empty. Give one answer a row.")
+        if (wrong := ~(allowed & torch.isfinite(y))).any():
+            row = int(wrong.nonzero()[0])
+            raise ValueError(f"`y` of row {row} is {y[row].item():g}, where answers must be {words}.")
+
+    @staticmethod
+    def allowed(y: Float[Tensor, " T"]) -> tuple[str, Bool[Tensor, " T"]]:
+        """Return what answers must be, in words, and which are."""
+        return "numbers", torch.isfinite(y)
+
+    @abstractmethod
+    def __call__(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return the terms."""
+
+    @abstractmethod
+    def slopes(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return the first derivative of each term along its own output."""
+
+    @abstractmethod
+    def bends(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return the second derivative of each term along its own output."""
+
+
+class SquaredError(Family):
+    """Half the squared error, (o − y)²/2: ordinary least squares.
+
+    Args:
+        y: (T,) answers.
+
+    Raises:
+        ValueError: If one is missing; its row is named.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> x, y = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 3.0]]), torch.tensor([0.0, 2.0, 3.0])
+        >>> loss = vif.losses.TermLoss(vif.losses.SquaredError(y), range(3), outputs=vif.losses.Linear(x))
+        >>> vif.minimize(loss, loss.zeros()).tolist()
+        [0.428..., 0.928...]
+    """
+
+    def __call__(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return (o − y)²/2."""
+        return (outputs - self.y).square() / 2
+
+    def slopes(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return o − y."""
+        return outputs - self.y
+
+    def bends(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return 1."""
+        return torch.ones_like(outputs)
+
+
+class Logistic(Family):
+    """The logistic loss, log(1 + eᵒ) − y o: logistic regression, o the log-odds of y = 1.
+
+    Args:
+        y: (T,) answers from 0 to 1: classes, or shares.
+
+    Raises:
+        ValueError: If one is missing or outside; its row is named.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> x, y = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 3.0], [1.0, 4.0]]), [0, 1, 0, 1]
+        >>> loss = vif.losses.TermLoss(vif.losses.Logistic(y), range(4), outputs=vif.losses.Linear(x), penalty=0.1)
+        >>> theta = vif.minimize(loss, loss.zeros())
+        >>> vif.attribute(loss, theta, lambda params: params[1]).top(1).item()
+        2
+    """
+
+    @staticmethod
+    def allowed(y: Float[Tensor, " T"]) -> tuple[str, Bool[Tensor, " T"]]:
+        """Return that answers are from 0 to 1."""
+        return "from 0 to 1", (y >= 0) & (y <= 1)
+
+    def __call__(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return log(1 + eᵒ) − y o."""
+        return torch.nn.functional.softplus(outputs) - self.y * outputs
+
+    def slopes(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return σ(o) − y."""
+        return outputs.sigmoid() - self.y
+
+    def bends(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return σ(o)(1 − σ(o))."""
+        chance = outputs.sigmoid()
+        return chance * (1 - chance)
+
+
+class Poisson(Family):
+    """The Poisson loss, eᵒ − y o: log-linear counts, o the logarithm of the mean.
+
+    Args:
+        y: (T,) counts.
+
+    Raises:
+        ValueError: If one is missing or negative; its row is named.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = vif.losses.TermLoss(
+        ...     vif.losses.Poisson([1, 3]), range(2), outputs=vif.losses.Linear(torch.ones(2, 1))
+        ... )
+        >>> vif.minimize(loss, loss.zeros()).exp().item()
+        2.0...
+    """
+
+    @staticmethod
+    def allowed(y: Float[Tensor, " T"]) -> tuple[str, Bool[Tensor, " T"]]:
+        """Return that answers are not negative."""
+        return "counts from 0 on", y >= 0
+
+    def __call__(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return eᵒ − y o."""
+        return outputs.exp() - self.y * outputs
+
+    def slopes(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return eᵒ − y."""
+        return outputs.exp() - self.y
+
+    def bends(self, outputs: Float[Tensor, " T"]) -> Float[Tensor, " T"]:
+        """Return eᵒ."""
+        return outputs.exp()
