@@ -1,5 +1,6 @@
 """The walk embedding as its users meet it: graphs of all kinds, targets, refits and the hub that splits the graph."""
 
+import warnings
 from types import SimpleNamespace
 
 import networkx as nx
@@ -9,9 +10,11 @@ import scipy.sparse as sp
 import torch
 
 import versatile_influence as vif
+from versatile_influence._ravel import ravel
 from versatile_influence.loss import masked_differences
 from versatile_influence.losses import NegativeSampling, SkipGramLoss, Softmax, WalkEmbeddingLoss
 from versatile_influence.losses.graph import Graph
+from versatile_influence.minimisation import NoMinimumError
 from versatile_influence.removals import Removals
 
 WALKS = {"length": 6, "window": 3, "dim": 2}
@@ -46,6 +49,41 @@ def test_refitting_without_the_cut_vertex_is_reported_to_have_no_minimum(karate)
     assert loss.graph.components(without=[0]) == 3
     predicted = vif.attribute(loss, params, pairs, objects=[5, 16])
     torch.testing.assert_close(predicted.scores, measured.scores[1:], rtol=0.35, atol=0.02)
+
+
+def perturbed(params, size):
+    draw = torch.Generator().manual_seed(1)
+    return {name: v * (1 + size * torch.randn(v.shape, generator=draw).double()) for name, v in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("size", "gtol", "max_steps"),
+    [(0.0, 1e-3, 200), (1e-12, 1e-6, 30), (1e-10, 1e-4, 200), (1e-8, 1e-6, 100), (1e-6, 1e-4, 50)],
+)
+def test_that_there_is_no_minimum_does_not_hang_on_rounding(karate, size, gtol, max_steps):
+    loss, params = karate
+    presence = torch.ones(34, dtype=torch.float64).index_fill(0, torch.tensor(0), 0.0)
+    with pytest.raises(NoMinimumError, match="cut vertex"):
+        vif.minimize(loss, perturbed(params, size), presence, gtol=gtol, max_steps=max_steps)
+
+
+def test_a_penalty_gives_the_graph_without_its_cut_vertex_a_minimum(karate):
+    loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS, penalty=1e-4)
+    presence = torch.ones(34, dtype=torch.float64).index_fill(0, torch.tensor(0), 0.0)
+    found = vif.minimize(loss, karate[1], presence)
+    assert (ravel(found)[0] - ravel(karate[1])[0]).norm() > ravel(karate[1])[0].norm()
+
+
+@pytest.mark.parametrize("node", [24, 31, 33])
+def test_a_minimum_far_away_is_no_false_alarm(karate, node):
+    loss, params = karate
+    presence = torch.ones(34, dtype=torch.float64).index_fill(0, torch.tensor(node), 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Stopped short of the goal.
+        short = vif.minimize(loss, perturbed(params, 1e-6), presence, max_steps=2)
+    assert torch.isfinite(short["embedding"]).all()
+    vif.minimize(loss, loss.start(seed=node), presence, gtol=1e-8)
 
 
 @pytest.mark.parametrize("objects", ["nodes", "edges"])

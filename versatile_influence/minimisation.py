@@ -14,7 +14,15 @@ from torch.func import grad_and_value
 from versatile_influence._boundedness import NoMinimumError, check_bounded
 from versatile_influence._gradients import gradient_by_hand
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import FINISHED_PARAMETERS, Hessian, best_dense, deflated, without
+from versatile_influence.hessian import (
+    BY_HAND_PARAMETERS,
+    DENSE_PARAMETERS,
+    FINISHED_PARAMETERS,
+    Hessian,
+    check_dense,
+    deflated,
+    without,
+)
 from versatile_influence.loss import Loss, at_presence
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
@@ -99,14 +107,12 @@ def minimize(
     presence = theta.new_ones(number) if presence is None else presence.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
     objective = Objective(at_presence(loss, presence), unravel, presence, goal * number)
-    if best_dense(objective.hessian(theta)):
-        found = _newton(objective, theta, max_steps)
-        check_bounded(objective, theta, found)
+    curvature = _best_dense(objective, theta)
+    if curvature is not None:
+        found = _newton(objective, theta, max_steps, curvature)
+        check_bounded(objective, theta, found, before=curvature, further=_newton)
     else:
-        written_out = len(theta) <= FINISHED_PARAMETERS and objective.hessian(theta).by_hand() is not None
-        rough = replace(objective, goal=max(objective.goal, NEWTON_FROM * number)) if written_out else objective
-        found = _lbfgs(rough, theta, 100 * max_steps)
-        found = (_newton if written_out else _newton_cg)(objective, found, max_steps)
+        found = _descend(objective, theta, max_steps)
     gradient, value = objective.gradient(found)
     if not torch.isfinite(value):
         raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
@@ -121,24 +127,51 @@ def minimize(
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
     """Return θ after some downhill steps of the minimiser that suits its size."""
-    dense = best_dense(objective.hessian(theta))
-    return _newton(objective, theta, steps) if dense else _lbfgs(objective, theta, 10 * steps)
+    curvature = _best_dense(objective, theta)
+    if curvature is None:
+        return _lbfgs(objective, theta, 10 * steps)
+    return _newton(objective, theta, steps, curvature)
 
 
-def _newton(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
-    """Descend by Newton steps; where H is indefinite, by |H| in its place (saddle-free)."""
+def _best_dense(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, "p p"] | None:
+    """Return the Hessian as a matrix where Newton's method is best served by it, or None (as `hessian.best_dense`)."""
+    if len(theta) <= DENSE_PARAMETERS:
+        return objective.hessian(theta).dense()
+    return objective.hessian(theta).by_hand() if len(theta) <= BY_HAND_PARAMETERS else None
+
+
+def _descend(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Descend by L-BFGS, and finish by Newton steps."""
+    if len(theta) <= FINISHED_PARAMETERS and hasattr(objective.loss, "dense_hessian"):
+        near = NEWTON_FROM * len(objective.presence)
+        theta = _lbfgs(replace(objective, goal=max(objective.goal, near)), theta, 100 * max_steps)
+        check_dense(theta)
+        curvature = objective.hessian(theta).by_hand()
+        if curvature is not None:
+            return _newton(objective, theta, max_steps, curvature)
+    return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
+
+
+def _newton(
+    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, curvature: Float[Tensor, "p p"] | None = None
+) -> Float[Tensor, " p"]:
+    """Descend by Newton steps; where H is indefinite, by |H| in its place (saddle-free).
+
+    `curvature` is H at θ, where it is known.
+    """
     finishing = False
     for _ in range(max_steps):
         gradient, value = objective.gradient(theta)
         done = bool(gradient.abs().max() <= objective.goal)
         if done and finishing:
             break
-        curvature = objective.hessian(theta)
-        matrix = curvature.dense()
+        hessian = objective.hessian(theta)
+        matrix = hessian.dense() if curvature is None else curvature
+        curvature = None
         if not torch.isfinite(matrix).all():
             raise NoMinimumError("The Hessian is not finite everywhere on the way. Start elsewhere, or add a penalty.")
         # Never along directions in which the loss is constant: they would move for no reason.
-        null = curvature.null_space()
+        null = hessian.null_space()
         step = without(null, _newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
         moved = _downhill(objective, theta, step, gradient=gradient, value=value)
         if moved is None:

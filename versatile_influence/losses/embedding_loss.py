@@ -101,9 +101,14 @@ class AtPresence:
     nodes: Float[Tensor, " n"]
     counts: Float[Tensor, "n n"]
 
+    @property
+    def penalty(self) -> float:
+        """Return λ."""
+        return self.loss.penalty
+
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
         """Return the loss."""
-        return self.loss.model.value(params, self.counts, self.nodes) + 0.5 * self.loss.penalty * squared_norm(params)
+        return self.loss.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
 
     def dense_hessian(
         self,
@@ -114,7 +119,7 @@ class AtPresence:
         if not _written_out(params):
             return None
         whole = self.loss.model.hessian(params, self.counts, self.nodes)
-        whole.diagonal().add_(self.loss.penalty)
+        whole.diagonal().add_(self.penalty)
         return whole
 
     def gradients(
@@ -122,16 +127,13 @@ class AtPresence:
         params: Embeddings,
         presence: Float[Tensor, "j k"],  # noqa: ARG002
     ) -> Float[Tensor, "j p"] | None:
-        """Return ∇L at j stacked parameters; None for a small graph, which gains nothing by it.
-
-        On the way of a loss without a finite minimum, how the gradient is rounded decides how far a minimiser gets.
-        """
+        """Return ∇L at j stacked parameters; None for a small graph, which gains nothing by it."""
         if len(self.nodes) <= DENSE_NODES:
             return None
         rows = []
         for embedding, output in zip(params["embedding"], params["output"], strict=True):
             one = {"embedding": embedding, "output": output}
-            penalty = self.loss.penalty * torch.cat([embedding.reshape(-1), output.reshape(-1)])
+            penalty = self.penalty * torch.cat([embedding.reshape(-1), output.reshape(-1)])
             rows.append(gradient(self.loss.model, one, self.counts, self.nodes) + penalty)
         return torch.stack(rows)
 
