@@ -90,6 +90,19 @@ def test_an_interval_of_a_high_rank_correlation_holds_its_value():
     assert (line.high - line.low) / (2 * 1.96) == pytest.approx(expected.stderr, rel=0.3)
 
 
+def test_an_interval_warns_once_and_not_for_each_resample():
+    a = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 0.0]])
+    b = a + torch.tensor([[0.1], [-0.1], [0.0], [0.2]])
+    with pytest.warns(UserWarning, match="of") as caught:
+        interval = evaluation.bootstrap_interval(a, b, n_resamples=300)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert said[0].startswith("1 of 2 targets undefined")
+    # One removal drawn four times has no correlation: one draw in 64.
+    assert "resamples have no target" in said[1]
+    assert interval.low < interval.value < interval.high
+
+
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="`level`"):
         evaluation.bootstrap_interval(ESTIMATE, ESTIMATE, level=1.0)

@@ -1,5 +1,6 @@
 """How far a prediction can be trusted: random subsets, removals that matter most, seeds, and intervals."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -190,6 +191,9 @@ def bootstrap_interval(
     Raises:
         ValueError: If `level` is not between 0 and 1, or there is nothing to draw.
 
+    Warns:
+        UserWarning: Once, of what `statistic` warns of; and if a resample has no target with a defined statistic.
+
     References:
         Efron & Tibshirani (1993), "An Introduction to the Bootstrap", Sections 12.4 and 12.6; Fisher (1921).
 
@@ -204,12 +208,22 @@ def bootstrap_interval(
     pair = Pair.of(estimate, truth)
     k = len(pair.a)
     draw = torch.Generator().manual_seed(seed)
-    drawn = []
-    for _ in range(n_resamples):
-        rows = torch.randint(k, (k,), generator=draw)
-        drawn.append(statistic(pair.a[rows], pair.b[rows]).nanmean())
+    value, drawn = statistic(pair.a, pair.b).nanmean().double(), []
+    # What the statistic has to say of the scores it said of all of them, and need not of each resample.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(n_resamples):
+            rows = torch.randint(k, (k,), generator=draw)
+            drawn.append(statistic(pair.a[rows], pair.b[rows]).nanmean())
+    spread = torch.stack(drawn).double()
+    if undefined := int(spread.isnan().sum()):
+        warnings.warn(
+            f"{undefined} of {n_resamples} resamples have no target with a defined statistic; the interval is from the "
+            "others. Measure more removals.",
+            stacklevel=2,
+        )
+        spread = spread[~spread.isnan()]
     fisher = statistic in (pearson, spearman)
-    value, spread = statistic(pair.a, pair.b).nanmean().double(), torch.stack(drawn).double()
     if fisher:
         value, spread = (numbers.clamp(-1 + 1e-15, 1 - 1e-15).atanh() for numbers in (value, spread))
     reach = NormalDist().inv_cdf((1 + level) / 2) * spread.std().item()
