@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from versatile_influence._boundedness import NoMinimumError, check_bounded
+from versatile_influence._directions import newton_direction
 from versatile_influence._gradients import gradient_by_hand
 from versatile_influence._ravel import Params, ravel
 from versatile_influence.hessian import (
@@ -155,7 +156,7 @@ def _descend(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -
 def _newton(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, curvature: Float[Tensor, "p p"] | None = None
 ) -> Float[Tensor, " p"]:
-    """Descend by Newton steps; where H is indefinite, by |H| in its place (saddle-free).
+    """Descend by Newton steps; where H is indefinite, as `newton_direction` says.
 
     `curvature` is H at θ, where it is known.
     """
@@ -172,28 +173,13 @@ def _newton(
             raise NoMinimumError("The Hessian is not finite everywhere on the way. Start elsewhere, or add a penalty.")
         # Never along directions in which the loss is constant: they would move for no reason.
         null = hessian.null_space()
-        step = without(null, _newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
+        step = without(null, newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
         moved = _downhill(objective, theta, step, gradient=gradient, value=value)
         if moved is None:
             break
         # One step beyond the goal costs little, and Newton's method doubles the digits with it.
         theta, finishing = moved, done
     return theta
-
-
-def _newton_direction(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    pivots = factor.diagonal().square()
-    if failed == 0 and pivots.min() > 1e-12 * pivots.max():
-        return -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-    curvature, directions = torch.linalg.eigh(matrix)
-    size = curvature.abs()
-    # Flat directions stay where they are unless the loss still falls along them.
-    flat, slope = size <= 1e-12 * size.max(), directions.T @ gradient
-    step = torch.where(
-        flat, torch.where(slope.abs() > 1e-9 * gradient.abs().max(), slope, 0.0), slope / size.clamp_min(1e-300)
-    )
-    return -(directions @ step)
 
 
 def _downhill(
