@@ -13,6 +13,7 @@ def rows(n=30, d=3):
     return x, x @ torch.tensor([1.0, -0.5, 0.2]).double() + 0.5 * torch.randn(n, generator=draw, dtype=torch.float64)
 
 
+X = rows(12)[0]
 ANSWERS = {SquaredError: lambda y: y, Logistic: lambda y: (y > 0).double(), Poisson: lambda y: y.exp().floor()}
 
 
@@ -69,3 +70,21 @@ def test_answers_of_the_wrong_kind_are_named(kind, y, said):
 def test_answers_must_be_as_many_as_the_rows():
     with pytest.raises(ValueError, match="5 rows of features but 4 answers"):
         TermLoss(SquaredError([1.0, 2.0, 3.0, 4.0]), range(5), outputs=Linear(torch.ones(5, 1)))
+
+
+@pytest.mark.parametrize(
+    ("terms", "given"),
+    [
+        (lambda theta: (X[:4] @ theta) ** 2, r"shape \(4,\)"),
+        (lambda theta: ((X @ theta) ** 2).sum(), r"shape \(\)"),
+        (lambda theta: ((X @ theta) ** 2)[:, None], r"shape \(12, 1\)"),
+        (lambda theta: [1.0] * len(X), "a list"),
+    ],
+)
+def test_terms_of_the_wrong_number_or_shape_are_told_with_what_is_needed(plain_types, terms, given):
+    loss = TermLoss(terms, range(len(X)), start=torch.zeros(3).double())
+    said = f"`terms` returned .*{given}, and `incidence` has 12 terms: shape .12,. is needed.*one number a term"
+    with pytest.raises(ValueError, match=said):
+        loss.removal_differences(loss.zeros())
+    with pytest.raises(TypeError, match=said):
+        vif.minimize(loss, loss.zeros())

@@ -108,7 +108,7 @@ class TermValues:
 
     def __call__(self, params: Tensor) -> Float[Tensor, " T"]:
         """Return the terms."""
-        return self.test.terms(params if self.test.outputs is None else self.test.outputs(params))
+        return self.test.each(params if self.test.outputs is None else self.test.outputs(params))
 
     def gradients(self, params: Tensor) -> Float[Tensor, "T d"] | None:
         """Return the gradient of each term, or None where outputs are not `Linear`."""

@@ -108,7 +108,26 @@ class TermLoss:
 
     def outer_terms(self, outputs: Any, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
         """Return the terms, 0 where an object is absent."""
-        return self._alive(presence) * self.terms(outputs)
+        return self._alive(presence) * self.each(outputs)
+
+    def each(self, outputs: Any) -> Float[Tensor, " T"]:
+        """Return the terms as a function of the outputs.
+
+        Raises:
+            ValueError: If `terms` does not return one number a term.
+        """
+        values = self.terms(outputs)
+        if not isinstance(values, Tensor) or values.shape != (self.n_terms,):
+            given = (
+                f"a tensor of shape {tuple(values.shape)}"
+                if isinstance(values, Tensor)
+                else f"a {type(values).__name__}"
+            )
+            raise ValueError(
+                f"`terms` returned {given}, and `incidence` has {self.n_terms} terms: shape ({self.n_terms},) is "
+                "needed. Return one number a term, neither summed nor as a column, or name the objects of as many."
+            )
+        return values
 
     def on_terms(self, params: Params, presence: Float[Tensor, " n"], terms: Int[Tensor, " m"]) -> Float[Tensor, ""]:
         """Return the sum of some terms, with their share of the penalty."""
@@ -125,7 +144,7 @@ class TermLoss:
         self, outputs: Any, objects: Int[Tensor, " k"] | list[Tensor] | None = None
     ) -> Float[Tensor, " k"]:
         """Return ΔL_i as a function of the outputs."""
-        terms = self.terms(outputs)
+        terms = self.each(outputs)
         if isinstance(objects, list):
             return torch.stack([(torch.isin(self.members, group).any(1) * terms).sum() for group in objects])
         total = self._by_object(terms)
