@@ -17,7 +17,7 @@ LAYERS = [
     {"solvers", "losses"},
     {"adapters"},
     {"result", "detection"},
-    {"_finished", "owned_by_target", "attribution", "ensemble", "metrics", "_pairs", "blockwise"},
+    {"_finished", "reduced", "owned_by_target", "attribution", "ensemble", "metrics", "_pairs", "blockwise"},
     {"newton", "minimisation", "_boundedness", "_directions", "descent"},
     {"optimizers", "refit", "retraining", "training", "_training_jobs", "_training_results", "_store", "evaluation"},
     {"plots", "plots_many", "plots_graph", "diagnostics", "report"},

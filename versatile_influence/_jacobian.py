@@ -86,6 +86,12 @@ class Factor:
                 block = left * self.entered[:, None, None, column : column + across]
                 yield self.start + first * width + column, block.reshape(rows * per_row, -1)
 
+    def products(self, other: "Factor") -> Float[Tensor, "m n"]:
+        """Return the inner products of its rows with those of another."""
+        (rows, each, _), (others, other_each, _) = self.left.shape, other.left.shape
+        left = (self.left.flatten(0, 1) @ other.left.flatten(0, 1).T).view(rows, each, others, other_each)
+        return left.mul_((self.entered @ other.entered.T)[:, None, :, None]).view(rows * each, others * other_each)
+
 
 @dataclass(frozen=True)
 class Factored:
@@ -108,17 +114,29 @@ class Factored:
             torch.mm(block.T, outputs, out=result[start : start + block.shape[1]])
         return result
 
-    def gram(self) -> Float[Tensor, "m m"]:
-        """Return J Jᵀ = Σ (g gᵀ) ∘ (a aᵀ) over the weights, at the cost of the layers' widths, not of p."""
-        total = None
+    def gram(self, block: int = 256) -> Float[Tensor, "m m"]:
+        """Return J Jᵀ, of whose symmetric halves one is computed."""
+        rows, each = self.factors[0].left.shape[:2]
+        result = self.factors[0].left.new_empty(self.shape[0], self.shape[0])
+        for start in range(0, rows, block):
+            part = slice(start * each, (start + block) * each)
+            result[part, part.start :] = self.part(start, start + block).products(self.part(start, rows))
+            result[part.start :, part] = result[part, part.start :].T.clone()
+        return result
+
+    def products(self, other: "Factored") -> Float[Tensor, "m n"]:
+        """Return J J'ᵀ = Σ (g g'ᵀ) ∘ (a a'ᵀ) over the weights, which both are about, at the cost of their widths."""
+        theirs, result = {factor.start: factor for factor in other.factors}, None
         for factor in self.factors:
-            rows, per_row, _ = factor.left.shape
-            left = factor.left.flatten(0, 1)
-            part = (left @ left.T).view(rows, per_row, rows, per_row)
-            part = part.mul_((factor.entered @ factor.entered.T)[:, None, :, None])
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        return total.view(self.shape[0], self.shape[0])
+            part = factor.products(theirs[factor.start])
+            result = part if result is None else result.add_(part)
+        assert result is not None
+        return result
+
+    def part(self, start: int, stop: int) -> "Factored":
+        """Return the Jacobian of the outputs of rows start…stop−1 only."""
+        parts = [Factor(each.start, each.left[start:stop], each.entered[start:stop]) for each in self.factors]
+        return Factored(parts, (parts[0].left.shape[:2].numel(), self.shape[1]))
 
     def dense(self) -> Float[Tensor, "m p"]:
         """Return J as a matrix."""

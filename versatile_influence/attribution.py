@@ -25,6 +25,7 @@ from versatile_influence.loss import Loss, PresenceTarget, Target
 from versatile_influence.owned import Treatment, marginalised, shared
 from versatile_influence.owned_by_target import scores_by_target
 from versatile_influence.problem import Problem
+from versatile_influence.reduced import Reduced
 from versatile_influence.result import Attribution
 from versatile_influence.solvers import Explicit, Solution, Solver
 from versatile_influence.targets import presence_effects, target_gradients
@@ -93,6 +94,9 @@ def attribute(
             raise ValueError("`out` takes targets of the parameters alone. Leave `out` out for a PresenceTarget.")
         return _presence_attribution(problem, hessian, target, solver=solver, owned=owned)
 
+    whole, reduced = problem, Reduced.of(problem, hessian, target, solver)
+    if reduced is not None:
+        problem, hessian, target = reduced.problem, reduced.hessian, reduced.target
     gradients = target_gradients(problem, target)
     warn_if_undetermined(hessian, gradients)
     owns = problem.owned() is not None
@@ -103,7 +107,7 @@ def attribute(
         written, leftover, extremes = written_scores(
             problem, hessian, gradients, solver=solver, out=out, n_jobs=n_jobs, targets=targets
         )
-        warn_if_unfinished(problem.gradient, leftover, extremes)
+        warn_if_unfinished(whole.gradient, leftover, extremes)
         return written
     if owns:
         found = scores_by_target(problem, hessian, solver, gradients) if owned is marginalised else None
@@ -130,7 +134,9 @@ def attribute(
         columns = torch.cat([problem.gradient_differences().T, problem.gradient[:, None]], dim=1)
         solution = solver.solve(hessian, columns)
         scores, leftover = solution.value[:, :-1].T @ gradients.T, gradients @ solution.value[:, -1]
-    return finished(problem, target, scores, solution, leftover)
+    if reduced is not None:
+        solution = replace(solution, lift=reduced.lift)
+    return finished(whole, target, scores, solution, leftover)
 
 
 @memory_named()

@@ -1,6 +1,7 @@
 """Low rank by the Lanczos process (Arnoldi's, for a symmetric H)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -43,6 +44,7 @@ class Arnoldi:
     num_steps: int = 100
     rank: int | None = None
     seed: int = 0
+    any_basis: ClassVar[bool] = True
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B; the residuals say how much of B the eigenvectors hold.

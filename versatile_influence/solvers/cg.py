@@ -50,6 +50,11 @@ class CG:
     max_steps: int | None = None
     preconditioner: Preconditioner | None = None
 
+    @property
+    def any_basis(self) -> bool:
+        """Whether it gives the same in any orthonormal basis: where the preconditioner does."""
+        return self.preconditioner is None or getattr(self.preconditioner, "any_basis", False)
+
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with H X ≈ B; warns where a column did not reach `rtol`.
 

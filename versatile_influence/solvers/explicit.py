@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +34,7 @@ class Explicit:
     """
 
     rtol: float = 1e-12
+    any_basis: ClassVar[bool] = True
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return H⁻¹ B, or H⁺ B where H is singular.

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -55,6 +56,7 @@ class LiSSA:
     scale: float | None = None
     rtol: float = 0.1
     seed: int = 0
+    any_basis: ClassVar[bool] = True
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B with measured residuals.

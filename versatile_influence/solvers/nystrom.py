@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,7 @@ class Nystrom:
 
     rank: int = 100
     seed: int = 0
+    any_basis: ClassVar[bool] = True
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B; the residuals say how good the sketch is for these columns.

@@ -48,6 +48,11 @@ class Projected:
     unstructured: bool = False
     seed: int = 0
 
+    @property
+    def any_basis(self) -> bool:
+        """Whether it gives the same in any orthonormal basis: unless the directions are of the parameters."""
+        return not self.unstructured
+
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with Pᵀ(H X − B) = 0 and X in the span of P.
 

@@ -27,11 +27,13 @@ class Solution:
     """The solution of H X = B, with how good it is.
 
     Attributes:
-        value: X.
+        value: X; in coordinates of fewer parameters where there is `lift`.
         residual: ‖H x − b‖ / ‖b‖ of each column, as measured, 0 where b = 0.
         num_steps: Iterations taken; 0 for a direct solver.
         smallest_curvature: Smallest eigenvalue, or the smallest curvature met, whichever the solver learns.
         dropped: Orthonormal directions in which H is flat and X was set to 0, one a column, or None.
+        lift: From columns of `value` to columns as long as the parameters, where `value` is in coordinates of the
+            span of all gradients met (many parameters, few outputs and targets), lengths kept; else None. Not saved.
     """
 
     value: Float[Tensor, "p k"]
@@ -39,11 +41,17 @@ class Solution:
     num_steps: int = 0
     smallest_curvature: float | None = None
     dropped: Float[Tensor, "p d"] | None = None
+    lift: Callable[[Float[Tensor, "r k"]], Float[Tensor, "p k"]] | None = None
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """A frozen value that solves H X = B for many columns at once."""
+    """A frozen value that solves H X = B for many columns at once.
+
+    One that meets H only through products with it, and so gives the same in any orthonormal basis of the parameters,
+    says so by `any_basis = True`: where outputs and targets are few, it is then given a smaller problem in place of
+    that of all parameters.
+    """
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with its residuals."""

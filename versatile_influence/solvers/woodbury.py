@@ -1,6 +1,7 @@
 """Exact solution in the space of the outputs, where these are fewer than the parameters."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -39,6 +40,7 @@ class Woodbury:
     """
 
     single: int = 30_000_000
+    any_basis: ClassVar[bool] = True
 
     def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return G⁻¹ B, with residuals ‖G x − b‖ = ‖Jᵀ(B J x + …)‖ measured through the kernel."""
