@@ -118,12 +118,13 @@ def measured(size, method, folder, limit, results):
     numbers["largest relative residual"] = float(f"{solution.residual.max().item():.2g}")
     numbers["warnings"] = sorted({str(w.message)[:220] for w in caught if w.category is UserWarning})
     # What is solved for: targets, or unit vectors where parameters are fewer.
-    p, columns = solution.value.shape
-    few = jacrev(lambda theta: target(theta)[:3])(params)
-    rhs = torch.cat([value.reshape(3, -1) for value in few.values()], dim=1) if columns < p else torch.eye(p)[:3]
     sizes, shapes = [value.numel() for value in params.values()], [value.shape for value in params.values()]
+    p, (length, columns), three = sum(sizes), solution.value.shape, solution.value[:, :3]
+    found = three if solution.lift is None else solution.lift(three)
+    few = jacrev(lambda theta: target(theta)[:3])(params)
+    rhs = torch.cat([value.reshape(3, -1) for value in few.values()], dim=1) if columns < length else torch.eye(p)[:3]
     again = []
-    for x, b in zip(solution.value.T, rhs.to(solution.value), strict=False):
+    for x, b in zip(found.T, rhs.to(found), strict=True):
         parts = [part.reshape(shape) for part, shape in zip(x.split(sizes), shapes, strict=True)]
         product = curved(loss, params, everyone, dict(zip(params, parts, strict=True)), METHODS[method]["curvature"])
         again.append(((product - b).norm() / b.norm()).item())
