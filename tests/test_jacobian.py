@@ -46,15 +46,17 @@ def found(loss, params):
 @pytest.mark.parametrize("model", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("block", [4_000_000, 20])
 def test_factors_give_the_automatic_jacobian_its_products_and_its_kernel(model, block, monkeypatch):
-    monkeypatch.setattr("versatile_influence._jacobian.BLOCK_NUMBERS", block)
+    monkeypatch.setattr("versatile_influence._factored.BLOCK_NUMBERS", block)
     loss = loss_of(model)
     params = loss.zeros()
     matrix, jacobian = automatic(loss, params), found(loss, params)
     assert jacobian is not None
     torch.testing.assert_close(jacobian.dense(), matrix)
     for other in (jacobian, Stored(matrix)):
-        torch.testing.assert_close(other @ data(1, matrix.shape[1], 3), matrix @ data(1, matrix.shape[1], 3))
-        torch.testing.assert_close(other.transposed(data(2, len(matrix), 3)), matrix.T @ data(2, len(matrix), 3))
+        for columns in (1, 3):
+            right, left = data(1, matrix.shape[1], columns), data(2, len(matrix), columns)
+            torch.testing.assert_close(other @ right, matrix @ right)
+            torch.testing.assert_close(other.transposed(left), matrix.T @ left)
         torch.testing.assert_close(other.gram(), matrix @ matrix.T)
 
 

@@ -8,7 +8,7 @@ import versatile_influence
 PACKAGE = Path(versatile_influence.__file__).parent
 # From the ground up: a module may import from its own layer's folder and from layers before it.
 LAYERS = [
-    {"_finite", "_ravel", "_forward", "_rows", "_jacobian", "_memory", "record", "_jobs", "_score_files"},
+    {"_finite", "_ravel", "_forward", "_rows", "_jacobian", "_factored", "_memory", "record", "_jobs", "_score_files"},
     {"removals", "datasets"},
     {"experiment"},
     {"loss"},

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, jacrev, vjp, vmap
 
+from versatile_influence._factored import Factored
 from versatile_influence._forward import chunk_that_fits, jacobian_products
-from versatile_influence._jacobian import Factored, factored
+from versatile_influence._jacobian import factored
 from versatile_influence._ravel import Params, ravel
 from versatile_influence._rows import row_blocks
 from versatile_influence.hessian import check_dense, constant_directions

@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
-from versatile_influence._jacobian import Factored, factored
+from versatile_influence._factored import Factored
+from versatile_influence._jacobian import factored
 from versatile_influence._ravel import ravel
 from versatile_influence.gauss_newton import GaussNewton
 from versatile_influence.hessian import LARGE, Curvature
