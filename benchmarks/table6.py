@@ -6,7 +6,7 @@ Networks of one size are trained once, and each cell is a process of its own, wi
 memory; what passes it says so, and larger networks are then not tried. Seconds are those of `vif.attribute` alone; in
 gradients of the loss by processor time, so that other work beside does not count. Peak memory is the process's, Python
 and PyTorch included. Residuals are measured twice: by the solver, and on three columns by plain automatic
-differentiation.
+differentiation, in all parameters also where the solver worked in the span of the gradients.
 
     python benchmarks/table6.py [--quick]
 """
