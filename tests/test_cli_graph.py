@@ -24,7 +24,38 @@ def test_the_hub_between_the_pair_comes_first(edges, tmp_path, capsys):
     assert out.read_text().startswith('object,"12,10","15,13"')
 
 
+def test_a_graph_of_two_nodes_has_no_other_node_and_no_warning(tmp_path, capsys):
+    path = tmp_path / "two.txt"
+    path.write_text("a b\n")
+    assert main(["graph", str(path), "--pairs", "a,b"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("2 nodes, 1 edge;")
+    assert "there is no other node" in told.out
+    assert not told.err
+
+
+def test_where_the_scores_go_is_checked_before_any_work(edges, tmp_path, capsys):
+    for out, said in [(tmp_path / "none" / "x.csv", "there is no folder"), (tmp_path, "is a folder")]:
+        assert main(["graph", str(edges), "--pairs", "12,10", "--out", str(out)]) == 1
+        told = capsys.readouterr()
+        assert said in told.err
+        assert not told.out
+
+
+def test_many_parameters_are_said_to_give_coarse_scores(edges, capsys, monkeypatch):
+    monkeypatch.setattr("versatile_influence.cli.graph.FINISHED_PARAMETERS", 10)
+    assert main(["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]) == 0
+    assert "beyond 10 parameters" in capsys.readouterr().err
+
+
 def test_a_wrong_file_or_pair_is_told_in_one_line(edges, tmp_path, capsys):
+    assert main(["graph", str(edges), "--pairs", "12"]) == 1
+    assert "'12' is no pair of nodes" in capsys.readouterr().err
+    assert main(["graph", str(tmp_path), "--pairs", "1,2"]) == 1
+    assert "Is a directory" in capsys.readouterr().err
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    assert main(["graph", str(tmp_path / "binary"), "--pairs", "1,2"]) == 1
+    assert "no text in UTF-8" in capsys.readouterr().err
     assert main(["graph", str(edges), "--pairs", "12,99"]) == 1
     assert "no node '99'" in capsys.readouterr().err
     assert main(["graph", str(tmp_path / "none.txt"), "--pairs", "1,2"]) == 1

@@ -45,3 +45,12 @@ def test_what_is_unknown_is_told_with_what_is_known(home, capsys):
     assert main(["reproduce", "table9"]) == 1
     assert "no 'table9' to reproduce. There are: table1" in capsys.readouterr().err
     assert main(["reproduce", "table2", "--protocol", "paper", "--out", str(home / "o")]) == 0
+
+
+def test_a_page_of_no_records_is_refused_and_the_folder_of_data_is_looked_for_first(tmp_path, capsys):
+    assert main(["page", str(tmp_path)]) == 1
+    assert "no record of a full run" in capsys.readouterr().err
+    assert main(["page", str(tmp_path), "--quick"]) == 1
+    assert "Leave out --quick" in capsys.readouterr().err
+    assert main(["reproduce", "table1", "--data", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
+    assert "There is no folder" in capsys.readouterr().err

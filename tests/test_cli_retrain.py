@@ -55,6 +55,13 @@ def test_bad_calls_are_named(module, capsys, change, message):
     assert message in capsys.readouterr().err
 
 
+def test_what_is_no_function_and_where_nothing_can_be_written_is_said_before_any_training(module, capsys):
+    assert main(["retrain", "users_training:x", *module[2:]]) == 1
+    assert "users_training:x is no function" in capsys.readouterr().err
+    assert main([*module, "--out", "none/scores.csv"]) == 1
+    assert "there is no folder none" in capsys.readouterr().err
+
+
 def test_resuming_without_a_store_is_refused(module, capsys):
     assert main([*module, "--resume"]) == 1
     assert "--store FOLDER" in capsys.readouterr().err

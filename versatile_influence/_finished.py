@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -13,18 +14,25 @@ from versatile_influence.solvers import Solution
 
 
 def warn_if_unfinished(
-    gradient: Tensor, leftover: Tensor, scores: Tensor, *, typical: float = 0.0, tolerance: float = 0.01
+    gradient: Tensor,
+    leftover: Tensor,
+    scores: Tensor,
+    *,
+    typical: float = 0.0,
+    tolerance: float = 0.01,
+    loss: Callable[[], float] = lambda: 0.0,
 ) -> None:
     """Warn where finishing the training would itself move what is explained, beside what a removal does.
 
-    Where it is small beside a `typical` score, the largest need not be looked for.
+    Where it is small beside a `typical` score, the largest need not be looked for. A gradient that is the rounding of
+    the `loss` is as good as zero: no training removes it.
     """
     moved = leftover.abs().max().item()
     if moved <= tolerance * typical:
         return
     # Smallest and largest, rather than absolute values: no second copy of a large score matrix.
     largest = torch.stack(torch.aminmax(scores)).abs().max().item()
-    if moved > tolerance * largest:
+    if moved > tolerance * largest and gradient.abs().max() > 1e-14 * abs(loss()):
         warnings.warn(
             f"The parameters are not at a minimum of the loss: the gradient's largest entry is "
             f"{gradient.abs().max().item():.3g}, and finishing the training would move what is explained by "
@@ -71,7 +79,11 @@ def finished(
         flat = (scores if scores.is_contiguous() else scores.T).reshape(-1)
         typical = math.sqrt(torch.dot(flat, flat).item() / len(flat))
     if leftover is not None:
-        warn_if_unfinished(problem.gradient, leftover, scores, typical=typical)
+
+        def loss() -> float:
+            return problem.value(problem.theta, problem.everyone()).item()
+
+        warn_if_unfinished(problem.gradient, leftover, scores, typical=typical, loss=loss)
     if not (math.isfinite(typical) or torch.isfinite(scores).all()):
         row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
         raise ValueError(

@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"vif: warning: {message}", file=sys.stderr)
             return arguments.run(arguments)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except UnicodeDecodeError as error:
+        print(f"vif: A file of the call is no text in UTF-8: {error}.", file=sys.stderr)
+    except OSError as error:
+        print(f"vif: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+    except (ValueError, TypeError, ImportError, MemoryError) as error:
         print(f"vif: {error}", file=sys.stderr)
-        return 1
+    return 1

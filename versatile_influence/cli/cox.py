@@ -13,6 +13,7 @@ from versatile_influence.attribution import attribute
 from versatile_influence.cli.cox_tables import check_report, coefficient_table, largest_changes, moved_predictions
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
 from versatile_influence.cli.tables import counted
+from versatile_influence.cli.words import check_out, count
 from versatile_influence.hessian import Hessian
 from versatile_influence.loss import LabelledTarget
 from versatile_influence.losses import CoxLoss
@@ -64,6 +65,7 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, attribute, print, check; return the exit status."""
+    check_out(args.out)
     frame = _patients(args)
     loss = _loss(args, frame)
     test = None if args.test is None else _test_patients(args, loss)
@@ -190,11 +192,3 @@ def _write(scores: Attribution, path: str) -> None:
     frame = scores.to_frame()
     frame.to_csv(path, index_label="patient", float_format="%.10g")
     print(f"\nAll changes are in {path}: {counted(len(frame), 'patient')} × {counted(frame.shape[1], 'number')}.")
-
-
-def count(text: str) -> int:
-    """Return a number of things given on the command line."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
-    return number

@@ -5,9 +5,17 @@ import sys
 from dataclasses import replace
 
 import versatile_influence as vif
+from versatile_influence.cli.tables import counted
+from versatile_influence.cli.words import check_out, count
+from versatile_influence.hessian import FINISHED_PARAMETERS
 from versatile_influence.losses import WalkEmbeddingLoss
 from versatile_influence.losses.graph import Graph
 from versatile_influence.owned import shared
+
+COARSE = (
+    "vif: warning: beyond {:,} parameters a node's own vectors are not left out with it. In trials with 300 nodes such "
+    "scores correlated 0.90 and 1.00 with those where they are. A smaller --dim may do."
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -25,30 +33,39 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--dim", type=int, default=2, help="length of an embedding (2)")
     parser.add_argument("--penalty", type=float, default=0.0, help="λ of (λ/2)‖θ‖² on the summed loss (0)")
     parser.add_argument("--directed", action="store_true", help="walk edges from source to target only")
-    parser.add_argument("--top", type=int, default=5, help="nodes listed for each pair (5)")
+    parser.add_argument("--top", type=count, default=5, help="nodes listed for each pair (5)")
     parser.add_argument("--out", help="CSV file for all scores")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the nodes that matter most for each pair."""
+    check_out(args.out)
     pairs = [tuple(word.strip() for word in pair.split(",")) for pair in args.pairs]
+    for pair, given in zip(pairs, args.pairs, strict=True):
+        if len(pair) != 2:
+            raise ValueError(f"{given!r} is no pair of nodes. Write two names joined by a comma, as in 12,10.")
     graph = Graph.of(args.edges, directed=args.directed)
     loss = WalkEmbeddingLoss(graph, length=args.length, window=args.window, dim=args.dim, penalty=args.penalty)
     target = loss.pair_losses(pairs)
     params = vif.minimize(loss, loss.start())
-    if 2 * args.dim * graph.n_nodes <= 2000:
+    if 2 * args.dim * graph.n_nodes <= FINISHED_PARAMETERS:
         scores = vif.attribute(loss, params, target)
     else:
         # One solution a pair, where striking out each node's own parameters would take one a node.
         scores = vif.attribute(loss, params, target, solver=vif.CG(rtol=1e-6), owned=shared)
+        if args.penalty:
+            print(COARSE.format(FINISHED_PARAMETERS), file=sys.stderr)
     scores = replace(scores, targets=target.labels)
-    print(f"{graph.n_nodes} nodes, {len(graph.ends)} edges; change of the pair's loss without each node")
+    size = f"{counted(graph.n_nodes, 'node')}, {counted(len(graph.ends), 'edge')}"
+    print(f"{size}; change of the pair's loss without each node")
     for column, (pair, label) in enumerate(zip(pairs, target.labels or [], strict=True)):
         print(f"\npair {label}")
         others = [
             row for row in scores.top(len(scores.scores), target=column).tolist() if str(graph.labels[row]) not in pair
         ]
+        if not others:
+            print("  there is no other node")
         for row in others[: args.top]:
             splits = graph.components(without=[row]) > graph.components()
             note = "  splits the graph: retraining may have no finite end" if splits and not args.penalty else ""

@@ -18,6 +18,8 @@ def read_table(path: str) -> "pd.DataFrame":
         import pandas as pd
     except ImportError as error:
         raise ImportError(f"{error}: CSV files need pandas. Run `pip install versatile-influence[frames]`.") from error
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder. Name a CSV file.")
     if not Path(path).is_file():
         raise ValueError(f"There is no file {path}.")
     try:
@@ -40,7 +42,8 @@ def require_columns(frame: "pd.DataFrame", columns: dict[str, str], path: str) -
     for name, asked in columns.items():
         if name not in frame.columns:
             known = ", ".join(map(str, frame.columns))
-            raise ValueError(f"{path} has no column `{name}` ({asked}). Its columns are: {known}.")
+            alone = " Is it separated by commas?" if len(frame.columns) == 1 else ""
+            raise ValueError(f"{path} has no column `{name}` ({asked}). Its columns are: {known}.{alone}")
 
 
 def require_numbers(frame: "pd.DataFrame", columns: dict[str, str], path: str) -> None:

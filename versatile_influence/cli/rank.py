@@ -6,6 +6,7 @@ import sys
 
 from versatile_influence.cli.rankings import read_ranking
 from versatile_influence.cli.tables import counted, decimals, table
+from versatile_influence.cli.words import check_out, count
 from versatile_influence.detection import SUSPICIOUS, suspicious
 
 ONE = {"documents": "document", "items": "item", "queries": "query"}
@@ -43,13 +44,14 @@ and its training loss told more (experiments/spam.py).""",
     parser.add_argument("--labels", type=int, help="how many of the last columns of an ARFF file are the items")
     parser.add_argument("--objects", choices=tuple(ONE), help="what is removed (default: not queries)")
     parser.add_argument("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
-    parser.add_argument("--top", type=int, default=10, help="rows to print (default 10)")
+    parser.add_argument("--top", type=count, default=10, help="rows to print (default 10)")
     parser.add_argument("--out", help="CSV file for all rows")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `vif rank`."""
+    check_out(args.out)
     ranking = read_ranking(args)
     params = ranking.learned()
     moved, direct = ranking.changes(params)
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"mean loss of {counted(ranking.test.n_terms, 'test list')}: {now:.6g}")
     print(f"suspicious: {sum(marked)} of {len(marked):,} {ranking.objects}\n")
     rows = []
-    for row in order[: max(args.top, 0)]:
+    for row in order[: args.top]:
         remark = "suspicious" if marked[row] else "better without" if moved[row] < 0 else ""
         own = [f"{direct[row].item():+.{digits}f}"] if apart else []
         rows.append([str(ranking.names[row]), f"{moved[row].item():+.{digits}f}", *own, remark])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from versatile_influence.cli.words import check_out
 from versatile_influence.report import Records, by_both, page, sections
 from versatile_influence.report.scripts import Script, scripts
 
@@ -46,6 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure what is asked for; return 1 where something failed."""
     chosen, out, failed = wanted(args.what, protocol=args.protocol), Path(args.out), []
+    if args.data and not Path(args.data).is_dir():
+        raise ValueError(f"There is no folder {args.data} (--data).")
     out.mkdir(parents=True, exist_ok=True)
     with tqdm(chosen, unit="script", file=sys.stderr) as bar:
         for script in bar:
@@ -64,7 +67,16 @@ def run(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Write the page."""
-    Path(args.out).write_text(page(Records.read(args.folders, quick=args.quick)), encoding="utf-8")
+    check_out(args.out)
+    records = Records.read(args.folders, quick=args.quick)
+    # The paper's own numbers are always there.
+    if len(records.records) == 1:
+        kind, other = ("quick", "Leave out --quick") if args.quick else ("full", "Add --quick")
+        raise ValueError(
+            f"There is no record of a {kind} run in {', '.join(args.folders)}. `vif reproduce` writes some. {other} "
+            "for the other kind."
+        )
+    Path(args.out).write_text(page(records), encoding="utf-8")
     print(f"wrote {args.out}")
     return 0
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from versatile_influence.cli.words import check_out
 from versatile_influence.retraining import leave_one_out
 
 SHOWN = 10
@@ -35,6 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Retrain, print the largest changes of the first target, and write all."""
+    check_out(args.out)
     if args.resume and not args.store:
         raise ValueError("--resume goes on with a folder: name it with --store FOLDER.")
     if args.store and not args.resume and (Path(args.store) / "run.json").exists():
@@ -63,7 +65,7 @@ def imported(name: str) -> Callable:
     """Return the function that `module:function` names.
 
     Raises:
-        ValueError: If there is no such module or function.
+        ValueError: If there is no such module or function, or it is something else.
     """
     module, colon, function = name.partition(":")
     if not (module and colon and function):
@@ -73,8 +75,11 @@ def imported(name: str) -> Callable:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), function)
+        found = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         raise ValueError(f"There is no module {error.name!r} here ({os.getcwd()}) or installed.") from error
     except AttributeError as error:
         raise ValueError(f"{module} has no function {function!r}.") from error
+    if not callable(found):
+        raise ValueError(f"{name} is no function but {found!r}.")
+    return found

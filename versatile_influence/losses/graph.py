@@ -44,7 +44,7 @@ class Graph:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "weights", self.weights.to(torch.float64))
         if self.n_nodes < 2:
-            raise ValueError(f"The graph has {self.n_nodes} node(s). A walk needs at least two, joined by an edge.")
+            raise ValueError(f"A walk needs at least two nodes, joined by an edge. This graph has {self.n_nodes}.")
         if len(labels) != self.n_nodes or len(set(labels)) != self.n_nodes:
             twice = next((label for label in labels if labels.count(label) > 1), None)
             given = f"{twice!r} names two" if twice is not None else f"got {len(labels)} names for {self.n_nodes}"
