@@ -194,9 +194,11 @@ def evaluable(
             error = error or caught
     else:
         said = str(error).rstrip(".")
+        # A ValueError is the loss's own word on what is wrong.
+        form = "It must take (params, presence), with presence a float vector of that length."
         raise TypeError(
             f"The loss could not be evaluated at these parameters with all {n_objects} objects present: {said}. "
-            "It must take (params, presence), with presence a float vector of that length."
+            f"{'' if isinstance(error, ValueError) else form}".rstrip()
         ) from error
     if dtype != torch.float64:
         warnings.warn(
