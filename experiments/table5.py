@@ -137,7 +137,7 @@ def minima(data, activation, *, removed, starts):
             "smallest curvature": float(f"{curvature:.3g}"),
             "explicit, warm refits": correlation(vif.attribute(loss, params, target, objects=removed).scores, truth),
             "descend, 5 steps, warm refits": correlation(
-                vif.descend(loss, params, target, objects=removed).scores, truth
+                vif.descend(loss, params, target, objects=removed, steps=5).scores, truth
             ),
         }
     return numbers
