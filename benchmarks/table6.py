@@ -170,6 +170,7 @@ def in_a_process(function, arguments):
 def main():
     """Train the networks, fill the table, and record after each cell."""
     run = Run.of(__file__, __doc__)
+    datasets.metabric()  # missing data are told here, not by each cell
     sizes = list(SIZES)[: 2 if run.quick else None]
     numbers = {
         "threads": torch.get_num_threads(),
