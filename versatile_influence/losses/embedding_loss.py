@@ -49,7 +49,13 @@ class EmbeddingLoss(EmbeddingTargets, ABC):
     def removal_gradients(self, params: Embeddings, objects: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k p"]:
         """Return the gradients of the removal differences."""
         members = torch.arange(self.n_objects) if objects is None else objects
-        return torch.stack([self._removal_gradient(params, int(i)) for i in members])
+        everyone = torch.ones(self.n_objects, dtype=params["output"].dtype)
+
+        def present(presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
+            return gradient(self.model, params, *self.met(presence)[::-1])
+
+        whole = present(everyone)
+        return torch.stack([whole - present(everyone.index_fill(0, i, 0.0)) for i in members.split(1)])
 
     def dense_hessian(self, params: Embeddings, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"] | None:
         """Return ∇²L(θ, b), or None for a large graph."""
@@ -79,12 +85,6 @@ class EmbeddingLoss(EmbeddingTargets, ABC):
         """Return the directions along which L(·, presence) is constant, by name."""
         nodes = presence if self.objects == "nodes" else presence.new_ones(self.n_nodes)
         return null_directions(params, nodes, penalised=self.penalty > 0, shifts=self.model.shifts)
-
-    def _removal_gradient(self, params: Embeddings, i: int) -> Float[Tensor, " p"]:
-        presence = torch.ones(self.n_objects, dtype=params["output"].dtype)
-        full = gradient(self.model, params, *self.met(presence)[::-1])
-        presence[i] = 0.0
-        return full - gradient(self.model, params, *self.met(presence)[::-1])
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ class WalkEmbeddingLoss(EmbeddingLoss):
             return self.removal_gradients(params, members)
         if isinstance(self.model, Softmax):
             return softmax_products(self, params, directions, members)
-        return torch.cat([self.removal_gradients(params, i) @ directions for i in members.split(1)])
+        # Never all gradients at once.
+        return torch.cat([self.removal_gradients(params, some) @ directions for some in members.split(64)])
 
     def _present(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:
         """Return who is present of nodes and of edges: an edge goes with its ends, no node with its edges."""
