@@ -38,6 +38,9 @@ def start(loss, *, seed):
     return (2 * torch.rand(n, width, generator=draw, dtype=torch.float64) - 1) / (width - 1) ** 0.5
 
 
+UNCHANGED = {"n_objects", "size", "removal_differences", "removal_products", "dense_hessian", "owned"}
+
+
 class Stopped:
     """A loss less its slope where training stopped, L(θ, b) − ∇L(θ₀, 1)ᵀθ: what has stopped there is at a minimum."""
 
@@ -49,8 +52,14 @@ class Stopped:
         """Return the loss."""
         return self.loss(params, presence) - (self.slope * params).sum()
 
+    def gradients(self, params, presence):
+        """Return ∇L at k stacked parameters, (k, p)."""
+        return self.loss.gradients(params, presence) - self.slope.flatten()
+
     def __getattr__(self, name):
-        """Return what the slope changes nothing of: removal differences, curvature, owned parameters."""
+        """Return what the slope changes nothing of."""
+        if name not in UNCHANGED:
+            raise AttributeError(name)
         return getattr(self.loss, name)
 
 
