@@ -60,6 +60,9 @@ def test_the_influence_of_a_logistic_regression_is_the_formula_of_the_model():
         (Logistic, [0.0, 1.0, 2.0], "row 2 is 2, where answers must be from 0 to 1"),
         (Poisson, [3, -1], "row 1 is -1, where answers must be counts"),
         (Poisson, [], "empty"),
+        (Poisson, [1, None], "row 1 is nan"),
+        (Logistic, ["yes", "no"], "must hold numbers.*Encode classes as 0 and 1"),
+        (Logistic, [[0.0, 1.0], [1.0, 0.0]], r"one answer a row, got shape \(2, 2\)"),
     ],
 )
 def test_answers_of_the_wrong_kind_are_named(kind, y, said):
@@ -88,3 +91,9 @@ def test_terms_of_the_wrong_number_or_shape_are_told_with_what_is_needed(plain_t
         loss.removal_differences(loss.zeros())
     with pytest.raises(TypeError, match=said):
         vif.minimize(loss, loss.zeros())
+
+
+def test_a_target_without_numbers_is_refused():
+    loss = TermLoss(SquaredError([1.0, 2.0]), range(2), outputs=Linear(torch.ones(2, 1)))
+    with pytest.raises(ValueError, match="The target returned no numbers"):
+        vif.attribute(loss, loss.zeros(), lambda params: params[:0])

@@ -113,11 +113,13 @@ def flat_target(values: object) -> Float[Tensor, " t"]:
 
 
 def checked_target(values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
-    """Return the target's values if they are finite.
+    """Return the target's values if there are any, all finite.
 
     Raises:
-        ValueError: If one is not.
+        ValueError: If there is none, or one is not finite.
     """
+    if not len(values):
+        raise ValueError("The target returned no numbers. Ask for at least one.")
     if not all_finite(values):
         worst = int((~torch.isfinite(values)).nonzero()[0])
         raise ValueError(f"Target {worst} is {values[worst].item()}. Remove it, or look for NaN in its test data.")

@@ -23,7 +23,13 @@ class Family(ABC):
     """
 
     def __init__(self, y: object):
-        self.y = y = torch.as_tensor(y if isinstance(y, Tensor) else np.asarray(y)).double().reshape(-1)
+        try:
+            given = y.double() if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y, dtype=np.float64))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"`y` must hold numbers: {error}. Encode classes as 0 and 1.") from error
+        if given.dim() > 2 or given.shape[1:].numel() > 1:
+            raise ValueError(f"`y` must hold one answer a row, got shape {tuple(given.shape)}.")
+        self.y = y = given.reshape(-1)
         words, allowed = self.allowed(y)
         if not len(y):
             raise ValueError("`y` is empty. Give one answer a row.")
