@@ -43,7 +43,7 @@ def _saddle_free(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) ->
 def _shifted(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
     """Return −(H + τI)⁻¹g, with τ half again the most negative curvature found, grown until Cholesky succeeds.
 
-    One or two factors: at 4,000 parameters a fourteenth of the time of all eigenvectors, and no more steps.
+    One or two factors, where eigenvectors would take many times as long.
     """
     _, inner = lanczos(lambda columns: matrix @ columns, gradient, LANCZOS_STEPS)
     shift = max(-1.5 * torch.linalg.eigvalsh(inner)[0].item(), 1e-8 * matrix.diagonal().abs().max().item())
