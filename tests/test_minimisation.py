@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import versatile_influence as vif
-from versatile_influence import _directions, minimisation
+from versatile_influence import _directions, hessian
 from versatile_influence.losses import WalkEmbeddingLoss
 
 
@@ -27,8 +27,8 @@ class Counted:
 
 
 def test_no_hessian_is_made_only_to_learn_whether_there_is_one(monkeypatch):
-    monkeypatch.setattr(minimisation, "DENSE_PARAMETERS", 10)
-    monkeypatch.setattr(minimisation, "BY_HAND_PARAMETERS", 20)
+    monkeypatch.setattr(hessian, "DENSE_PARAMETERS", 10)
+    monkeypatch.setattr(hessian, "BY_HAND_PARAMETERS", 20)
     small, large = Counted(15), Counted(25)
     for loss in (small, large):
         torch.testing.assert_close(vif.minimize(loss, torch.zeros_like(loss.centre)), loss.centre)

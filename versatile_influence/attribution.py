@@ -107,7 +107,7 @@ def attribute(
         written, leftover, extremes = written_scores(
             problem, hessian, gradients, solver=solver, out=out, n_jobs=n_jobs, targets=targets
         )
-        warn_if_unfinished(whole.gradient, leftover, extremes)
+        warn_if_unfinished(whole, leftover, extremes)
         return written
     if owns:
         found = scores_by_target(problem, hessian, solver, gradients) if owned is marginalised else None
@@ -116,15 +116,14 @@ def attribute(
             found = changes @ gradients.T, leftover, solution
         scores, leftover, solution = found
         return finished(problem, target, scores, solution, gradients @ leftover)
-    (t, p), k = gradients.shape, problem.removals.count
+    (t, p), k, typical = gradients.shape, problem.removals.count, None
     # H⁻¹ is applied on the side with the fewest columns, and (k, p) is stored only where p is the smallest.
     if p <= min(t, k):
         solution = solver.solve(hessian, torch.eye(p, dtype=gradients.dtype, device=gradients.device))
         directions = solution.value @ gradients.T
         differences, leftover = problem.gradient_differences(), directions.T @ problem.gradient
         scores, typical = differences @ directions, typical_of_product(differences, directions)
-        return finished(problem, target, scores, solution, leftover, typical=typical)
-    if t <= k:
+    elif t <= k:
         solution = solver.solve(hessian, gradients.T)
         # Large, and not needed any more.
         del gradients, hessian
@@ -136,7 +135,7 @@ def attribute(
         scores, leftover = solution.value[:, :-1].T @ gradients.T, gradients @ solution.value[:, -1]
     if reduced is not None:
         solution = replace(solution, lift=reduced.lift)
-    return finished(whole, target, scores, solution, leftover)
+    return finished(whole, target, scores, solution, leftover, typical=typical)
 
 
 @memory_named()
@@ -167,7 +166,7 @@ def parameter_changes(
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects, chunk_size=chunk_size)
     hessian = curvature_of(problem, curvature, damping)
     changes, leftover, _ = solved_changes(problem, hessian, solver, owned=owned)
-    warn_if_unfinished(problem.gradient, leftover, changes)
+    warn_if_unfinished(problem, leftover, changes)
     return changes
 
 
@@ -203,7 +202,7 @@ def _presence_attribution(
 ) -> Attribution:
     """Return direct and parameter effect of a target that depends on who is present."""
     changes, leftover, solution = solved_changes(problem, hessian, solver, owned=owned)
-    warn_if_unfinished(problem.gradient, leftover, changes)
+    warn_if_unfinished(problem, leftover, changes)
     direct, parameter = presence_effects(problem, target, changes)
     result = finished(problem, target, direct + parameter, solution)
     return replace(result, direct=direct, parameter=parameter)

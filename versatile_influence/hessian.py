@@ -200,7 +200,9 @@ def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) ->
 DENSE_PARAMETERS, BY_HAND_PARAMETERS, FINISHED_PARAMETERS = 400, 2000, 10_000
 
 
-def best_dense(hessian: Hessian) -> bool:
-    """Return whether Newton's method is best served by the dense Hessian."""
+def best_dense(hessian: Hessian) -> Float[Tensor, "p p"] | None:
+    """Return H as a matrix where Newton's method is best served by it, or None."""
     p = len(ravel(hessian.params)[0])
-    return p <= DENSE_PARAMETERS or (p <= BY_HAND_PARAMETERS and hessian.by_hand() is not None)
+    if p <= DENSE_PARAMETERS:
+        return hessian.dense()
+    return hessian.by_hand() if p <= BY_HAND_PARAMETERS else None

@@ -15,15 +15,7 @@ from versatile_influence._boundedness import NoMinimumError, check_bounded
 from versatile_influence._directions import newton_direction
 from versatile_influence._gradients import gradient_by_hand
 from versatile_influence._ravel import Params, ravel
-from versatile_influence.hessian import (
-    BY_HAND_PARAMETERS,
-    DENSE_PARAMETERS,
-    FINISHED_PARAMETERS,
-    Hessian,
-    check_dense,
-    deflated,
-    without,
-)
+from versatile_influence.hessian import FINISHED_PARAMETERS, Hessian, best_dense, check_dense, deflated, without
 from versatile_influence.loss import Loss, at_presence
 from versatile_influence.problem import evaluable, known_objects
 from versatile_influence.solvers import CG
@@ -108,7 +100,7 @@ def minimize(
     presence = theta.new_ones(number) if presence is None else presence.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
     objective = Objective(at_presence(loss, presence), unravel, presence, goal * number)
-    curvature = _best_dense(objective, theta)
+    curvature = best_dense(objective.hessian(theta))
     if curvature is not None:
         found = _newton(objective, theta, max_steps, curvature)
         check_bounded(objective, theta, found, before=curvature, further=_newton)
@@ -128,17 +120,10 @@ def minimize(
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
     """Return θ after some downhill steps of the minimiser that suits its size."""
-    curvature = _best_dense(objective, theta)
+    curvature = best_dense(objective.hessian(theta))
     if curvature is None:
         return _lbfgs(objective, theta, 10 * steps)
     return _newton(objective, theta, steps, curvature)
-
-
-def _best_dense(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, "p p"] | None:
-    """Return the Hessian as a matrix where Newton's method is best served by it, or None (as `hessian.best_dense`)."""
-    if len(theta) <= DENSE_PARAMETERS:
-        return objective.hessian(theta).dense()
-    return objective.hessian(theta).by_hand() if len(theta) <= BY_HAND_PARAMETERS else None
 
 
 def _descend(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:

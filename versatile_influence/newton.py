@@ -57,7 +57,7 @@ def newton_step(
 def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "k p"]:
     """Return θᵢ = θ − H₋ᵢ⁻¹ ∇L(θ, 1₋ᵢ) of each removal."""
     gradients = problem.gradient - problem.gradient_differences()
-    if not best_dense(Hessian(problem.loss, problem.unravel(problem.theta), problem.everyone())):
+    if best_dense(Hessian(problem.loss, problem.unravel(problem.theta), problem.everyone())) is None:
         return problem.theta - _steps_by_cg(problem, gradients, damping)
     p, steps, start = len(problem.theta), [], 0
     for part, curvatures in reduced_hessians(problem):

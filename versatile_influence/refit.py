@@ -61,7 +61,7 @@ def refit(
     best = minimize(loss, problem.unravel(problem.theta), n_objects=n, gtol=gtol, max_steps=max_steps)
     theta = ravel(best)[0]
     problem = replace(problem, theta=theta, gradient=grad(problem.value)(theta, problem.everyone()))
-    if best_dense(Hessian(loss, best, problem.everyone())):
+    if best_dense(Hessian(loss, best, problem.everyone())) is not None:
         moved, unsettled = _together(problem, gtol * n)
     else:
         moved, unsettled = theta.repeat(problem.removals.count, 1), list(range(problem.removals.count))
