@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets import simulated_survival
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 THREADS = 2

@@ -13,9 +13,9 @@ import warnings
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious
-from versatile_influence.experiment import Run
 from versatile_influence.losses import ListMLELoss, query_loss
 
 WEIGHT_DECAY, EPOCHS, BATCH, LR = 5e-4, 100, 128, 1e-3  # Appendix B
@@ -27,7 +27,7 @@ def near_minimum(loss):
     """Return parameters one Newton step from zero."""
     params, everybody = loss.zeros(), torch.ones(loss.n_objects, dtype=torch.float64)
     gradient = torch.func.grad(loss)(params, everybody).reshape(-1, 1)
-    factor = torch.linalg.cholesky(loss.dense_hessian(params, everybody))
+    factor = torch.linalg.cholesky(loss.hessian(params, everybody))
     return params - torch.cholesky_solve(gradient, factor).reshape(params.shape)
 
 

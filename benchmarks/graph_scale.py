@@ -16,7 +16,7 @@ import networkx as nx
 import torch
 
 import versatile_influence as vif
-from versatile_influence.experiment import Run
+from experiments.run import Run
 from versatile_influence.losses import WalkEmbeddingLoss
 
 ATTACHED, DIM, PENALTY, LINKS = 3, 2, 0.1, 20

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import versatile_influence as vif
-from versatile_influence.experiment import Run
+from experiments.run import Run
 
 OBJECTS, KILLS = 200, 10
 QUICK_OBJECTS, QUICK_KILLS = 40, 3

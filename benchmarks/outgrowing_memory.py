@@ -16,30 +16,35 @@ from pathlib import Path
 import torch
 
 import versatile_influence as vif
-from versatile_influence.experiment import Run
+from experiments.run import Run
 
 OBJECTS, TARGETS, PARAMETERS = 100_000, 10_000, 20
 QUICK_OBJECTS, QUICK_TARGETS = 10_000, 1000
 CHECKED = 50
 
 
-class LeastSquares:
+class LeastSquares(vif.Loss):
     """Σ bᵢ (yᵢ − xᵢθ)²/2, with its removal differences: each object has a term of its own."""
+
+    differences_together = True
 
     def __init__(self, x, y):
         self.x, self.y, self.n_objects = x, y, len(y)
 
-    def terms(self, params):
-        """Return the loss of each object."""
+    def squares(self, params):
+        """Return the term of each object."""
         return (self.y - self.x @ params) ** 2 / 2
 
     def __call__(self, params, presence):
         """Return the loss of those present."""
-        return presence @ self.terms(params)
+        return presence @ self.squares(params)
 
     def removal_differences(self, params, objects=None):
         """Return the terms that go."""
-        return self.terms(params) if objects is None else self.terms(params)[objects]
+        removals = vif.Removals.of(objects, self.n_objects)
+        if removals.grouped:
+            return super().removal_differences(params, removals)
+        return removals.of_each(self.squares(params))
 
 
 def predictions(test):
@@ -67,7 +72,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=run.out) as place:
         folder = Path(place) / "scores"
         began = time.perf_counter()
-        scores = vif.attribute(loss, theta, predictions(test), out=folder)
+        scores = vif.write_scores(loss, theta, predictions(test), folder)
         numbers |= {"seconds": time.perf_counter() - began, "peak_mb_after_writing": peak()}
         numbers["gb_on_disk"] = (folder / "scores.npy").stat().st_size / 1e9
         first = scores.top(10, target=7)

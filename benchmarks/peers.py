@@ -24,13 +24,13 @@ from importlib import metadata
 os.environ["TQDM_DISABLE"] = "1"
 
 import torch
-from peer_calls import PEERS, Job, Steps
 from torch import Tensor
 from torch.func import grad, vmap
 
 import versatile_influence as vif
+from benchmarks.peer_calls import PEERS, Job, Steps
+from experiments.run import Run
 from versatile_influence.datasets import metabric
-from versatile_influence.experiment import Run
 
 N, MANY, D, T, PENALTY = 1000, 20_000, 20, 200, 0.1
 ENOUGH_SECONDS = 3.0

@@ -25,8 +25,8 @@ import torch
 from torch.func import grad, jacrev, jvp, vjp
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets, solvers
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 SIZES = {"0.04K": 4, "10.2K": 1024, "41.0K": 4096, "81.9K": 8192, "1M": 100_000}

@@ -13,8 +13,8 @@ from dataclasses import asdict
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 THREADS = 2

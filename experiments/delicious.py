@@ -16,15 +16,18 @@ from dataclasses import replace
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious, mediamill
-from versatile_influence.evaluation import pearson_where
-from versatile_influence.experiment import Run
 from versatile_influence.losses import ListMLELoss, query_loss
-from versatile_influence.owned import conditioned, marginalised, shared
+from versatile_influence.reading.evaluation import pearson_where
 
 WEIGHT_DECAY = 5e-4  # Appendix B
-TREATMENTS = {"marginalised": marginalised, "conditioned": conditioned, "shared": shared}
+TREATMENTS = {
+    "marginalised": vif.owned.Marginalised(),
+    "conditioned": vif.owned.Conditioned(),
+    "shared": vif.owned.Shared(),
+}
 REQUIRED = {"direct + parameter": 0.995, "parameter effect": 0.99, "newton_step, pooled": 0.9999}
 
 
@@ -76,7 +79,7 @@ def measure(run, train, test, *, n_items):
         "direct effect alone": vif.pearson(truth.direct, truth.scores).nanmean().item(),
     }
     for name, treatment in TREATMENTS.items():
-        estimate = timed(name, vif.attribute(loss, params, target, owned=treatment))
+        estimate = timed(name, vif.attribute(loss.treated(treatment), params, target))
         numbers[name] = compared(estimate, truth, tests.listed())
         print(name, numbers[name], flush=True)
     newton = timed("newton_step", vif.newton_step(loss, params, target))

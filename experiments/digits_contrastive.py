@@ -18,7 +18,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import versatile_influence as vif
-from versatile_influence.experiment import Run
+from experiments.run import Run
 
 TEMPERATURE, WEIGHT_DECAY, BATCH, NOISE, GTOL = 0.5, 0.1, 20, 0.15, 1e-6
 N_TRAIN, N_TEST, N_PAIRS, N_REMOVED = 100, 30, 40, 20

@@ -22,8 +22,8 @@ from functools import partial
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 HIDDEN, WEIGHT_DECAY, EPOCHS, LR = 4, 0.01, 200, 0.01  # Appendices B and C
@@ -47,8 +47,7 @@ def network(activation, seed):
 def fit(presence, *, seed, loss, activation):
     """Train by the paper's protocol, many presences at once."""
     start = {name: value.detach() for name, value in network(activation, seed).named_parameters()}
-    chunk = None if presence.dim() == 1 else len(presence)
-    return vif.train(loss, start, presence, epochs=EPOCHS, lr=LR, scale=1 / loss.n_objects, chunk_size=chunk)
+    return vif.train(loss, start, presence, epochs=EPOCHS, lr=LR, scale=1 / loss.n_objects)
 
 
 def members(data, activation, *, stationary, removed, seeds):

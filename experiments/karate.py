@@ -19,7 +19,6 @@ import itertools
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 
 import matplotlib as mpl
 
@@ -31,11 +30,12 @@ import scipy.stats
 import torch
 
 import versatile_influence as vif
-from versatile_influence._ravel import ravel
-from versatile_influence.experiment import Run
+from experiments.run import Run
+from versatile_influence.core.ravel import flat, ravel
 from versatile_influence.losses import SkipGramLoss, WalkEmbeddingLoss, Walks
-from versatile_influence.minimisation import NoMinimumError, Objective, few_steps
-from versatile_influence.plots_graph import network
+from versatile_influence.reading.plots_graph import network
+from versatile_influence.training.minimize import few_steps
+from versatile_influence.training.objective import Objective
 
 NODES, HUBS = 34, (0, 33)
 PASSES = 1000  # walks a node, App. B
@@ -75,22 +75,19 @@ def correlations(a: torch.Tensor, b: torch.Tensor, without: tuple[int, ...] = ()
     }
 
 
-@dataclass(frozen=True)
-class Held:
-    """A loss for one presence with (λ/2)‖θ − θ̂‖² added."""
+class Held(vif.Loss):
+    """A loss with (λ/2)‖θ − θ̂‖² added."""
 
-    loss: object
-    presence: torch.Tensor
-    centre: torch.Tensor
-    penalty: float
+    def __init__(self, loss, centre, penalty):
+        self.loss, self.n_objects, self.centre, self.added = loss, loss.n_objects, centre, penalty
 
     def __call__(self, params, presence):
         """Return its value."""
-        return self.loss(params, presence) + 0.5 * self.penalty * (ravel(params)[0] - self.centre).square().sum()
+        return self.loss(params, presence) + 0.5 * self.added * (flat(params) - self.centre).square().sum()
 
-    def dense_hessian(self, params, presence):
+    def hessian(self, params, presence):
         """Return its Hessian."""
-        return self.loss.dense_hessian(params, presence) + self.penalty * torch.eye(len(self.centre)).double()
+        return self.loss.hessian(params, presence) + self.added * torch.eye(len(self.centre)).double()
 
 
 def limits(loss, params, target) -> tuple[torch.Tensor, torch.Tensor, dict]:
@@ -107,7 +104,7 @@ def limits(loss, params, target) -> tuple[torch.Tensor, torch.Tensor, dict]:
     centre, unravel = ravel(params)
     fixed, theta, rows = loss.at(presence), centre, []
     for penalty in PENALTIES:
-        theta = few_steps(Objective(Held(fixed, presence, centre, penalty), unravel, presence, 1e-11), theta, 200)
+        theta = few_steps(Objective(Held(fixed, centre, penalty), unravel, presence, 1e-11), theta, 200)
         rows.append(target(unravel(theta)) - target(params))
     limit = torch.where(within, rows[-1], float("inf"))
     settles = {
@@ -179,7 +176,7 @@ def changes(fit, target, base) -> torch.Tensor:
         presence[node] = 0.0
         try:
             rows.append(target(fit(presence), presence) - base)
-        except NoMinimumError:
+        except vif.NoMinimumError:
             rows.append(torch.full_like(base, float("nan")))
     return torch.stack(rows)
 

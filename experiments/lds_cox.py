@@ -8,8 +8,8 @@ bootstrapped, over groups and over patients. Writes `experiments/results/lds_cox
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets, evaluation
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 GROUPS, QUICK_GROUPS = 50, 8

@@ -14,10 +14,10 @@ from dataclasses import replace
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import evaluation
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious
-from versatile_influence.experiment import Run
 from versatile_influence.losses import ListMLELoss, query_loss
 
 WEIGHT_DECAY = 5e-4  # Appendix B

@@ -16,9 +16,9 @@ Found: the loss wins. Trusted pairs bring influence near it; a Newton step chang
 import torch
 
 import versatile_influence as vif
-from versatile_influence.detection import area, precision
-from versatile_influence.experiment import Run
+from experiments.run import Run
 from versatile_influence.losses import PairwiseLoss
+from versatile_influence.reading.detection import area, precision
 
 N_ITEMS, N_FEATURES, N_PAIRS, N_WRONG, N_TRUSTED, NOISE, PENALTY = 400, 5, 2000, 200, 500, 0.5, 1.0
 

@@ -18,8 +18,8 @@ from functools import partial
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets, evaluation
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 LR = 0.01  # Appendix B

@@ -15,9 +15,9 @@ import warnings
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious
-from versatile_influence.experiment import Run
 from versatile_influence.losses import ListMLELoss, query_loss
 
 LR, WEIGHT_DECAY, BATCH, EPOCHS = 1e-3, 5e-4, 128, 100  # Appendix B
@@ -38,29 +38,26 @@ def start(loss, *, seed):
     return (2 * torch.rand(n, width, generator=draw, dtype=torch.float64) - 1) / (width - 1) ** 0.5
 
 
-UNCHANGED = {"n_objects", "size", "removal_differences", "removal_products", "dense_hessian", "owned"}
-
-
-class Stopped:
+class Stopped(vif.Loss):
     """A loss less its slope where training stopped, L(θ, b) − ∇L(θ₀, 1)ᵀθ: what has stopped there is at a minimum."""
 
+    hessian_written_out = True
+
     def __init__(self, loss, params):
-        self.loss = loss
-        self.slope = torch.func.grad(loss)(params, torch.ones(loss.n_objects, dtype=params.dtype))
+        self.loss, self.n_objects = loss, loss.n_objects
+        self.slope = loss.gradient(params, loss.everyone(params))
 
     def __call__(self, params, presence):
         """Return the loss."""
-        return self.loss(params, presence) - (self.slope * params).sum()
+        return self.loss(params, presence) - self.slope @ params.flatten()
 
-    def gradients(self, params, presence):
-        """Return ∇L at k stacked parameters, (k, p)."""
-        return self.loss.gradients(params, presence) - self.slope.flatten()
+    def removal_products(self, params, directions=None, objects=None):
+        """Return those of the loss: the slope is there whoever is present."""
+        return self.loss.removal_products(params, directions, objects)
 
-    def __getattr__(self, name):
-        """Return what the slope changes nothing of."""
-        if name not in UNCHANGED:
-            raise AttributeError(name)
-        return getattr(self.loss, name)
+    def hessians_without(self, params, removals):
+        """Return those of the loss: the slope is straight."""
+        return self.loss.hessians_without(params, removals)
 
 
 def main():
@@ -78,7 +75,7 @@ def main():
     def fit(presence, *, seed):
         settings = {"lr": LR, "weight_decay": WEIGHT_DECAY, "batch_size": BATCH, "scale": 1 / m, "epochs": epochs}
         init = start(plain, seed=seed)
-        return vif.train(plain, init, presence, optimizer=vif.Adam(), seed=seed, chunk_size=AT_ONCE, **settings)
+        return vif.train(plain, init, presence, optimizer=vif.Adam(), seed=seed, **settings)
 
     began = time.perf_counter()
     truth = vif.leave_one_out(

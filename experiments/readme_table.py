@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from versatile_influence.report import Records
+from experiments.report import Records
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = (ROOT / "experiments" / "results", ROOT / "benchmarks" / "results")

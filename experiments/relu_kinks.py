@@ -10,6 +10,7 @@ kinks, and from ReLU's along the kinks only, as if no row could leave its bounda
     python experiments/relu_kinks.py [--quick]
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +18,15 @@ from functools import partial
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 HIDDEN, WEIGHT_DECAYS, BETAS, SEEDS = 4, (0.01, 0.1), (5, 50, 500, 2500), (0, 1)
 
 
 @dataclass(frozen=True)
-class Within:
+class Within(vif.solvers.Solver):
     """Solve within the span of some orthonormal directions.
 
     Attributes:
@@ -33,8 +34,9 @@ class Within:
     """
 
     basis: torch.Tensor
+    tolerated = math.inf
 
-    def solve(self, hessian, rhs):
+    def solved(self, hessian, rhs):
         """Return the solution there."""
         inside = self.basis.T @ (hessian @ self.basis)
         value = self.basis @ torch.linalg.solve(inside, self.basis.T @ rhs)

@@ -14,8 +14,8 @@ import warnings
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets import metabric
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 from versatile_influence.solvers import Arnoldi, Nystrom, Projected
 

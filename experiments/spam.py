@@ -31,11 +31,11 @@ from dataclasses import replace
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious
-from versatile_influence.detection import area, precision, suspicious
-from versatile_influence.experiment import Run
 from versatile_influence.losses import ListMLELoss, query_loss
+from versatile_influence.reading.detection import area, precision, suspicious
 
 WEIGHT_DECAY = 5e-4  # Appendix B
 N_ITEMS, N_SPAM, SHARE = 100, 10, 0.1

@@ -18,18 +18,16 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 
-import karate
 import networkx as nx
-import paper_cox
-import paper_delicious
 import torch
 
 import versatile_influence as vif
+from experiments import karate, paper_cox, paper_delicious
+from experiments.report import Records
+from experiments.run import Run
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious
-from versatile_influence.experiment import Run
 from versatile_influence.losses import ListMLELoss, WalkEmbeddingLoss, query_loss
-from versatile_influence.report import Records
 
 PASSES, PAIRS = karate.PASSES, 918  # Appendix B: walks a node; pairs of one walk a node
 WALK_LR = 0.01
@@ -144,7 +142,7 @@ def step_by_torch(loss, presence, terms):
     optimizer = torch.optim.Adam([theta], lr=paper_delicious.LR, weight_decay=paper_delicious.WEIGHT_DECAY)
     for part in terms:
         optimizer.zero_grad()
-        (loss.on_terms(theta, presence, part) / len(part)).backward()
+        (loss.part(part)(theta, presence) / len(part)).backward()
         optimizer.step()
 
 
@@ -158,7 +156,7 @@ def ranking(parts, *, seed):
     rows = timed_steps * size
     few = ListMLELoss(queries.x[:rows], queries.lists[:rows], n_items=n)
     settings = {"lr": paper_delicious.LR, "weight_decay": decay, "batch_size": size, "scale": 1 / rows, "epochs": 1}
-    fit = partial(vif.train, few, paper_delicious.start(few, seed=seed), chunk_size=20, **settings)
+    fit = partial(vif.train, few, paper_delicious.start(few, seed=seed), **settings)
     presence, batches = without(range(n), n), torch.arange(rows).split(size)
     step_by_torch(few, presence[0], batches[:1])
     fit(presence[:2])

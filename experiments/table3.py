@@ -17,8 +17,8 @@ import scipy.stats
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 TEST_PATIENTS, TOP = 10, 5

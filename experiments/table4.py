@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import networkx as nx
 
+from experiments.run import Run
 from versatile_influence.datasets import metabric, support
 from versatile_influence.datasets.label_ranking import drawn_labels, label_queries
 from versatile_influence.datasets.ranking import delicious, mediamill
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss, ListMLELoss, WalkEmbeddingLoss
 
 # Training objects and test objects, Table 4; the paper prints no parameter counts there.

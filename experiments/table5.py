@@ -19,6 +19,7 @@ Networks of ReLU have no stationary point (`relu_kinks.py`), only cold restarts.
     python experiments/table5.py [--quick]
 """
 
+import math
 import re
 import time
 import warnings
@@ -28,8 +29,8 @@ from functools import partial
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence import datasets
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss
 
 HIDDEN, WEIGHT_DECAY = 4, 0.01  # Appendix C, and the issue's weight decay
@@ -40,10 +41,12 @@ PAPER["network"] = {"explicit": 0.238, "CG": 0.201, "LiSSA": 0.197, "brute force
 
 
 @dataclass(frozen=True)
-class LayerBlocks:
+class LayerBlocks(vif.solvers.Solver):
     """Solve with what a curvature has within each parameter, without what couples them."""
 
-    def solve(self, hessian, rhs):
+    tolerated = math.inf
+
+    def solved(self, hessian, rhs):
         """Return the solution, block by block."""
         dense, value, start = hessian.dense(), torch.zeros_like(rhs), 0
         for part in hessian.params.values():
@@ -146,8 +149,7 @@ def minima(data, activation, *, removed, starts):
 def trained(presence, *, seed, loss, activation):
     """Train by the paper's protocol, many presences at once."""
     start = {name: value.detach() for name, value in network(activation, seed).named_parameters()}
-    chunk = None if presence.dim() == 1 else len(presence)
-    return vif.train(loss, start, presence, epochs=EPOCHS, lr=LR, scale=1 / loss.n_objects, chunk_size=chunk)
+    return vif.train(loss, start, presence, epochs=EPOCHS, lr=LR, scale=1 / loss.n_objects)
 
 
 def cold(loss, activation, target, *, removed, seeds):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import versatile_influence as vif
-from versatile_influence.experiment import Run
+from experiments.run import Run
 
 N, FEATURES = 400, 6
 REQUIRED = 1e-12

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 import versatile_influence as vif
+from experiments.run import Run
 from versatile_influence.datasets import simulated_survival
-from versatile_influence.experiment import Run
 from versatile_influence.losses import CoxLoss, dfbeta
 
 SIZES = (250, 500, 1000, 2000, 4000, 8000)

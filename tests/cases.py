@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 import versatile_influence as vif
-from versatile_influence.losses.graph import Graph
+from versatile_influence.losses.graphs.graph import Graph
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import versatile_influence as vif
-from versatile_influence.problem import Problem
+from versatile_influence.core.problem import Problem
 
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = X @ torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) + 0.3 * torch.randn(
@@ -81,13 +81,15 @@ def test_scores_are_the_target_gradients_times_the_parameter_changes(solver, tar
 def test_newton_steps_and_refits_of_a_quadratic_are_exact_and_chunks_change_nothing():
     theta = best()
     exact = torch.stack([predictions(best(without(i))) - predictions(theta) for i in range(30)])
-    for chunk in (None, 7):
-        step = vif.newton_step(squares, theta, predictions, n_objects=30, chunk_size=chunk)
+    plain = vif.attribute(squares, theta, predictions, n_objects=30).scores
+    for gigabytes in (1.0, 1e-6):
+        with vif.memory_budget(gigabytes):
+            step = vif.newton_step(squares, theta, predictions, n_objects=30)
+            truth = vif.refit(squares, theta, predictions, n_objects=30)
+            linear = vif.attribute(squares, theta, predictions, n_objects=30)
         torch.testing.assert_close(step.scores, exact, rtol=1e-10, atol=1e-12)
-        truth = vif.refit(squares, theta, predictions, n_objects=30, chunk_size=chunk)
         torch.testing.assert_close(truth.scores, exact, rtol=1e-10, atol=1e-12)
-        linear = vif.attribute(squares, theta, predictions, n_objects=30, chunk_size=chunk)
-        torch.testing.assert_close(linear.scores, vif.attribute(squares, theta, predictions, n_objects=30).scores)
+        torch.testing.assert_close(linear.scores, plain)
     groups = [[0, 1, 2], [29]]
     exact = torch.stack([predictions(best(without(*group))) - predictions(theta) for group in groups])
     step = vif.newton_step(squares, theta, predictions, n_objects=30, objects=groups)
@@ -206,7 +208,6 @@ def indexes(theta, presence):
         ({"params": {}}, ValueError, "empty dict"),
         ({"params": torch.zeros(3, dtype=torch.long)}, TypeError, "floating-point"),
         ({"params": torch.tensor([1.0, float("nan"), 0.0])}, ValueError, "`params` has NaN"),
-        ({"chunk_size": 0}, ValueError, "chunk_size"),
     ],
 )
 def test_bad_input_is_named(change, error, message, plain_types):

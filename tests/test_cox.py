@@ -10,10 +10,9 @@ import pytest
 import torch
 
 import versatile_influence as vif
-from versatile_influence.loss import masked_differences
+from versatile_influence.core.removals import Removals
 from versatile_influence.losses import CoxLoss, dfbeta
-from versatile_influence.losses.range_sums import range_log_sums, range_odds_sums
-from versatile_influence.removals import Removals
+from versatile_influence.losses.cox.range_sums import range_log_sums, range_odds_sums
 
 SIM80 = [
     (entry, strata, ties, weights)
@@ -64,9 +63,9 @@ def test_fast_differences_of_heavily_tied_rows_are_the_generic_ones(entry, strat
     loss, _ = sim80(entry, strata, ties, weights)
     theta = torch.tensor([0.5, -0.3, 0.2], dtype=torch.float64)
     removals = Removals.of(None, 80)
-    fast, generic = loss.removal_differences(theta), masked_differences(loss, theta, removals)
+    fast, generic = loss.removal_differences(theta), vif.Loss.removal_differences(loss, theta, removals)
     torch.testing.assert_close(fast, generic, rtol=1e-10, atol=1e-12)
-    jacobian = torch.func.jacrev(lambda point: masked_differences(loss, point, removals))(theta)
+    jacobian = torch.func.jacrev(lambda point: vif.Loss.removal_differences(loss, point, removals))(theta)
     by_hand = loss.removal_products(theta, torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(by_hand, jacobian, rtol=1e-10, atol=1e-12)
 
@@ -112,7 +111,7 @@ def test_an_outlier_of_enormous_risk_is_removed_exactly():
     durations[17] = 2.0
     loss = CoxLoss(x, durations, torch.rand(300, generator=generator) < 0.7, strata=torch.arange(300) % 3)
     theta = torch.ones(1, dtype=torch.float64)
-    exact = masked_differences(loss, theta, Removals.of(None, 300))
+    exact = vif.Loss.removal_differences(loss, theta, Removals.of(None, 300))
     torch.testing.assert_close(loss.removal_differences(theta), exact, rtol=1e-10, atol=1e-10)
 
 

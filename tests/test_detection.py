@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from versatile_influence.detection import area, precision, suspicious
+from versatile_influence.reading.detection import area, precision, suspicious
 
 SCORE = torch.tensor([2.0, 1.0, 1.0, 0.0, 1.0])
 PLANTED = torch.tensor([True, False, True, False, False])

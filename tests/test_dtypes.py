@@ -5,6 +5,7 @@ import torch
 from cases import data
 
 import versatile_influence as vif
+from versatile_influence.core.models import Network
 from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
 
 DURATIONS, EVENTS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]), torch.arange(12) % 3 > 0
@@ -77,13 +78,14 @@ def test_a_loss_that_runs_only_in_single_precision_is_warned_of_and_solved(solve
     x = data(1, 12, 2).float()
     model = network(torch.float32)
 
-    class Single(vif.losses.OutputLoss):
-        def outputs(self, params):
+    class Single(Network):
+        def __call__(self, params):
             if next(iter(params.values())).dtype != torch.float32:
                 raise RuntimeError("expected Float")
-            return super().outputs(params)
+            return super().__call__(params)
 
-    loss = Single(model, x, squares, n_objects=12, penalty=0.3)
+    loss = vif.losses.OutputLoss(model, x, squares, n_objects=12, penalty=0.3)
+    loss.outputs = Single(model, x)
     double = vif.losses.OutputLoss(network(torch.float64), x.double(), squares, n_objects=12, penalty=0.3)
     params = vif.minimize(double, double.zeros())
     single = {name: value.float() for name, value in params.items()}

@@ -1,15 +1,12 @@
 """The ranking experiment on files in Mediamill's format: dense real features, then labels of 0 and 1."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 
+from experiments import delicious
+from experiments.run import Run
 from versatile_influence.datasets.ranking import read_arff
-from versatile_influence.experiment import Run
-
-SCRIPT = Path(__file__).parent.parent / "experiments" / "delicious.py"
 
 
 def written(path, rows, seed):
@@ -23,11 +20,8 @@ def written(path, rows, seed):
 
 
 def test_the_ranking_experiment_runs_on_mediamills_format(tmp_path):
-    spec = importlib.util.spec_from_file_location("delicious_experiment", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     run = Run.of("mediamill.py", None, argv=["--out", str(tmp_path)])
-    script.measure(run, written(tmp_path / "train.arff", 80, 0), written(tmp_path / "test.arff", 30, 1), n_items=6)
+    delicious.measure(run, written(tmp_path / "train.arff", 80, 0), written(tmp_path / "test.arff", 30, 1), n_items=6)
     numbers = json.loads((tmp_path / "mediamill.json").read_text())["numbers"]
     assert numbers["items"] == 6
     assert numbers["failed refits"] == 0

@@ -1,4 +1,4 @@
-"""What does not fit in memory is refused at once, and what ran out names `chunk_size` or another solver."""
+"""What does not fit in memory is refused at once, and what ran out names the budget or another solver."""
 
 import time
 
@@ -7,40 +7,31 @@ import torch
 from cases import data
 
 import versatile_influence as vif
-from versatile_influence._memory import available, check_room, memory_named
+from versatile_influence.core.memory import available, check_room, memory_named
 
 
-class Wide:
-    """A quadratic loss of many parameters, also as an outer loss of outputs."""
-
-    n_objects, penalty = 3, 1.0
-
-    def outputs(self, params):
-        return params[:3]
-
-    def outer(self, outputs, presence):
-        return (presence * (outputs - 1) ** 2).sum() / 2
-
-    def __call__(self, params, presence):
-        return self.outer(self.outputs(params), presence) + params.square().sum() / 2
+def wide():
+    """Return a quadratic loss of many parameters, of which three are outputs."""
+    terms = lambda outputs: (outputs - 1) ** 2 / 2  # noqa: E731
+    return vif.losses.TermLoss(terms, range(3), outputs=lambda params: params[:3], penalty=1.0)
 
 
 @pytest.mark.parametrize("curvature", [vif.Hessian, vif.GaussNewton])
 def test_a_dense_hessian_of_half_a_million_parameters_is_refused_in_an_instant(curvature):
     theta = torch.zeros(500_000, dtype=torch.float64)
     theta[:3] = 0.5
-    scores = vif.attribute(Wide(), theta, lambda theta: theta[:2], solver=vif.CG(), curvature=curvature).scores
+    scores = vif.attribute(wide(), theta, lambda theta: theta[:2], solver=vif.CG(), curvature=curvature).scores
     assert scores[0].tolist() == pytest.approx([-0.25, 0.0])
     began = time.perf_counter()
-    with pytest.raises(MemoryError, match=r"500,000 × 500,000.*6e\+03 GB.*No chunk_size helps.*vif.CG"):
-        vif.attribute(Wide(), theta, lambda theta: theta[:2], curvature=curvature)
+    with pytest.raises(MemoryError, match=r"500,000 × 500,000.*6e\+03 GB.*No memory budget helps.*vif.CG"):
+        vif.attribute(wide(), theta, lambda theta: theta[:2], curvature=curvature)
     assert time.perf_counter() - began < 2
 
 
 def test_targets_whose_gradients_do_not_fit_are_refused():
     theta = torch.zeros(2_000_000, dtype=torch.float64)
-    with pytest.raises(MemoryError, match=r"gradients of 1,000,000 targets.*fewer targets.*chunk_size"):
-        vif.attribute(Wide(), theta, lambda theta: theta[:1_000_000], solver=vif.CG())
+    with pytest.raises(MemoryError, match=r"gradients of 1,000,000 targets.*fewer targets.*memory_budget"):
+        vif.attribute(wide(), theta, lambda theta: theta[:1_000_000], solver=vif.CG())
 
 
 @pytest.mark.parametrize("verb", ["attribute", "newton_step", "parameter_changes"])
@@ -52,14 +43,14 @@ def test_targets_whose_gradients_do_not_fit_are_refused():
     ],
     ids=["processor", "GPU"],
 )
-def test_memory_that_runs_out_names_chunk_size(verb, error):
+def test_memory_that_runs_out_names_the_budget(verb, error):
     x = data(1, 5)
 
     def loss(theta, presence):
         return (presence * (x - theta) ** 2).sum() / 2
 
-    class Starved:
-        def solve(self, hessian, rhs):
+    class Starved(vif.solvers.Solver):
+        def solved(self, hessian, rhs):
             raise error
 
     def target(theta):
@@ -70,12 +61,12 @@ def test_memory_that_runs_out_names_chunk_size(verb, error):
     call = getattr(vif, verb)
     arguments = [] if verb == "parameter_changes" else [target]
     given = {} if verb == "newton_step" else {"solver": Starved()}
-    with pytest.raises(MemoryError, match=r"Lower chunk_size=.*vif.CG.*PyTorch said: .*llocate"):
+    with pytest.raises(MemoryError, match=r"vif.memory_budget.*vif.CG.*PyTorch said: .*llocate"):
         call(loss, x.mean(), *arguments, n_objects=5, **given)
 
 
 def test_memory_that_really_runs_out_is_named():
-    with pytest.raises(MemoryError, match="chunk_size"), memory_named():
+    with pytest.raises(MemoryError, match="memory_budget"), memory_named():
         torch.empty(2**50, dtype=torch.float64)
 
 

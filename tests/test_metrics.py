@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 import versatile_influence as vif
-from versatile_influence.metrics import agreement, pearson, relative_error, slope, spearman
+from versatile_influence.reading.metrics import agreement, pearson, relative_error, slope, spearman
 
 
 def scores(k=50, t=4, *, seed=0, noise=0.3, rounded=False):
@@ -51,7 +51,7 @@ def test_agreement_equals_scipy_over_all_pairs_and_means_over_targets():
 def test_results_do_not_depend_on_how_the_scores_are_cut_into_blocks(monkeypatch):
     a, b = scores(rounded=True)
     whole = dataclasses.astuple(agreement(a, b))
-    monkeypatch.setattr("versatile_influence._pairs.BLOCK_NUMBERS", 28)
+    monkeypatch.setattr("versatile_influence.reading.pairs.BLOCK_NUMBERS", 28)
     monkeypatch.setattr("versatile_influence.metrics.BLOCK_NUMBERS", 60)
     assert dataclasses.astuple(agreement(a, b)) == pytest.approx(whole, abs=1e-14)
 

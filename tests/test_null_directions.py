@@ -8,7 +8,7 @@ import torch
 import versatile_influence as vif
 
 
-class Product:
+class Product(vif.Loss):
     """Fit x_i by a·b: constant along a → a e^s, b → b e^{-s}."""
 
     n_objects = 3

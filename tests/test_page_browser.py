@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from versatile_influence.record import write_record
-from versatile_influence.report import Records, page
+from experiments.record import write_record
+from experiments.report import Records, page
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

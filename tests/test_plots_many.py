@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import versatile_influence as vif
-from versatile_influence.plots_many import convergence, heatmap
+from versatile_influence.reading.plots_many import convergence, heatmap
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -12,6 +12,7 @@ import torch
 from cases import LISTS, data, item_lists
 
 import versatile_influence as vif
+from versatile_influence.core.owned import Conditioned, Marginalised, Shared
 from versatile_influence.datasets import documents, ranking
 from versatile_influence.losses import (
     DocumentListMLELoss,
@@ -19,9 +20,8 @@ from versatile_influence.losses import (
     ListMLELoss,
     PairwiseLoss,
     TermLoss,
-    linear_items,
 )
-from versatile_influence.owned import conditioned, marginalised, shared
+from versatile_influence.losses.softmax import closed_forms
 
 
 def items():
@@ -152,7 +152,7 @@ def test_effects_of_all_removals_at_once_are_those_of_one_after_the_other(kind, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         at_once = vif.attribute(loss, params, test, objects=objects)
-        one_by_one = vif.attribute(loss, params, replace(test, effects=None), objects=objects)
+        one_by_one = vif.attribute(loss, params, replace(test, closed=None), objects=objects)
     for effect in ("direct", "parameter", "scores"):
         found, expected = getattr(at_once, effect), getattr(one_by_one, effect)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
@@ -160,11 +160,11 @@ def test_effects_of_all_removals_at_once_are_those_of_one_after_the_other(kind, 
 
 def test_the_curvature_is_the_same_in_blocks_of_any_size(monkeypatch):
     loss, params, everybody = items(), data(8, 5, 3), torch.ones(5).double()
-    whole = loss.dense_hessian(params, everybody)
-    monkeypatch.setattr(linear_items, "TRIANGLE", 2)
-    monkeypatch.setattr(linear_items, "CLOSED_FORM_NUMBERS", 1)
-    monkeypatch.setattr(linear_items, "CLOSED_FORM_ROWS", 2)
-    torch.testing.assert_close(loss.dense_hessian(params, everybody), whole, rtol=1e-12, atol=1e-12)
+    whole = loss.hessian(params, everybody)
+    monkeypatch.setattr(closed_forms, "TRIANGLE", 2)
+    monkeypatch.setattr(closed_forms, "CLOSED_FORM_NUMBERS", 1)
+    monkeypatch.setattr(closed_forms, "CLOSED_FORM_ROWS", 2)
+    torch.testing.assert_close(loss.hessian(params, everybody), whole, rtol=1e-12, atol=1e-12)
 
 
 def test_listmle_is_the_probability_of_the_order():
@@ -186,8 +186,9 @@ def test_the_default_treatment_of_owned_parameters_is_nearest_to_refits():
     target = vif.losses.query_loss(ListMLELoss(data(14, 8, 3), [[0, 1]] * 8, n_items=6))
     truth = vif.refit(loss, params, target)
     error = {}
+    marginalised, conditioned, shared = Marginalised(), Conditioned(), Shared()
     for treatment in (marginalised, conditioned, shared):
-        estimate = vif.attribute(loss, params, target, owned=treatment)
+        estimate = vif.attribute(loss.treated(treatment), params, target)
         error[treatment] = ((estimate.parameter - truth.parameter).norm() / truth.parameter.norm()).item()
         torch.testing.assert_close(estimate.direct, truth.direct, atol=1e-7, rtol=1e-7)
     assert error[marginalised] < min(error[conditioned], error[shared])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import theorem_3_2
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -38,11 +40,6 @@ def test_recorded_accuracy_is_what_is_asked_of_it(data, attribute, newton):
 
 
 def test_theorem_3_2_holds_on_fresh_draws():
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        import theorem_3_2
-    finally:
-        sys.path.pop(0)
     found = theorem_3_2.rows(sizes=(250, 500, 1000, 2000), repeats=3)
     slope = theorem_3_2.log_slope([row["n"] for row in found], [row["mean"] for row in found])
     assert -1.1 < slope < -0.9

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from versatile_influence.record import write_record
-from versatile_influence.report import Records, page, sections
-from versatile_influence.report.records import Record, written
-from versatile_influence.report.tables import numbers_of, whole
+from experiments.record import write_record
+from experiments.report import Records, page, sections
+from experiments.report.records import Record, written
+from experiments.report.tables import numbers_of, whole
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = [ROOT / "experiments" / "results", ROOT / "benchmarks" / "results"]
@@ -137,7 +137,7 @@ def test_quick_records_are_told_from_full_ones(tmp_path):
 
 def test_what_is_missing_is_said_and_its_sentences_left_out(tmp_path):
     shown = page(Records.read([tmp_path]))
-    assert "<code>vif reproduce table2</code>" in shown
+    assert "<code>python -m experiments.reproduce table2</code>" in shown
     assert "mediamill_training.arff" in shown
     assert "Theorem 3.2" in shown
     assert "The mean difference falls" not in shown

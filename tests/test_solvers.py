@@ -19,23 +19,28 @@ def spd(p, seed=0):
     return root @ root.T + torch.eye(p, dtype=torch.float64)
 
 
-class Quadratic:
+class Quadratic(vif.Loss):
     """θᵀ M θ / 2, as a sum of `n_terms` different terms where the matrix is positive."""
 
     n_objects = 1
 
     def __init__(self, matrix, null=None, n_terms=4):
-        self.matrix, self.n_terms = matrix, n_terms
-        if null is not None:
-            self.null_directions = lambda params, presence: {"flat": null}
+        self.matrix, self.n_terms, self.null = matrix, n_terms, null
+
+    def null_directions(self, params, presence):
+        return {} if self.null is None else {"flat": self.null}
 
     def __call__(self, theta, presence):
         return presence.sum() * theta @ self.matrix @ theta / 2
 
-    def on_terms(self, theta, presence, terms):
-        """Return some terms: each has an equal share, up to something that adds up to nothing."""
-        tilt = torch.linspace(-0.5, 0.5, self.n_terms, dtype=torch.float64)[terms].sum()
-        return (len(terms) + tilt) / self.n_terms * self(theta, presence)
+    def terms(self, theta, presence):
+        """Return the terms: each has an equal share, up to something that adds up to nothing."""
+        shares = (1 + torch.linspace(-0.5, 0.5, self.n_terms, dtype=torch.float64)) / self.n_terms
+        return shares * self(theta, presence)
+
+
+def test_the_quadratic_is_what_it_says():
+    vif.check_loss(Quadratic(spd(3)), drawn(3))
 
 
 def hessian(matrix, damping=0.0, null=None):
@@ -107,6 +112,7 @@ def test_directions_that_the_loss_names_are_left_out_of_a_singular_hessian(solve
 
 
 @every_solver
+@pytest.mark.filterwarnings("ignore:Nystrom left")
 def test_an_indefinite_hessian_is_named_with_what_to_do(solver, tolerance):
     matrix = torch.diag(torch.tensor([3.0, 2.0, 1.0, -0.5]).double())
     said = r"(indefinite|not positive definite).*-0\.[1-5]"
@@ -161,7 +167,7 @@ def test_a_singular_hessian_is_named_also_where_the_loss_does_not_name_its_direc
 
 
 def test_cg_that_runs_out_of_steps_says_how_far_it_came():
-    with pytest.warns(UserWarning, match=r"CG stopped after 2 steps with 3 of 3 columns.*max_steps"):
+    with pytest.warns(UserWarning, match=r"CG left 3 of 3 columns .* after 2 steps .*max_steps"):
         solution = vif.CG(max_steps=2).solve(hessian(spd(12)), torch.eye(12, 3).double())
     assert solution.num_steps == 2
     assert solution.residual.max() > 1e-8
@@ -170,7 +176,7 @@ def test_cg_that_runs_out_of_steps_says_how_far_it_came():
 def test_cg_solves_columns_in_blocks_as_it_does_together(monkeypatch):
     rhs = drawn(12, 7, seed=1)
     together = vif.CG().solve(hessian(spd(12)), rhs)
-    monkeypatch.setattr("versatile_influence.solvers.cg.BLOCK_NUMBERS", 30)
+    monkeypatch.setattr("versatile_influence.solvers.cg.ROW_NUMBERS", 30)
     torch.testing.assert_close(vif.CG().solve(hessian(spd(12)), rhs).value, together.value)
 
 
@@ -194,6 +200,7 @@ def test_the_diagonal_is_exact_with_enough_probes_and_unbiased_with_fewer():
     assert error.abs().max() < 4
 
 
+@pytest.mark.filterwarnings(r"ignore:\w+ left \d+ of")
 def test_nystrom_is_exact_once_the_rank_holds_what_is_above_the_damping():
     matrix, rhs = drawn(40, 5) @ drawn(40, 5).T, drawn(40, 3, seed=1)
     damped = matrix + 0.1 * torch.eye(40).double()
@@ -228,6 +235,7 @@ def test_arnoldi_finds_the_largest_curvatures_first():
     torch.testing.assert_close(value, rhs / matrix.diagonal()[:2], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings(r"ignore:\w+ left \d+ of")
 def test_a_projection_is_exact_where_removals_move_no_more_directions_than_its_rank():
     x, y = drawn(30, 4) @ drawn(4, 25, seed=1), drawn(30, seed=2)
     loss = vif.losses.TermLoss(lambda theta: (x @ theta - y) ** 2 / 2, range(30), penalty=0.5)
@@ -270,11 +278,47 @@ def test_lissa_on_the_whole_loss_is_the_neumann_series_and_names_a_downward_curv
 def test_lissa_says_what_to_change_when_it_diverges_stops_short_or_has_no_terms():
     with pytest.raises(ValueError, match=r"diverged at step.*scale 1.*larger curvatures.*Raise scale"):
         vif.LiSSA(scale=1.0).solve(hessian(spd(12)), torch.ones(12, 1).double())
-    with pytest.warns(UserWarning, match=r"1 of 1 columns above rtol=0.1 after 3 steps.*max_steps.*vif.CG"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 1 columns short of a relative residual of 0.1 after 3 steps.*max_steps.*vif.CG"
+    ):
         vif.LiSSA(batch_size=2, max_steps=3).solve(hessian(spd(12)), torch.ones(12, 1).double())
     plain = vif.Hessian(lambda theta, presence: theta @ theta, torch.zeros(2).double(), torch.ones(1).double())
-    with pytest.raises(TypeError, match=r"n_terms.*another solver"):
+    with pytest.raises(TypeError, match=r"Sampling terms.*another solver"):
         vif.LiSSA().solve(plain, torch.ones(2, 1).double())
+
+
+SHORT = {
+    "CG": vif.CG(max_steps=2),
+    "LiSSA": vif.LiSSA(batch_size=None, max_steps=3),
+    "Nystrom": Nystrom(rank=5),
+    "Arnoldi": Arnoldi(num_steps=5),
+    "Projected": Projected(rank=2, unstructured=True),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_every_solver_that_falls_short_says_so_by_one_rule(name):
+    matrix = torch.diag(torch.logspace(0, 3, 40, dtype=torch.float64))
+    said = rf"{name} left [12] of 2 columns short of a relative residual of .*worst relative residual"
+    with pytest.warns(UserWarning, match=said):
+        solution = SHORT[name].solve(hessian(matrix, 0.1), torch.ones(40, 2).double())
+    assert solution.residual.max() > SHORT[name].tolerated
+
+
+def test_a_solver_of_ones_own_is_held_to_the_rule_and_something_else_is_refused(plain_types):
+    class Half(vif.solvers.Solver):
+        tolerated, advice = 0.1, "Ask another."
+
+        def solved(self, hessian, rhs):
+            exact = vif.Explicit().solved(hessian, rhs)
+            return vif.solvers.Solution(exact.value / 2, torch.full((rhs.shape[1],), 0.5).double())
+
+    with pytest.warns(UserWarning, match=r"Half left 1 of 1 columns .*Ask another"):
+        Half().solve(hessian(spd(3)), torch.ones(3, 1).double())
+    loss = Quadratic(spd(3))
+    for wrong in ("cg", vif.CG, 3):
+        with pytest.raises(TypeError, match=r"`solver` must be a value such as vif.CG\(\)"):
+            vif.attribute(loss, torch.zeros(3).double(), lambda theta: theta, solver=wrong)
 
 
 def test_solvers_are_values_that_say_themselves():
@@ -286,13 +330,13 @@ def test_solvers_are_values_that_say_themselves():
 
 
 def test_a_hessian_written_out_that_does_not_fit_is_refused_too():
-    class Written:
+    class Written(vif.Loss):
         n_objects = 2
 
         def __call__(self, theta, presence):
             return presence.sum() * theta @ theta
 
-        def dense_hessian(self, params, presence):
+        def hessian(self, params, presence):
             raise AssertionError("not to be reached")
 
     with pytest.raises(MemoryError, match="CG"):

@@ -10,12 +10,11 @@ import scipy.sparse as sp
 import torch
 
 import versatile_influence as vif
-from versatile_influence._ravel import ravel
-from versatile_influence.loss import masked_differences
+from versatile_influence.core.ravel import ravel
+from versatile_influence.core.removals import Removals
 from versatile_influence.losses import NegativeSampling, SkipGramLoss, Softmax, WalkEmbeddingLoss
-from versatile_influence.losses.graph import Graph
-from versatile_influence.minimisation import NoMinimumError
-from versatile_influence.removals import Removals
+from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.training.minimize import NoMinimumError
 
 WALKS = {"length": 6, "window": 3, "dim": 2}
 
@@ -92,7 +91,7 @@ def test_groups_are_removed_as_by_masks(objects, how):
     loss = WalkEmbeddingLoss(nx.karate_club_graph(), **WALKS, objects=objects, **how)
     groups = [[0, 1], [5, 6, 16], [33]]
     fast = loss.removal_differences(loss.start(), [torch.tensor(group) for group in groups])
-    slow = masked_differences(loss, loss.start(), Removals.of(groups, loss.n_objects))
+    slow = vif.Loss.removal_differences(loss, loss.start(), Removals.of(groups, loss.n_objects))
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
 
 
@@ -102,7 +101,7 @@ def test_the_large_graph_path_gives_the_same_loss(monkeypatch, model):
     params, presence = loss.start(), torch.ones(34, dtype=torch.float64)
     presence[[3, 20]] = 0.0
     dense, products = loss(params, presence), loss.removal_products(params, None, torch.tensor([2, 33]))
-    monkeypatch.setattr("versatile_influence.losses.walk_embedding.DENSE_NODES", 0)
+    monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 0)
     torch.testing.assert_close(loss(params, presence), dense)
     torch.testing.assert_close(loss.at(presence)(params, presence), dense)
     directions = torch.randn(136, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -118,7 +117,7 @@ def test_impossible_noise_is_refused(setting):
 def test_one_share_near_one_loses_no_digits():
     loss = WalkEmbeddingLoss(nx.path_graph(4), length=3, window=1, dim=1)
     params = {"embedding": torch.ones(4, 1).double(), "output": torch.tensor([[60.0], [0.0], [1.0], [2.0]]).double()}
-    slow = masked_differences(loss, params, Removals.of(None, 4))
+    slow = vif.Loss.removal_differences(loss, params, Removals.of(None, 4))
     torch.testing.assert_close(loss.removal_differences(params), slow, rtol=1e-9, atol=1e-9)
 
 
@@ -256,11 +255,11 @@ def test_scores_solved_for_targets_are_those_solved_for_removals(monkeypatch):
     loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(40, 2, seed=0), **WALKS, penalty=0.1)
     params = vif.minimize(loss, loss.start(), gtol=1e-4)
     pairs, groups = loss.cosine_similarities([(3, 7), (7, 20)]), [[0], [3, 7], [20], *([i] for i in range(8, 20))]
-    monkeypatch.setattr("versatile_influence.losses.walk_removals.PAIR_NUMBERS", 3200)
+    monkeypatch.setattr("versatile_influence.losses.graphs.walk_removals.PAIR_NUMBERS", 3200)
     for objects in (None, groups):
         by_target = vif.attribute(loss, params, pairs, objects=objects)
         with monkeypatch.context() as patched:
-            patched.setattr("versatile_influence.attribution.scores_by_target", lambda *_: None)
+            patched.setattr("versatile_influence.verbs.sides.served_by_target", lambda *_: False)
             by_removal = vif.attribute(loss, params, pairs, objects=objects)
         torch.testing.assert_close(by_target.scores, by_removal.scores, rtol=1e-8, atol=1e-10)
         assert by_target.solution.value.shape[1] < by_removal.solution.value.shape[1]
@@ -268,9 +267,9 @@ def test_scores_solved_for_targets_are_those_solved_for_removals(monkeypatch):
 
 def test_a_large_graph_is_trained_by_lbfgs_and_newton_steps_with_the_hessian_written_out(monkeypatch):
     loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(30, 2, seed=0), **WALKS, penalty=0.1)
-    monkeypatch.setattr("versatile_influence.hessian.BY_HAND_PARAMETERS", 50)
-    monkeypatch.setattr("versatile_influence.hessian.DENSE_PARAMETERS", 50)
-    monkeypatch.setattr("versatile_influence.losses.embedding_loss.DENSE_NODES", 0)
+    monkeypatch.setattr("versatile_influence.core.curvature.WRITTEN_PARAMETERS", 50)
+    monkeypatch.setattr("versatile_influence.core.curvature.DENSE_PARAMETERS", 50)
+    monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 0)
     presence = torch.ones(30, dtype=torch.float64).index_fill(0, torch.tensor([3]), 0.0)
     params = vif.minimize(loss, loss.start(), presence, gtol=1e-10)
     slow = torch.func.grad(loss)(params, presence)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from versatile_influence.losses.graph import Graph
-from versatile_influence.losses.walks import Walks
+from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.losses.graphs.walks import Walks
 
 
 def enumerated(graph, *, length, offsets, starts, stay, p=1.0, q=1.0):

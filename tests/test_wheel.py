@@ -1,4 +1,4 @@
-"""The wheel holds the package and runs alone."""
+"""The wheel holds the library only and runs alone."""
 
 import subprocess
 import sys
@@ -14,10 +14,7 @@ def test_the_wheel_installs_and_runs_alone(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "versatile_influence/py.typed" in names
-    assert "versatile_influence/_scripts/experiments/paper_cox.py" in names
-    assert "versatile_influence/report/sections.toml" in names
-    assert not [name for name in names if "/results/" in name]
-    assert not [name for name in names if name.startswith(("tests", "experiments", "benchmarks"))]
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"versatile_influence"}
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)

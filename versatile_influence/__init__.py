@@ -1,22 +1,31 @@
 """Which training objects made a model say this, and what would it say without them? For any loss."""
 
-from versatile_influence import adapters, losses, plots, solvers
-from versatile_influence.attribution import attribute, parameter_changes
-from versatile_influence.descent import descend
-from versatile_influence.ensemble import ensemble
-from versatile_influence.gauss_newton import GaussNewton
-from versatile_influence.hessian import Hessian
-from versatile_influence.loss import PresenceTarget
-from versatile_influence.metrics import agreement, pearson, spearman
-from versatile_influence.minimisation import minimize
-from versatile_influence.newton import newton_step
-from versatile_influence.optimizers import SGD, Adam, AdamW
-from versatile_influence.refit import refit
-from versatile_influence.result import Attribution
-from versatile_influence.retraining import leave_one_out
+from versatile_influence import adapters, losses, solvers
+from versatile_influence.core import owned
+from versatile_influence.core.composed import Composed
+from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.loss import Loss
+from versatile_influence.core.removals import Removals
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import memory_budget
+from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.reading import detection, evaluation, metrics, plots
+from versatile_influence.reading.ensemble import ensemble
+from versatile_influence.reading.metrics import agreement, pearson, spearman
 from versatile_influence.solvers import CG, EKFAC, Explicit, LiSSA, Woodbury
-from versatile_influence.subset import subset
-from versatile_influence.training import train
+from versatile_influence.training.boundedness import NoMinimumError
+from versatile_influence.training.minimize import minimize
+from versatile_influence.training.optimizers import SGD, Adam, AdamW
+from versatile_influence.training.train import train
+from versatile_influence.verbs.attribute import attribute, parameter_changes
+from versatile_influence.verbs.check_loss import check_loss
+from versatile_influence.verbs.descend import descend
+from versatile_influence.verbs.leave_one_out import leave_one_out
+from versatile_influence.verbs.newton_step import newton_step
+from versatile_influence.verbs.refit import refit
+from versatile_influence.verbs.subset import subset
+from versatile_influence.verbs.write_scores import write_scores
 
 __all__ = [
     "CG",
@@ -25,21 +34,32 @@ __all__ = [
     "Adam",
     "AdamW",
     "Attribution",
+    "Composed",
     "Explicit",
     "GaussNewton",
     "Hessian",
     "LiSSA",
+    "Loss",
+    "NoMinimumError",
     "PresenceTarget",
+    "Removals",
+    "Target",
     "Woodbury",
     "adapters",
     "agreement",
     "attribute",
+    "check_loss",
     "descend",
+    "detection",
     "ensemble",
+    "evaluation",
     "leave_one_out",
     "losses",
+    "memory_budget",
+    "metrics",
     "minimize",
     "newton_step",
+    "owned",
     "parameter_changes",
     "pearson",
     "plots",
@@ -48,4 +68,5 @@ __all__ = [
     "spearman",
     "subset",
     "train",
+    "write_scores",
 ]

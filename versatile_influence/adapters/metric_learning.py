@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence._ravel import Params
 from versatile_influence.adapters.head import ResidualHead
-from versatile_influence.loss import squared_norm
-from versatile_influence.losses.modules import named, outputs
-from versatile_influence.losses.rows import Owners, SharedRows
-from versatile_influence.losses.softmax import SoftmaxLoss
-from versatile_influence.losses.terms import TermLoss
+from versatile_influence.core.models import Mapped, Network
+from versatile_influence.core.ravel import squared_norm
+from versatile_influence.losses.softmax.loss import SoftmaxLoss
+from versatile_influence.losses.softmax.owners import Owners
+from versatile_influence.losses.softmax.shared_rows import SharedRows
+from versatile_influence.losses.terms.loss import TermLoss
 
 
 def from_metric_learning(
@@ -62,12 +62,8 @@ def from_metric_learning(
     from pytorch_metric_learning import losses
     from pytorch_metric_learning.utils import loss_and_miner_utils as tuples
 
-    network = ResidualHead(x, rank) if model is None else model
+    embeddings = Network(ResidualHead(x, rank) if model is None else model, x)
     between = distances(loss_fn.distance)
-
-    def embed(params: Params) -> Tensor:
-        return outputs(network, params, x)
-
     if isinstance(loss_fn, losses.TripletMarginLoss):
         many: Any = loss_fn.triplets_per_anchor
         mined = tuple(tuples.convert_to_triplets(mined, classes, classes, t_per_anchor=many))
@@ -82,8 +78,8 @@ def from_metric_learning(
         )
     if not len(mined[0]):
         raise ValueError("There is no tuple: each class needs two rows, and there must be two classes.")
-    loss = build(loss_fn, mined, len(x), embed, between, start=named(network), penalty=penalty, labels=labels)
-    agrees(loss, loss_fn, embed(named(network)), classes, mined)
+    loss = build(loss_fn, mined, embeddings, between, penalty=penalty, labels=labels)
+    agrees(loss, loss_fn, embeddings(embeddings.start()), classes, mined)
     return loss
 
 
@@ -120,80 +116,48 @@ def distances(distance: Any) -> Callable[[Tensor], Tensor]:
 def triplet_terms(
     loss_fn: Any,
     mined: tuple[Tensor, ...],
-    n: int,
-    embed: Callable[[Params], Tensor],
+    embeddings: Network,
     between: Callable[[Tensor], Tensor],
     *,
-    start: Params,
     penalty: float,
     labels: Sequence[object] | None,
 ) -> TermLoss:
     """Return the sum of triplets: softplus or hinge of margin + near − far."""
     anchor, positive, negative = mined
 
-    def leads(params: Params) -> Tensor:
-        apart = between(embed(params))
+    def leads(z: Tensor) -> Tensor:
+        apart = between(z)
         far = apart[anchor, negative]
         if loss_fn.swap:
             far = torch.minimum(far, apart[positive, negative])
         return loss_fn.margin + apart[anchor, positive] - far
 
     terms = torch.nn.functional.softplus if loss_fn.smooth_loss else torch.nn.functional.relu
-    table = torch.stack(mined, dim=1)
-    return TermLoss(terms, table, n_objects=n, penalty=penalty, start=start, labels=labels, outputs=leads)
-
-
-class PairScores:
-    """Minus the distance over τ of each positive pair's anchor to all rows.
-
-    Args:
-        embed: From parameters to embeddings (n, d).
-        between: From embeddings to their distances (n, n).
-        anchors: (R,) anchor of each positive pair.
-        temperature: τ.
-        start: What `zeros()` returns.
-    """
-
-    def __init__(
-        self,
-        embed: Callable[[Params], Tensor],
-        between: Callable[[Tensor], Tensor],
-        anchors: Int[Tensor, " R"],
-        *,
-        temperature: float,
-        start: Params,
-    ):
-        self.embed, self.between, self.anchors = embed, between, anchors
-        self.temperature, self.start = temperature, start
-
-    def zeros(self) -> Params:
-        """Return parameters to start from."""
-        return self.start
-
-    def __call__(self, params: Params) -> Float[Tensor, "R n"]:
-        """Return the scores."""
-        return -self.between(self.embed(params)).index_select(0, self.anchors) / self.temperature
+    table, n = torch.stack(mined, dim=1), len(embeddings.x)
+    return TermLoss(terms, table, n_objects=n, penalty=penalty, labels=labels, outputs=Mapped(embeddings, leads))
 
 
 def pair_rows(
     loss_fn: Any,
     mined: tuple[Tensor, ...],
-    n: int,
-    embed: Callable[[Params], Tensor],
+    embeddings: Network,
     between: Callable[[Tensor], Tensor],
     *,
-    start: Params,
     penalty: float,
     labels: Sequence[object] | None,
 ) -> SoftmaxLoss:
-    """Return a row for each positive pair: its candidates are the positive and the anchor's negatives."""
+    """Return a row for each positive pair: its candidates are the positive and the anchor's negatives.
+
+    Scores are minus the distance over τ of each pair's anchor to all rows of the embeddings.
+    """
     anchors, positives, others, negatives = mined
+    n = len(embeddings.x)
     against = torch.zeros(n, n, dtype=torch.bool)
     against[others, negatives] = True
     targets = torch.nn.functional.one_hot(positives, n).double()
     allowed = against[anchors] | (targets > 0)
     rows = SharedRows(Owners(n, torch.arange(n), anchors), targets[:, None], allowed[:, None])
-    scores = PairScores(embed, between, anchors, temperature=loss_fn.temperature, start=start)
+    scores = Mapped(embeddings, lambda z: -between(z).index_select(0, anchors) / loss_fn.temperature)
     return SoftmaxLoss(rows, scores, penalty=penalty, labels=labels)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from versatile_influence.adapters.head import ResidualHead
-from versatile_influence.losses.contrastive import InfoNCELoss
+from versatile_influence.losses.softmax.contrastive import InfoNCELoss
 
 
 def from_sentence_transformers(

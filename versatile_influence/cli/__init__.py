@@ -5,9 +5,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from versatile_influence.cli import cox, graph, rank, reproduce, retrain
+from versatile_influence.cli import cox, graph, rank, retrain
 
-COMMANDS = (cox, rank, graph, retrain, reproduce)
+COMMANDS = (cox, rank, graph, retrain)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

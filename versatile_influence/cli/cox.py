@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from versatile_influence.attribution import attribute
 from versatile_influence.cli.cox_tables import check_report, coefficient_table, largest_changes, moved_predictions
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
 from versatile_influence.cli.tables import counted
 from versatile_influence.cli.words import check_out, count
-from versatile_influence.hessian import Hessian
-from versatile_influence.loss import LabelledTarget
+from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.target import LabelledTarget
 from versatile_influence.losses import CoxLoss
-from versatile_influence.minimisation import minimize
-from versatile_influence.newton import newton_step
-from versatile_influence.refit import refit
-from versatile_influence.result import Attribution
+from versatile_influence.training.minimize import minimize
+from versatile_influence.verbs.attribute import attribute
+from versatile_influence.verbs.newton_step import newton_step
+from versatile_influence.verbs.refit import refit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.cli.tables import beside, counted, decimals, table
-from versatile_influence.metrics import Agreement, agreement
-from versatile_influence.result import Attribution
+from versatile_influence.core.result import Attribution
+from versatile_influence.reading.metrics import Agreement, agreement
 
 # Relative errors up to which predicted and refitted changes are said to …
 VERDICTS = [(0.02, "agree almost exactly"), (0.10, "agree closely"), (0.30, "agree, though not to the digit")]

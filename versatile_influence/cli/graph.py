@@ -4,13 +4,15 @@ import argparse
 import sys
 from dataclasses import replace
 
-import versatile_influence as vif
 from versatile_influence.cli.tables import counted
 from versatile_influence.cli.words import check_out, count
-from versatile_influence.hessian import FINISHED_PARAMETERS
+from versatile_influence.core.owned import Shared
+from versatile_influence.core.sizes import FINISHED_PARAMETERS
 from versatile_influence.losses import WalkEmbeddingLoss
-from versatile_influence.losses.graph import Graph
-from versatile_influence.owned import shared
+from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.solvers.cg import CG
+from versatile_influence.training.minimize import minimize
+from versatile_influence.verbs.attribute import attribute
 
 COARSE = (
     "vif: warning: beyond {:,} parameters a node's own vectors are not left out with it, so that scores are rougher. "
@@ -48,12 +50,12 @@ def run(args: argparse.Namespace) -> int:
     graph = Graph.of(args.edges, directed=args.directed)
     loss = WalkEmbeddingLoss(graph, length=args.length, window=args.window, dim=args.dim, penalty=args.penalty)
     target = loss.pair_losses(pairs)
-    params = vif.minimize(loss, loss.start())
+    params = minimize(loss, loss.start())
     if 2 * args.dim * graph.n_nodes <= FINISHED_PARAMETERS:
-        scores = vif.attribute(loss, params, target)
+        scores = attribute(loss, params, target)
     else:
         # One solution a pair, where striking out each node's own parameters would take one a node.
-        scores = vif.attribute(loss, params, target, solver=vif.CG(rtol=1e-6), owned=shared)
+        scores = attribute(loss.treated(Shared()), params, target, solver=CG(rtol=1e-6))
         if args.penalty:
             print(COARSE.format(FINISHED_PARAMETERS), file=sys.stderr)
     scores = replace(scores, targets=target.labels)

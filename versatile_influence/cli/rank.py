@@ -7,7 +7,7 @@ import sys
 from versatile_influence.cli.rankings import read_ranking
 from versatile_influence.cli.tables import counted, decimals, table
 from versatile_influence.cli.words import check_out, count
-from versatile_influence.detection import SUSPICIOUS, suspicious
+from versatile_influence.reading.detection import SUSPICIOUS, suspicious
 
 ONE = {"documents": "document", "items": "item", "queries": "query"}
 
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     order = moved.abs().argsort(descending=True, stable=True).tolist()
     one, apart = ONE[ranking.objects], ranking.objects == "items"
     now, digits = ranking.mean_loss(params).item(), decimals(moved.abs().max().item())
-    print(f"{counted(ranking.loss.n_terms, 'training list')}, {len(moved):,} {ranking.objects}")
-    print(f"mean loss of {counted(ranking.test.n_terms, 'test list')}: {now:.6g}")
+    print(f"{counted(ranking.loss.n_terms or 0, 'training list')}, {len(moved):,} {ranking.objects}")
+    print(f"mean loss of {counted(ranking.test.n_terms or 0, 'test list')}: {now:.6g}")
     print(f"suspicious: {sum(marked)} of {len(marked):,} {ranking.objects}\n")
     rows = []
     for row in order[: args.top]:

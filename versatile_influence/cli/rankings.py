@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from versatile_influence.attribution import attribute
 from versatile_influence.datasets.documents import Documents, read_svmlight, read_trec
 from versatile_influence.datasets.label_ranking import label_queries
 from versatile_influence.datasets.ranking import read_arff
-from versatile_influence.losses.listmle import DocumentListMLELoss, ListMLELoss
-from versatile_influence.losses.ranking_targets import query_loss
-from versatile_influence.losses.softmax import SoftmaxLoss
-from versatile_influence.minimisation import minimize
+from versatile_influence.losses.softmax.documents import DocumentListMLELoss
+from versatile_influence.losses.softmax.listmle import ListMLELoss
+from versatile_influence.losses.softmax.loss import SoftmaxLoss
+from versatile_influence.losses.softmax.targets import query_loss
+from versatile_influence.training.minimize import minimize
+from versatile_influence.verbs.attribute import attribute
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from versatile_influence.cli.words import check_out
-from versatile_influence.retraining import leave_one_out
+from versatile_influence.verbs.leave_one_out import leave_one_out
 
 SHOWN = 10
 

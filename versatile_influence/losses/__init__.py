@@ -1,19 +1,25 @@
-"""One file a loss."""
+"""Ready losses, a folder a family; and what one's own are made of."""
 
-from versatile_influence.losses.context_models import NegativeSampling, Softmax
-from versatile_influence.losses.contrastive import InfoNCELoss
-from versatile_influence.losses.cox import CoxLoss
-from versatile_influence.losses.dfbeta import dfbeta
-from versatile_influence.losses.families import Logistic, Poisson, SquaredError
-from versatile_influence.losses.linear_terms import Linear, term_values
-from versatile_influence.losses.listmle import DocumentListMLELoss, ListMLELoss, SoftmaxRankingLoss
-from versatile_influence.losses.output_loss import OutputLoss
-from versatile_influence.losses.pairs import PairwiseLoss, TripletLoss
-from versatile_influence.losses.ranking_targets import ndcg_change, query_loss, top_k_probability
-from versatile_influence.losses.skip_gram import SkipGramLoss
-from versatile_influence.losses.terms import TermLoss
-from versatile_influence.losses.walk_embedding import WalkEmbeddingLoss
-from versatile_influence.losses.walks import Walks
+from versatile_influence.losses.cox.dfbeta import dfbeta
+from versatile_influence.losses.cox.loss import CoxLoss
+from versatile_influence.losses.graphs.context_models import NegativeSampling, Softmax
+from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
+from versatile_influence.losses.graphs.walk_embedding import WalkEmbeddingLoss
+from versatile_influence.losses.graphs.walks import Walks
+from versatile_influence.losses.network import OutputLoss
+from versatile_influence.losses.softmax.contrastive import InfoNCELoss
+from versatile_influence.losses.softmax.documents import DocumentListMLELoss
+from versatile_influence.losses.softmax.listmle import ListMLELoss, SoftmaxRankingLoss
+from versatile_influence.losses.softmax.loss import SoftmaxLoss
+from versatile_influence.losses.softmax.nested_rows import NestedRows
+from versatile_influence.losses.softmax.owners import Owners
+from versatile_influence.losses.softmax.shared_rows import SharedRows
+from versatile_influence.losses.softmax.targets import ndcg_change, query_loss, top_k_probability
+from versatile_influence.losses.terms.families import Logistic, Poisson, SquaredError
+from versatile_influence.losses.terms.linear import Linear
+from versatile_influence.losses.terms.loss import TermLoss, term_values
+from versatile_influence.losses.terms.outer import Terms
+from versatile_influence.losses.terms.pairs import PairwiseLoss, TripletLoss
 
 __all__ = [
     "CoxLoss",
@@ -23,14 +29,19 @@ __all__ = [
     "ListMLELoss",
     "Logistic",
     "NegativeSampling",
+    "NestedRows",
     "OutputLoss",
+    "Owners",
     "PairwiseLoss",
     "Poisson",
+    "SharedRows",
     "SkipGramLoss",
     "Softmax",
+    "SoftmaxLoss",
     "SoftmaxRankingLoss",
     "SquaredError",
     "TermLoss",
+    "Terms",
     "TripletLoss",
     "WalkEmbeddingLoss",
     "Walks",

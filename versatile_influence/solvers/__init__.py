@@ -1,5 +1,7 @@
 """One file a solver."""
 
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Preconditioner, Solver
 from versatile_influence.solvers.arnoldi import Arnoldi
 from versatile_influence.solvers.cg import CG
 from versatile_influence.solvers.diagonal import Diagonal
@@ -8,7 +10,6 @@ from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.solvers.lissa import LiSSA
 from versatile_influence.solvers.nystrom import Nystrom
 from versatile_influence.solvers.projected import Projected
-from versatile_influence.solvers.solver import Preconditioner, Solution, Solver
 from versatile_influence.solvers.woodbury import Woodbury
 
 __all__ = [

@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Curvature, without
+from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
 from versatile_influence.solvers.lanczos import lanczos
-from versatile_influence.solvers.solver import Solution, eigenpairs, finite, floor, true_residual
 
 
 @dataclass(frozen=True)
-class Arnoldi:
+class Arnoldi(Solver):
     """Solve in the span of the eigenvectors of largest curvature, found by the Lanczos process from a random start.
 
     With Q orthonormal after `num_steps` products with one vector each, and T = Qᵀ H Q = S diag(λ) Sᵀ, kept for the
@@ -29,6 +30,7 @@ class Arnoldi:
         num_steps: Products with H; more than p are never taken.
         rank: How many eigenvectors are kept, or None for all that the steps found.
         seed: Seed of the start.
+        rtol: Above this relative residual the solution comes with a warning.
 
     References:
         Schioppa et al. (2022), "Scaling up influence functions"; Parlett (1998).
@@ -44,9 +46,18 @@ class Arnoldi:
     num_steps: int = 100
     rank: int | None = None
     seed: int = 0
+    rtol: float = 0.1
     any_basis: ClassVar[bool] = True
+    advice: ClassVar[str] = (
+        "The directions found hold too little of them: raise num_steps or rank, add damping=…, or use vif.CG."
+    )
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+    @property
+    def tolerated(self) -> float:
+        """What it tolerates is `rtol`."""
+        return self.rtol
+
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B; the residuals say how much of B the eigenvectors hold.
 
         Raises:
@@ -69,9 +80,9 @@ class Arnoldi:
             min(self.num_steps, room),
             restart=drawn,
         )
-        curvature, turned = eigenpairs(projected, stacklevel=3)
+        curvature, turned = eigenpairs(projected, stacklevel=4)
         order = curvature.abs().argsort(descending=True)[: self.rank]
-        directions, kept, mu = basis @ turned[:, order], curvature[order], floor(hessian)
+        directions, kept, mu = basis @ turned[:, order], curvature[order], hessian.floor
         inside = directions.T @ rhs
         value = directions @ (inside / kept[:, None])
         if mu > 0:

@@ -1,28 +1,25 @@
 """Conjugate gradients, many right-hand sides at once."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.gauss_newton import GaussNewton
-from versatile_influence.hessian import Curvature, without
+from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
 from versatile_influence.solvers.output_space import OutputSpace
-from versatile_influence.solvers.solver import POSITIVE, Preconditioner, Solution, finite, true_residual
-
-# How many numbers the columns that advance together hold: several arrays of this size live at once.
-BLOCK_NUMBERS = 8_000_000
-# Up to how many outputs of a network their kernel is stored, so that CG on a Gauss–Newton matrix runs among them.
-KERNEL_OUTPUTS = 4000
 
 Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class CG:
+class CG(Solver):
     """Solve by conjugate gradients (Hestenes & Stiefel 1952; Appendix C of the paper), one product H V a step.
 
     Equivalent to `scipy.sparse.linalg.cg` on each column. Differs from it in this: the columns advance together, a
@@ -49,14 +46,22 @@ class CG:
     rtol: float = 1e-8
     max_steps: int | None = None
     preconditioner: Preconditioner | None = None
+    advice: ClassVar[str] = (
+        "Raise max_steps, add damping=…, give a preconditioner, or accept the residuals, which are in the solution."
+    )
+
+    @property
+    def tolerated(self) -> float:
+        """Ten times `rtol`: the residual that is carried along drifts from the true one."""
+        return 10 * self.rtol
 
     @property
     def any_basis(self) -> bool:
         """Whether it gives the same in any orthonormal basis: where the preconditioner does."""
-        return self.preconditioner is None or getattr(self.preconditioner, "any_basis", False)
+        return self.preconditioner is None or self.preconditioner.any_basis
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X with H X ≈ B; warns where a column did not reach `rtol`.
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return X with H X ≈ B.
 
         Raises:
             ValueError: If H has NaN or infinite entries.
@@ -73,7 +78,7 @@ class CG:
         def stand_in(rows: Tensor) -> Tensor:
             return rows if inverse is None else without(null, inverse(rows.T)).T
 
-        width = max(1, BLOCK_NUMBERS // len(rhs))
+        width = max(1, ROW_NUMBERS // len(rhs))
         # Columns are kept as rows, so that those which go on lie together.
         rows, parts, measured = torch.empty_like(rhs.T, memory_format=torch.contiguous_format), [], []
         for into, part in zip(rows.split(width), rhs.T.split(width), strict=True):
@@ -83,8 +88,8 @@ class CG:
             parts.append(rest)
         value, measured, curved_down = rows.T, torch.cat(measured), torch.cat([part[0] for part in parts])
         smallest, step = min(part[1] for part in parts), max(part[2] for part in parts)
-        self._warn(measured, curved_down, smallest, step)
-        return Solution(value, measured, num_steps=step, smallest_curvature=smallest if step else None, dropped=null)
+        smallest_met = smallest if step else None
+        return Solution(value, measured, step, smallest_met, dropped=null, bent_down=int(curved_down.sum()))
 
     def _in_outputs(self, space: OutputSpace, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return the solution by steps in the space of the outputs."""
@@ -103,8 +108,8 @@ class CG:
             product, lambda rows: rows, carried(right.T), goal, inner=lambda one, two: (one[:, :m] * two[:, m:]).sum(1)
         )
         solution = space.solution(rhs, right, found[:, :m].T)
-        self._warn(solution.residual, curved_down, smallest, step)
-        return replace(solution, num_steps=step, smallest_curvature=smallest if step else None)
+        smallest_met = smallest if step else None
+        return replace(solution, num_steps=step, smallest_curvature=smallest_met, bent_down=int(curved_down.sum()))
 
     def _rows(
         self,
@@ -147,28 +152,12 @@ class CG:
             step += 1
         return value, curved_down, smallest, step
 
-    def _warn(self, measured: Tensor, curved_down: Tensor, smallest: float, step: int) -> None:
-        if curved_down.any():
-            warnings.warn(
-                f"The Hessian is not positive definite: CG met a curvature of {smallest:.3g} and stopped early on "
-                f"{int(curved_down.sum())} of {len(measured)} columns (worst relative residual {measured.max():.2g}). "
-                f"{POSITIVE} Where the parameters are few, vif.Explicit() solves it as it is.",
-                stacklevel=5,
-            )
-        elif (short := measured > 10 * self.rtol).any():
-            warnings.warn(
-                f"CG stopped after {step} steps with {int(short.sum())} of {len(measured)} columns short of rtol="
-                f"{self.rtol:g} (worst relative residual {measured.max():.2g}). Raise max_steps, add damping=…, give a "
-                "preconditioner, or accept the residuals, which are in the solution.",
-                stacklevel=5,
-            )
-
 
 def _among_outputs(hessian: Curvature, rhs: Float[Tensor, "p k"]) -> OutputSpace | None:
     """Return the system in the space of the outputs, where there is one and it is the smaller."""
     if not (isinstance(hessian, GaussNewton) and hessian.ridge > 0 and hessian.null_space() is None):
         return None
-    factors = hessian.factors
+    factors = hessian.jacobian.factors
     if factors is None or factors.shape[0] > min(KERNEL_OUTPUTS, len(rhs) - 1):
         return None
     return OutputSpace.of(hessian, rhs, single=0)

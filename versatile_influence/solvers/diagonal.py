@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence._ravel import ravel
-from versatile_influence.hessian import Curvature
-from versatile_influence.solvers.solver import finite, floor
+from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.ravel import flat
+from versatile_influence.core.solver import Preconditioner, finite
 
 
 @dataclass(frozen=True)
-class Diagonal:
+class Diagonal(Preconditioner):
     """Stand in for H⁻¹ with 1 / diag(H) (Jacobi), the diagonal probed by products with random signs.
 
         diag(H) ≈ mean over probes of z ∘ H z,      z of random signs,
@@ -43,12 +43,12 @@ class Diagonal:
         """Return columns ↦ columns / diag(H), entries that are not positive counting as the least positive one."""
         entries = self.entries(hessian)
         least = torch.where(entries > 0, entries, torch.inf).min().clamp(max=entries.abs().max())
-        scale = entries.clamp_min(max(floor(hessian), least.item(), torch.finfo(entries.dtype).tiny))
+        scale = entries.clamp_min(max(hessian.floor, least.item(), torch.finfo(entries.dtype).tiny))
         return lambda columns: columns / scale[:, None]
 
     def entries(self, hessian: Curvature) -> Float[Tensor, " p"]:
         """Return diag(H), exact where p ≤ `num_probes`."""
-        theta, _ = ravel(hessian.params)
+        theta = flat(hessian.params)
         if len(theta) <= self.num_probes:
             probes = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
             return (probes * finite(hessian @ probes)).sum(dim=1)

@@ -3,22 +3,23 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Curvature, without
-from versatile_influence.loss import has_outputs
+from versatile_influence.core.composed import Composed
+from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Preconditioner, Solver, true_residual
 from versatile_influence.solvers.kronecker import Block, divided
 from versatile_influence.solvers.layers import Layer, backpropagated, layers_of, recorded
 from versatile_influence.solvers.pseudo_gradients import pseudo_gradients
-from versatile_influence.solvers.solver import Solution, floor, true_residual
 
 
 @dataclass(frozen=True)
-class EKFAC:
+class EKFAC(Solver, Preconditioner):
     """Solve with Kronecker factors (EK-FAC), for any loss of a network's outputs, also one whose terms couple rows.
 
     The loss is outer(outputs(θ), b) + (λ/2)‖θ‖². Draw z with second moment B = ∇² outer over all outputs together and
@@ -64,14 +65,19 @@ class EKFAC:
     num_draws: int | None = 128
     rank: int = 0
     seed: int = 0
+    tolerated: ClassVar[float] = 1.0
+    advice: ClassVar[str] = (
+        "The factors hold little of H along them, so that scores may be well ordered but of the wrong size: give "
+        "rank=… or more draws, or take them as vif.CG(preconditioner=vif.EKFAC())."
+    )
 
     def __post_init__(self):
         for name, value, least in (("num_draws", self.num_draws, 1), ("rank", self.rank, 0)):
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value!r}.")
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X ≈ H⁻¹ B; no warning where residuals are large, which they are by the method's nature.
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return X ≈ H⁻¹ B, with residuals that are large by the method's nature.
 
         Raises:
             TypeError: If the loss is none of a network's outputs, or the parameters are not its dict.
@@ -85,19 +91,19 @@ class EKFAC:
     def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         """Return columns ↦ H⁻¹ columns by the factors; errors are those of `solve`."""
         loss, params = hessian.loss, hessian.params
-        if not (has_outputs(loss) and isinstance(getattr(loss, "model", None), torch.nn.Module)):
+        if not isinstance(loss, Composed) or loss.model is None:
             raise TypeError(
-                f"EKFAC needs a loss of a network's outputs, with `model`, `outputs` and `outer`; got "
-                f"{type(loss).__name__}. Compose one with vif.losses.OutputLoss(model, x, outer, …), or use vif.CG()."
+                f"EKFAC needs a loss of a network's outputs, got {loss!r}. Compose one with "
+                "vif.losses.OutputLoss(model, x, outer, …), or use vif.CG()."
             )
         if not isinstance(params, dict):
             raise TypeError("EKFAC needs the parameters as the dict of model.named_parameters(), got a tensor.")
-        mu, shapes = floor(hessian), {name: value.shape for name, value in params.items()}
+        mu, shapes = hessian.floor, {name: value.shape for name, value in params.items()}
         if self.rank and not mu > 0:
             raise ValueError(
                 f"EKFAC(rank={self.rank}) divides by penalty + damping, which is 0. Add damping=…, or leave out `rank`."
             )
-        blocks, diagonal, strong = self._factors(hessian, params)
+        blocks, diagonal, strong = self._factors(loss, params, hessian.presence)
         sizes = [value.numel() for value in params.values()]
 
         def factored(columns: Tensor) -> Tensor:
@@ -111,18 +117,18 @@ class EKFAC:
         return factored if strong is None else _with(strong, factored)
 
     def _factors(
-        self, hessian: Curvature, params: dict[str, Tensor]
+        self, loss: Composed, params: dict[str, Tensor], presence: Float[Tensor, " n"]
     ) -> tuple[list[Block], dict[str, Tensor], Tensor | None]:
         """Return the layers' factors, the diagonal of the other parameters by name, and the directions kept."""
-        loss: Any = hessian.loss
+        assert loss.model is not None
         leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
         layers = layers_of(loss.model, set(params))
         with torch.enable_grad(), recorded(layers):
             outputs = loss.outputs(leaves)
         drawn = pseudo_gradients(
-            loss,
+            loss.outer,
             outputs,
-            hessian.presence,
+            presence,
             num_draws=self.num_draws,
             generator=torch.Generator().manual_seed(self.seed),
         )

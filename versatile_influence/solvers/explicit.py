@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Curvature, deflated, without
-from versatile_influence.solvers.solver import Solution, finite, relative_residual
+from versatile_influence.core.curvature import Curvature, deflated, without
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Solver, finite, relative_residual
 
 
 @dataclass(frozen=True)
-class Explicit:
+class Explicit(Solver):
     """Solve with the dense Hessian: Cholesky, or an eigendecomposition where that fails.
 
     For up to some thousands of parameters; memory p², time p³. Equivalent to `torch.linalg.solve` for a positive
@@ -34,9 +35,11 @@ class Explicit:
     """
 
     rtol: float = 1e-12
+    tolerated: ClassVar[float] = 1e-6
     any_basis: ClassVar[bool] = True
+    advice: ClassVar[str] = "H is nearly singular: add a penalty or damping=…, or drop redundant parameters."
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return H⁻¹ B, or H⁺ B where H is singular.
 
         Raises:
@@ -68,12 +71,12 @@ class Explicit:
                 f"The Hessian is singular: {dropped.shape[1]} of {len(curvature)} directions have curvature below "
                 f"{cut:.1e} and were left out (smallest eigenvalue {smallest:.3g}; see solution.dropped). What moves "
                 "along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-                stacklevel=4,
+                stacklevel=5,
             )
         if smallest < -cut:
             warnings.warn(
                 f"The Hessian is indefinite: its smallest eigenvalue is {smallest:.3g}, so the parameters are not at a "
                 "minimum. Train further (vif.minimize), add damping=…, or read the scores with care.",
-                stacklevel=4,
+                stacklevel=5,
             )
         return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=dropped)

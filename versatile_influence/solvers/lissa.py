@@ -1,6 +1,5 @@
 """The Neumann series of H⁻¹, each of its steps on a sample of the loss's terms."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.hessian import Curvature, without
-from versatile_influence.loss import number_of_terms
-from versatile_influence.solvers.solver import POSITIVE, Solution, finite, true_residual
+from versatile_influence.core.curvature import Curvature, Scaled, without
+from versatile_influence.core.loss import number_of_terms
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import POSITIVE, Solver, finite, true_residual
 
 # A recursion whose steps grow to this many times the right-hand side has diverged: while it converges they shrink.
 DIVERGED = 1e3
@@ -19,7 +19,7 @@ POWER_STEPS, SCALE_SAMPLES, SCALE_MARGIN = 8, 4, 1.1
 
 
 @dataclass(frozen=True)
-class LiSSA:
+class LiSSA(Solver):
     """Solve by the recursion v ← b + v − H_T v / σ from v = b, which tends to σ H⁻¹ b in the mean.
 
     H_T is the Hessian of `batch_size` terms drawn anew at each step, scaled to the whole (`n_terms / batch_size`), so
@@ -57,16 +57,22 @@ class LiSSA:
     rtol: float = 0.1
     seed: int = 0
     any_basis: ClassVar[bool] = True
+    advice: ClassVar[str] = (
+        "Raise max_steps (flat directions need more), repeats or batch_size (noise), add damping=…, or use vif.CG, "
+        "which needs fewer products."
+    )
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+    @property
+    def tolerated(self) -> float:
+        """What it tolerates is `rtol`."""
+        return self.rtol
+
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B with measured residuals.
 
         Raises:
             TypeError: If terms are to be sampled and the loss has none.
             ValueError: If the recursion diverges, or H is not finite.
-
-        Warns:
-            UserWarning: If a column's residual is above `rtol`.
         """
         null = hessian.null_space()
         rhs = without(null, rhs)
@@ -78,17 +84,9 @@ class LiSSA:
             part, step = self._recursion(hessian, lambda columns: without(null, sampled() @ columns), rhs, scale)
             total += part
         value = total / (scale * (self.repeats if self.batch_size is not None else 1))
-        residual = true_residual(hessian, value, rhs, null)
-        if (short := residual > self.rtol).any():
-            warnings.warn(
-                f"LiSSA left {int(short.sum())} of {len(residual)} columns above rtol={self.rtol:g} after {step} steps "
-                f"(worst relative residual {residual.max():.2g}, scale {scale:.3g}). Raise max_steps (flat directions "
-                "need more), repeats or batch_size (noise), add damping=…, or use vif.CG, which needs fewer products.",
-                stacklevel=3,
-            )
-        return Solution(value, residual, num_steps=step, dropped=null)
+        return Solution(value, true_residual(hessian, value, rhs, null), num_steps=step, dropped=null)
 
-    def _sampler(self, hessian: Curvature, generator: torch.Generator) -> Callable[[], Curvature]:
+    def _sampler(self, hessian: Curvature, generator: torch.Generator) -> Callable[[], Curvature | Scaled]:
         """Return what draws the Hessian of some terms."""
         batch = self.batch_size
         if batch is None:
@@ -97,10 +95,11 @@ class LiSSA:
         return lambda: hessian.sample(torch.randint(number, (batch,), generator=generator))
 
     def _scale(
-        self, hessian: Curvature, sampled: Callable[[], Curvature], rhs: Tensor, generator: torch.Generator
+        self, hessian: Curvature, sampled: Callable[[], Curvature | Scaled], rhs: Tensor, generator: torch.Generator
     ) -> float:
         """Return σ: a little more than the largest curvature of the whole and of some samples."""
-        operators = [hessian] + ([sampled() for _ in range(SCALE_SAMPLES)] if self.batch_size is not None else [])
+        operators: list[Curvature | Scaled] = [hessian]
+        operators += [sampled() for _ in range(SCALE_SAMPLES)] if self.batch_size is not None else []
         largest = 0.0
         for operator in operators:
             vector = torch.randn(len(rhs), 1, generator=generator, dtype=torch.float64).to(rhs)

@@ -9,13 +9,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence._ravel import ravel
-from versatile_influence.hessian import Curvature, without
-from versatile_influence.solvers.solver import POSITIVE, Solution, finite, floor, true_residual, warn_if_singular
+from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.ravel import flat
+from versatile_influence.core.solver import (
+    POSITIVE,
+    Preconditioner,
+    Solution,
+    Solver,
+    finite,
+    true_residual,
+    warn_if_singular,
+)
 
 
 @dataclass(frozen=True)
-class Nystrom:
+class Nystrom(Solver, Preconditioner):
     """Solve with the best sketch of H of a given rank: `rank` products with H in all, whatever the number of columns.
 
     With μ = damping + the loss's penalty, H = A + μ I, and Ω random orthonormal columns,
@@ -29,6 +37,7 @@ class Nystrom:
     Attributes:
         rank: Columns of the sketch; more than p are never taken.
         seed: Seed of Ω.
+        rtol: Above this relative residual the solution comes with a warning.
 
     References:
         Frangella, Tropp & Udell (2023), "Randomized Nyström preconditioning", Algorithm 2.1.
@@ -43,9 +52,19 @@ class Nystrom:
 
     rank: int = 100
     seed: int = 0
+    rtol: float = 0.1
     any_basis: ClassVar[bool] = True
+    advice: ClassVar[str] = (
+        "The sketch misses too much of H along them: raise rank, add damping=…, or take it as "
+        "vif.CG(preconditioner=vif.solvers.Nystrom(rank=…)), whose answer is exact."
+    )
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+    @property
+    def tolerated(self) -> float:
+        """What it tolerates is `rtol`."""
+        return self.rtol
+
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B; the residuals say how good the sketch is for these columns.
 
         Raises:
@@ -55,7 +74,7 @@ class Nystrom:
             UserWarning: If H is not positive semi-definite beyond μ.
         """
         null = hessian.null_space()
-        mu, room = floor(hessian), len(rhs) - (0 if null is None else null.shape[1])
+        mu, room = hessian.floor, len(rhs) - (0 if null is None else null.shape[1])
         if mu <= 0 and self.rank < room:
             raise ValueError(
                 f"A sketch of rank {self.rank} says nothing of the other {room - self.rank} directions: the loss has "
@@ -70,7 +89,7 @@ class Nystrom:
     def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         """Return columns ↦ H⁻¹ columns by the sketch, directions that it misses counting as its flattest."""
         directions, curvature = self.sketch(hessian)
-        mu = floor(hessian)
+        mu = hessian.floor
         return _woodbury(directions, curvature, mu, mu + curvature.min().item())
 
     def sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
@@ -79,8 +98,8 @@ class Nystrom:
         Raises:
             ValueError: If H is not finite.
         """
-        theta, _ = ravel(hessian.params)
-        size, mu = min(self.rank, len(theta)), floor(hessian)
+        theta = flat(hessian.params)
+        size, mu = min(self.rank, len(theta)), hessian.floor
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randn(len(theta), size, generator=generator, dtype=torch.float64).to(theta)
         null = hessian.null_space()

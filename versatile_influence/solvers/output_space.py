@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence._jacobian import Jacobian, Stored
-from versatile_influence.gauss_newton import GaussNewton
-from versatile_influence.solvers.solver import Solution
+from versatile_influence.core.factored import Factored
+from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.jacobian import Jacobian, Stored
+from versatile_influence.core.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class OutputSpace:
         ridge: κ = penalty + damping.
     """
 
-    jacobian: Jacobian
+    jacobian: Jacobian | Factored
     kernel: Float[Tensor, "m m"]
     outer: Float[Tensor, "m m"]
     ridge: float
@@ -41,7 +42,7 @@ class OutputSpace:
         """
         if not hessian.ridge > 0:
             raise ValueError("Woodbury divides by penalty + damping, which is 0. Add damping=…, or use vif.Explicit().")
-        jacobian = hessian.factors or Stored(_stored(hessian, len(rhs), single))
+        jacobian = hessian.jacobian.factors or Stored(_stored(hessian.jacobian, single))
         kernel = jacobian.gram().to(rhs)
         outer = hessian.outer_products(torch.eye(len(kernel), dtype=rhs.dtype, device=rhs.device))
         return cls(jacobian, kernel, outer, hessian.ridge)
@@ -66,11 +67,11 @@ class OutputSpace:
         return Solution(value, residual)
 
 
-def _stored(hessian: GaussNewton, p: int, single: int) -> Float[Tensor, "m p"]:
+def _stored(jacobian: Jacobian, single: int) -> Float[Tensor, "m p"]:
     """Return J as a matrix, filled in place: the blocks and the whole together would take twice the memory."""
-    m = hessian.loss.outputs(hessian.params).numel()
+    m, p = jacobian.shape
     whole, start = torch.empty(0), 0
-    for block in hessian.jacobian_blocks():
+    for block in jacobian.blocks():
         if not start:
             whole = block.new_empty(m, p, dtype=torch.float32 if m * p > single else block.dtype)
         whole[start : start + len(block)] = block

@@ -1,24 +1,22 @@
 """Low rank in the span of random combinations of what removals do to the gradient."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from versatile_influence._ravel import ravel
-from versatile_influence.hessian import Curvature, without
-from versatile_influence.loss import removal_differences
-from versatile_influence.removals import Removals
-from versatile_influence.solvers.solver import Solution, eigenpairs, finite, true_residual
-
-# How many numbers the backward passes taken at once may hold.
-NUMBERS_AT_ONCE = 20_000_000
+from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.derivatives import chunk_that_fits
+from versatile_influence.core.ravel import flat, shaper
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
 
 
 @dataclass(frozen=True)
-class Projected:
+class Projected(Solver):
     """Solve within a subspace: x = P (PᵀHP)⁻¹ Pᵀb, with P orthonormal columns that span what removals move.
 
     A score is ∇ΔL_iᵀ H⁻¹ ∇f, so only directions in which some ∇ΔL_i points matter. P spans JᵀΩ, J the Jacobian of the
@@ -47,13 +45,18 @@ class Projected:
     rank: int = 100
     unstructured: bool = False
     seed: int = 0
+    tolerated: ClassVar[float] = 1.0
+    advice: ClassVar[str] = (
+        "What of them lies outside the subspace is left out, which shows in scores only where a removal points there: "
+        "raise rank, or hold some scores against vif.CG."
+    )
 
     @property
     def any_basis(self) -> bool:
         """Whether it gives the same in any orthonormal basis: unless the directions are of the parameters."""
         return not self.unstructured
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with Pᵀ(H X − B) = 0 and X in the span of P.
 
         Raises:
@@ -66,7 +69,7 @@ class Projected:
         rhs = without(null, rhs)
         basis = self._basis(hessian, null)
         inner = basis.T @ without(null, finite(hessian @ basis))
-        curvature, turned = eigenpairs((inner + inner.T) / 2, stacklevel=3)
+        curvature, turned = eigenpairs((inner + inner.T) / 2, stacklevel=4)
         directions = basis @ turned
         value = directions @ ((directions.T @ rhs) / curvature[:, None])
         residual = true_residual(hessian, value, rhs, null)
@@ -74,16 +77,15 @@ class Projected:
         return Solution(value, residual, smallest_curvature=smallest, dropped=null)
 
     def _basis(self, hessian: Curvature, null: Tensor | None) -> Float[Tensor, "p r"]:
-        theta, unravel = ravel(hessian.params)
+        theta, unravel = flat(hessian.params), shaper(hessian.params)
         room = len(theta) - (0 if null is None else null.shape[1])
         size, n = min(self.rank, room), len(hessian.presence)
         generator = torch.Generator().manual_seed(self.seed)
         if self.unstructured or size == room:
             drawn = torch.randn(len(theta), size, generator=generator, dtype=torch.float64).to(theta)
         else:
-            everyone = Removals.of(None, n)
-            pull = vjp(lambda flat: removal_differences(hessian.loss, unravel(flat), everyone), theta)[1]
+            pull = vjp(lambda vector: hessian.loss.removal_differences(unravel(vector)), theta)[1]
             mixed = torch.randn(size, n, generator=generator, dtype=torch.float64).to(theta)
-            chunk = max(1, NUMBERS_AT_ONCE // (len(theta) + n))
+            chunk = chunk_that_fits(lambda vector: hessian.loss.removal_differences(unravel(vector)), theta)
             drawn = vmap(lambda row: pull(row)[0], chunk_size=chunk)(mixed).T
         return torch.linalg.qr(without(null, drawn))[0]

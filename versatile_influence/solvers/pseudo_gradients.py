@@ -8,14 +8,14 @@ cross-entropies B is block diagonal and z amounts to the gradients of labels dra
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
-from versatile_influence._forward import jacobian_products
+from versatile_influence.core.derivatives import jacobian_products
+from versatile_influence.core.loss import Loss
 from versatile_influence.solvers.lanczos import lanczos
 
 # Up to this many outputs B is a dense matrix; beyond, its root is applied by the Lanczos process.
@@ -23,7 +23,7 @@ DENSE_OUTPUTS, LANCZOS_STEPS, CHUNK = 3000, 60, 256
 
 
 def pseudo_gradients(
-    loss: Any,
+    outer: Loss,
     outputs: Tensor,
     presence: Float[Tensor, " n"],
     *,
@@ -34,7 +34,7 @@ def pseudo_gradients(
     """Return z_1 … z_d, each of the shape of the outputs, with Σ z zᵀ = B in the mean.
 
     Args:
-        loss: Offers `outer(outputs, presence)`.
+        outer: The loss of the outputs.
         outputs: Where.
         presence: Who is present.
         num_draws: d, or None for vectors with Σ z zᵀ = B exactly: as many as B has rank.
@@ -45,7 +45,7 @@ def pseudo_gradients(
         ValueError: If B is not finite, or exact vectors are asked for with more outputs than a dense B allows.
     """
     flat = outputs.detach().reshape(-1)
-    slope = grad(lambda values: loss.outer(values.reshape(outputs.shape), presence))
+    slope = grad(lambda values: outer(values.reshape(outputs.shape), presence))
 
     draws = num_draws or 0
     noise = torch.randn(len(flat), draws, generator=generator, dtype=torch.float64).to(flat) / max(draws, 1) ** 0.5

@@ -6,14 +6,15 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.gauss_newton import GaussNewton
-from versatile_influence.hessian import Curvature
+from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Solver
 from versatile_influence.solvers.output_space import OutputSpace
-from versatile_influence.solvers.solver import Solution
 
 
 @dataclass(frozen=True)
-class Woodbury:
+class Woodbury(Solver):
     """Solve (JᵀBJ + κI) x = b through the kernel K = JJᵀ of the outputs (Woodbury 1950).
 
         x = (b − Jᵀ y)/κ,      (κI + B K) y = B J b.
@@ -40,9 +41,11 @@ class Woodbury:
     """
 
     single: int = 30_000_000
+    tolerated: ClassVar[float] = 1e-4
     any_basis: ClassVar[bool] = True
+    advice: ClassVar[str] = "Raise damping=… (the system is nearly singular), or single=…, to keep all in float64."
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return G⁻¹ B, with residuals ‖G x − b‖ = ‖Jᵀ(B J x + …)‖ measured through the kernel."""
         if not isinstance(hessian, GaussNewton):
             raise TypeError(f"Woodbury solves with curvature=vif.GaussNewton, got {type(hessian).__name__}.")

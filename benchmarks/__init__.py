@@ -1,0 +1,1 @@
+"""Speed, memory and failures, measured by one script each."""

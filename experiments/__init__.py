@@ -1,0 +1,1 @@
+"""The paper's tables and figures, measured again by one script each, and the page that shows them."""

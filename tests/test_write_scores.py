@@ -1,0 +1,71 @@
+"""Scores written block by block are those computed in memory, and are read as they are used."""
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+import versatile_influence as vif
+from versatile_influence.verbs import write_scores
+
+N, P, T = 25, 3, 7
+DRAW = torch.Generator().manual_seed(0)
+X = torch.randn(N, P, generator=DRAW, dtype=torch.float64)
+Y = torch.randn(N, generator=DRAW, dtype=torch.float64)
+THETA = torch.linalg.lstsq(X, Y[:, None]).solution[:, 0]
+TEST = torch.randn(T, P, generator=DRAW, dtype=torch.float64)
+
+
+def loss(theta, presence):
+    return (presence * (Y - X @ theta) ** 2).sum() / 2
+
+
+def target(theta):
+    return TEST @ theta
+
+
+def narrow(theta):
+    return TEST[:2] @ theta
+
+
+@pytest.mark.parametrize("aim", [target, narrow])
+@pytest.mark.parametrize("kept", [0, 10**9])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_blocks_on_disk_are_the_scores_in_memory(tmp_path, monkeypatch, aim, kept, n_jobs):
+    monkeypatch.setattr(write_scores, "SCORE_NUMBERS", 30)
+    monkeypatch.setattr(write_scores, "KEPT_NUMBERS", kept)
+    plain = vif.attribute(loss, THETA, aim, n_objects=N)
+    with joblib.parallel_config("threading", n_jobs=n_jobs):
+        written = vif.write_scores(loss, THETA, aim, tmp_path / "out", n_objects=N)
+    torch.testing.assert_close(written.scores, plain.scores, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(written.solution.residual, plain.solution.residual, atol=1e-12, rtol=0)
+    again = vif.Attribution.load(tmp_path / "out")
+    assert torch.equal(again.scores, written.scores)
+    assert torch.equal(again.top(3, target=1), plain.top(3, target=1))
+    torch.testing.assert_close(vif.pearson(again, plain), torch.ones(plain.scores.shape[1], dtype=torch.float64))
+
+
+def test_the_file_is_an_ordinary_npy(tmp_path):
+    written = vif.write_scores(loss, THETA, target, tmp_path, n_objects=N, objects=[3, 1])
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), written.scores)
+    assert written.objects.tolist() == [3, 1]
+
+
+def test_a_folder_with_scores_is_not_written_over(tmp_path):
+    vif.write_scores(loss, THETA, target, tmp_path, n_objects=N)
+    with pytest.raises(ValueError, match="already holds scores"):
+        vif.write_scores(loss, THETA, target, tmp_path, n_objects=N)
+
+
+def test_a_folder_of_a_stopped_run_is_no_result(tmp_path):
+    (tmp_path / "scores.npy").touch()
+    with pytest.raises(ValueError, match="was stopped"):
+        vif.Attribution.load(tmp_path)
+
+
+def test_unfinished_training_is_told_and_presence_targets_are_refused(tmp_path):
+    with pytest.warns(UserWarning, match="not at a minimum"):
+        vif.write_scores(loss, THETA + 1, target, tmp_path / "a", n_objects=N)
+    aim = vif.PresenceTarget(lambda theta, presence: theta)
+    with pytest.raises(ValueError, match="targets of the parameters alone"):
+        vif.write_scores(loss, THETA, aim, tmp_path / "b", n_objects=N)

@@ -1,0 +1,1 @@
+"""What the method is made of: losses, removals, curvatures, targets, results; no ready loss, no solver, no verb."""

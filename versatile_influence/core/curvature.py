@@ -1,0 +1,130 @@
+"""What a curvature is: an operator on flat parameters, and the only home of damping."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.loss import Loss
+from versatile_influence.core.memory import check_room
+from versatile_influence.core.ravel import Params, flat
+from versatile_influence.core.sizes import DENSE_PARAMETERS, WRITTEN_PARAMETERS
+
+
+@dataclass(frozen=True)
+class Curvature(ABC):
+    """What solvers ask of a curvature: `Hessian`, `GaussNewton`, or a subclass of your own.
+
+    Attributes:
+        loss: The loss L(θ, b), a sum.
+        params: Where the curvature is taken.
+        presence: Who is present.
+        damping: Added to the diagonal, in units of the summed (un-normalised) loss. A mean loss over n objects with
+            damping d has the same effect as its sum with damping n·d.
+    """
+
+    loss: Any
+    params: Params
+    presence: Float[Tensor, " n"]
+    damping: float = 0.0
+
+    @abstractmethod
+    def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        """Return its product with vectors."""
+
+    @abstractmethod
+    def dense(self) -> Float[Tensor, "p p"]:
+        """Return it as a matrix, exactly symmetric."""
+
+    @abstractmethod
+    def sample(self, terms: Int[Tensor, " m"]) -> "Scaled":
+        """Return its unbiased estimate from some of the loss's terms."""
+
+    @property
+    def floor(self) -> float:
+        """What damping and penalty alone give every direction: the least curvature of a convex loss."""
+        return self.damping + self.loss.penalty
+
+    def null_space(self) -> Float[Tensor, "p m"] | None:
+        """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None.
+
+        H is zero along them at a minimum, and training determines nothing there: solvers leave them out, and a target
+        must not depend on them. With damping there are none.
+        """
+        named = {} if self.damping else self.loss.null_directions(self.params, self.presence)
+        if not named:
+            return None
+        directions = torch.stack([flat(direction).to(flat(self.params)) for direction in named.values()], dim=1)
+        basis, size, _ = torch.linalg.svd(directions, full_matrices=False)
+        return basis[:, size > 1e-10 * size.max()]
+
+
+# (loss, params, presence, damping) -> curvature: the argument `curvature=` of the verbs.
+CurvatureOf = Callable[[Loss, Params, Tensor, float], Curvature]
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A curvature times a number, plus damping: what a sample of terms says of the whole.
+
+    Attributes:
+        part: The curvature of the sample.
+        scale: How many terms each stands for.
+        damping: Added to the diagonal.
+    """
+
+    part: Curvature
+    scale: float
+    damping: float
+
+    def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        """Return its product with vectors."""
+        return self.scale * (self.part @ vectors) + self.damping * vectors
+
+    def dense(self) -> Float[Tensor, "p p"]:
+        """Return it as a matrix."""
+        matrix = self.scale * self.part.dense()
+        matrix.diagonal().add_(self.damping)
+        return matrix
+
+
+def newton_is_dense(loss: Loss, params: Params) -> bool:
+    """Return whether Newton's method on this loss is best served by its Hessian as a matrix."""
+    return len(flat(params)) <= (WRITTEN_PARAMETERS if loss.hessian_written_out else DENSE_PARAMETERS)
+
+
+def check_dense(theta: Float[Tensor, " p"]) -> None:
+    """Refuse a dense matrix that does not fit.
+
+    Raises:
+        MemoryError: If it does not.
+    """
+    p = len(theta)
+    check_room(
+        3 * p * p,
+        theta,
+        what=f"A dense matrix of {p:,} × {p:,} curvatures, with room to factor it,",
+        instead="No memory budget helps here. Use solver=vif.CG(rtol=1e-3), which needs no such matrix; with "
+        "curvature=vif.GaussNewton also vif.Woodbury() or vif.EKFAC(); or attribute through some of the parameters, "
+        "vif.subset(loss, params, [pattern]).",
+    )
+
+
+def without(null: Float[Tensor, "p m"] | None, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Return the part of each column that has nothing of the directions `null`."""
+    return vectors if null is None else vectors - null @ (null.T @ vectors)
+
+
+def deflated(matrix: Float[Tensor, "*c p p"], null: Float[Tensor, "p m"] | None) -> Float[Tensor, "*c p p"]:
+    """Return the matrix with `null` as eigenvectors of a typical eigenvalue, and unchanged across from them."""
+    if null is None:
+        return matrix
+    crossed = matrix @ null
+    inner = null.mT @ crossed
+    size = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
+    side = (crossed - 0.5 * null @ inner) @ null.mT
+    return matrix - side - side.mT + size * (null @ null.mT)

@@ -1,0 +1,87 @@
+"""Scores on their way out: finite, at a minimum, and named."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.problem import Problem
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED
+from versatile_influence.core.solution import Solution
+
+
+def finished(
+    problem: Problem,
+    scores: Float[Tensor, "k t"],
+    *,
+    targets: Sequence[object] | None,
+    solution: Solution | None = None,
+    leftover: Float[Tensor, " m"] | None = None,
+) -> Attribution:
+    """Return the scores with everything that names them.
+
+    Args:
+        problem: What they are about.
+        scores: The scores.
+        targets: Names of the targets.
+        solution: What they come from.
+        leftover: How far finishing the training would move each target, to be warned of.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    least, most = torch.aminmax(scores)
+    if leftover is not None:
+        warn_if_unfinished(problem, leftover, torch.stack([least, most]))
+    if not least - most > -float("inf"):
+        row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
+        raise ValueError(
+            f"The score of removal {row} on target {column} is {scores[row, column].item()}. Look for (a) an object "
+            "without which the loss or target is undefined, (b) a singular Hessian, (c) overflow in the data's scale."
+        )
+    return Attribution(
+        scores,
+        problem.removals.objects(),
+        n_objects=problem.removals.n_objects,
+        labels=problem.loss.object_labels,
+        targets=targets,
+        solution=solution,
+    )
+
+
+def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> None:
+    """Warn where finishing the training would itself move what is explained, beside what a removal does.
+
+    A gradient that is the rounding of the loss is as good as zero: no training removes it.
+    """
+    # Smallest and largest, rather than absolute values: no second copy of a large score matrix.
+    largest = torch.stack(torch.aminmax(scores)).abs().max().item()
+    moved, slope = leftover.abs().max().item(), problem.gradient.abs().max().item()
+    if moved > UNFINISHED * largest and slope > LOSS_ROUNDING * abs(problem.value().item()):
+        warnings.warn(
+            f"The parameters are not at a minimum of the loss: the gradient's largest entry is {slope:.3g}, and "
+            f"finishing the training would move what is explained by {moved:.2g}, where the largest removal moves it "
+            f"by {largest:.2g}. Train to convergence (vif.minimize(loss, params)), and check that this loss, penalty "
+            "included, is what was minimised.",
+            stacklevel=3,
+        )
+
+
+def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) -> None:
+    """Warn where a target changes along directions in which the loss says that it is constant."""
+    null = hessian.null_space()
+    if null is None:
+        return
+    share = (gradients @ null).norm(dim=1) / gradients.norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+    if (moved := share > 1e-4).any():
+        warnings.warn(
+            f"{int(moved.sum())} of {len(share)} targets, the first number {int(moved.nonzero()[0])}, change in "
+            "directions in which the loss is constant (loss.null_directions): training does not determine them, and "
+            "their scores are those of the nearest retrained parameters. Add a penalty, or ask for a target that is "
+            "the same for all minimisers.",
+            stacklevel=3,
+        )

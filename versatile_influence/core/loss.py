@@ -1,0 +1,247 @@
+"""What a loss is: any differentiable function of the parameters and of who is present.
+
+    L(θ, b) -> scalar          (Definition 3.1 of the paper)
+
+`presence` b is a float vector, 1.0 where an object takes part and 0.0 where not. Multiply by it, do not index with it:
+a boolean index changes shapes, so that many presences cannot be evaluated at once. The loss is a *sum*: a divisor that
+counts who is present would change every term when one object goes.
+
+Everything the method asks of a loss is a method of `Loss` with an answer by automatic differentiation, always right. A
+subclass replaces those that it knows a faster way to; `vif.check_loss` holds each of them to the answer here.
+"""
+
+import copy
+import difflib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import grad, grad_and_value, jacfwd, jacrev, vjp, vmap
+
+from versatile_influence.core.derivatives import by_masks, chunk_that_fits, in_blocks, jacobian_products, numbers_held
+from versatile_influence.core.owned import Marginalised, Treatment
+from versatile_influence.core.ravel import Params, first, flat, shaper
+from versatile_influence.core.removals import Removals
+from versatile_influence.core.sizes import CACHE_NUMBERS, HELD_NUMBERS, at_once
+
+Objects = Removals | Iterable | None
+L = TypeVar("L", bound="Loss")
+
+
+class Loss(ABC):
+    """A loss of parameters and presence, with all that the method asks of it.
+
+    A function becomes one wherever a loss is asked for. Write a subclass where you know more: `n_objects` and
+    `__call__` are enough, and every other method may be replaced by a faster one.
+
+    Attributes:
+        n_objects: How many objects there are.
+        object_labels: Their names, for tables, or None.
+        parameter_names: Names of the parameters, for messages, or None.
+        penalty: λ of a term (λ/2)‖θ‖² that the loss holds: the least curvature of a convex loss.
+        n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
+        hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
+        differences_together: Whether `removal_differences` of all objects cost about one evaluation.
+        owning: Whether objects may own parameters: where the class says which, by `owned`.
+        treatment: How parameters are treated that only a removed object trains.
+
+    References:
+        Deng et al. (2025), "A Versatile Influence Function", Definition 3.1.
+
+    Example:
+        >>> class Mean(Loss):
+        ...     n_objects = 3
+        ...     def __call__(self, params, presence):
+        ...         return (presence * (params - torch.tensor([1.0, 2.0, 6.0]).double()) ** 2).sum() / 2
+        >>> Mean().removal_differences(torch.tensor(3.0).double()).tolist()
+        [2.0, 0.5, 4.5]
+    """
+
+    n_objects: int
+    object_labels: Sequence[object] | None = None
+    parameter_names: Sequence[str] | None = None
+    penalty: float = 0.0
+    n_terms: int | None = None
+    hessian_written_out: bool = False
+    differences_together: bool = False
+    owning: bool = False
+    treatment: Treatment = Marginalised()
+
+    def __init_subclass__(cls, **kwargs: object):
+        """Note whether it names owners, and tell of a method whose name is nearly one of `Loss`'s: never called."""
+        super().__init_subclass__(**kwargs)
+        if "owned" in vars(cls) and "owning" not in vars(cls):
+            cls.owning = True
+        for name in vars(cls).keys() - set(METHODS):
+            if callable(vars(cls)[name]) and (near := difflib.get_close_matches(name, METHODS, n=1, cutoff=0.87)):
+                warnings.warn(f"{cls.__name__}.{name} is never called. Is it `{near[0]}` of a loss?", stacklevel=2)
+
+    @abstractmethod
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the summed loss of the objects present."""
+
+    def everyone(self, params: Params) -> Float[Tensor, " n"]:
+        """Return the presence of all objects, in the dtype of the parameters."""
+        return first(params).new_ones(self.n_objects)
+
+    def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
+        """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for the removals asked for, or each object; here by evaluating each."""
+        removals = Removals.of(objects, self.n_objects)
+        without = by_masks(lambda presence: self(params, presence), removals.presences(first(params)))
+        return self(params, self.everyone(params)) - without
+
+    def removal_products(
+        self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
+    ) -> Float[Tensor, "k q"]:
+        """Return the Jacobian of the removal differences, (k, p), or its product with directions, one a column.
+
+        By one derivative backwards for all where differences are had together, else by one gradient a removal.
+        """
+        removals = Removals.of(objects, self.n_objects)
+        theta, unravel = flat(params), shaper(params)
+        if self.differences_together:
+            differences = lambda vector: self.removal_differences(unravel(vector), removals)  # noqa: E731
+            chunk = chunk_that_fits(differences, theta)
+            if directions is not None or len(theta) <= removals.count:
+                return jacobian_products(differences, theta, directions, chunk_size=chunk)
+            return jacrev(differences, chunk_size=chunk)(theta)
+        rows, whole = [], self.gradient(params, self.everyone(params))
+        each = max(numbers_held(self, params, self.everyone(params)), self.n_objects, len(theta))
+        for part in removals.parts(each):
+            changes = whole - self.gradients_without(params, part)
+            rows.append(changes if directions is None else changes @ directions)
+        return torch.cat(rows)
+
+    def gradients_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p"]:
+        """Return ∇L(θ, 1₋ᵢ) of each removal."""
+        unravel = shaper(params)
+        one = grad(lambda vector, presence: self(unravel(vector), presence))
+        theta = flat(params)
+        return by_masks(lambda presence: one(theta, presence), removals.presences(theta))
+
+    def hessians_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p p"]:
+        """Return ∇²L(θ, 1₋ᵢ) of each removal."""
+        theta, unravel = flat(params), shaper(params)
+        if self.differences_together and not removals.grouped and len(theta) <= removals.count:
+            # The differences are evaluated p² times, for all removals at once; the masked loss p times for each.
+            second = jacfwd(jacfwd(lambda vector: self.removal_differences(unravel(vector), removals)))(theta)
+            found = self.hessian(params, self.everyone(params)) - second
+        else:
+            # Reverse over reverse: forward over reverse is wrong for some masked losses (pytorch#196705).
+            bent = jacrev(grad(lambda vector, presence: self(unravel(vector), presence)))
+            found = by_masks(lambda presence: bent(theta, presence), removals.presences(theta))
+        return (found + found.mT) / 2
+
+    def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
+        """Return ∇L(θ, b)."""
+        unravel = shaper(params)
+        return grad(lambda vector: self(unravel(vector), presence))(flat(params))
+
+    def gradient_and_value(
+        self, params: Params, presence: Float[Tensor, " n"]
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
+        """Return ∇L(θ, b) and L(θ, b)."""
+        unravel = shaper(params)
+        return grad_and_value(lambda vector: self(unravel(vector), presence))(flat(params))
+
+    def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"]:
+        """Return ∇L at k parameters stacked along a first dimension, each with its own row of presence."""
+        return vmap(self.gradient)(params, presence)
+
+    def hessian_products(
+        self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "p k"]
+    ) -> Float[Tensor, "p k"]:
+        """Return ∇²L(θ, b) V, one reverse-over-reverse derivative a column: vᵀH = (H v)ᵀ."""
+        theta, unravel = flat(params), shaper(params)
+        value = lambda vector: self(unravel(vector), presence)  # noqa: E731
+        pull_back = vjp(grad(value), theta)[1]
+        many = vectors.shape[1] * max(len(theta), self.n_objects) > CACHE_NUMBERS
+        chunk = chunk_that_fits(value, theta) if many else None
+        return vmap(lambda vector: pull_back(vector)[0], chunk_size=chunk)(vectors.T).T
+
+    def hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
+        """Return ∇²L(θ, b) as a matrix."""
+        theta = flat(params)
+        unit = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+        matrix = self.hessian_products(params, presence, unit)
+        return (matrix + matrix.T) / 2
+
+    def curvature_along(
+        self, params: Params, presence: Float[Tensor, " n"], directions: Float[Tensor, "p q"]
+    ) -> Float[Tensor, "q q"]:
+        """Return Vᵀ ∇²L(θ, b) V, for a few directions of many parameters."""
+        size = at_once(len(directions), most=HELD_NUMBERS)
+        matrix = directions.T @ in_blocks(lambda part: self.hessian_products(params, presence, part), directions, size)
+        return (matrix + matrix.T) / 2
+
+    def owned(self, i: int) -> Int[Tensor, " m"]:  # noqa: ARG002
+        """Return the positions in the flat parameters that only object i trains, so that they fall to the penalty."""
+        return torch.arange(0)
+
+    def null_directions(self, params: Params, presence: Float[Tensor, " n"]) -> dict[str, Params]:  # noqa: ARG002
+        """Return, by name, directions of the parameters along which L(·, b) is constant."""
+        return {}
+
+    def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:  # noqa: ARG002
+        """Return the `n_terms` terms that add up to the loss, the penalty left out.
+
+        Raises:
+            TypeError: If it has none of its own.
+        """
+        raise TypeError(
+            f"Sampling terms needs a loss with terms, and {self!r} has none of its own. Make it of terms, as "
+            "vif.losses.TermLoss, or use what samples none (a training without `batch_size`, another solver)."
+        )
+
+    def part(self, terms: Int[Tensor, " m"]) -> "Loss":
+        """Return the loss of the terms numbered `terms`, with their share of the penalty; of all parts, the loss."""
+        return Part(self, terms)
+
+    def at(self, presence: Float[Tensor, " n"]) -> "Loss":  # noqa: ARG002
+        """Return the loss for that presence alone: cheaper where many parameters are tried."""
+        return self
+
+    def treated(self: L, treatment: Treatment) -> L:
+        """Return the same loss with another treatment of owned parameters."""
+        other = copy.copy(self)
+        object.__setattr__(other, "treatment", treatment)
+        return other
+
+    def __repr__(self) -> str:
+        """Say what it is of."""
+        return f"{type(self).__name__}({self.n_objects} objects)"
+
+
+METHODS = [name for name in vars(Loss) if not name.startswith("_")]
+
+
+class Part(Loss):
+    """Some terms of a loss, with their share of its penalty; `Loss.part` makes it."""
+
+    def __init__(self, whole: Loss, chosen: Int[Tensor, " m"]):
+        self.whole, self.chosen, self.n_objects, self.n_terms = whole, chosen, whole.n_objects, len(chosen)
+        self.object_labels, self.parameter_names = whole.object_labels, whole.parameter_names
+        self.penalty, self.treatment = share(whole, chosen) * whole.penalty, whole.treatment
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the sum of the terms."""
+        total = self.terms(params, presence).sum()
+        return total + self.penalty / 2 * flat(params).square().sum() if self.penalty else total
+
+    def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
+        """Return the terms."""
+        return self.whole.terms(params, presence).index_select(0, self.chosen)
+
+
+def share(whole: Loss, chosen: Int[Tensor, " m"]) -> float:
+    """Return which part of the terms these are."""
+    return len(chosen) / number_of_terms(whole)
+
+
+def number_of_terms(loss: Loss) -> int:
+    """Return how many terms the loss has, or say, by its own `terms`, that it has none."""
+    return len(loss.terms(torch.zeros(0), torch.zeros(0))) if loss.n_terms is None else loss.n_terms

@@ -1,0 +1,72 @@
+"""Memory: what would not fit is refused before it is asked for, and what ran out is said in words that help."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from versatile_influence.core.sizes import SMALL_BYTES
+
+# What PyTorch says on the processor, where it has no error of its own for it.
+SAID = ("can't allocate memory", "not enough memory", "out of memory", "failed to allocate")
+
+
+def check_room(numbers: int, like: Tensor, *, what: str, instead: str) -> None:
+    """Refuse what needs more memory than there is.
+
+    Args:
+        numbers: How many numbers are to be held at once.
+        like: A tensor of their dtype, on their device.
+        what: What they are, for the message.
+        instead: What to do, for the message.
+
+    Raises:
+        MemoryError: If they do not fit.
+    """
+    needed = numbers * like.element_size()
+    if needed < SMALL_BYTES:
+        return
+    free = available(like.device)
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"{what} would need about {needed / 1e9:,.3g} GB, and {free / 1e9:,.3g} GB are free. {instead}"
+        )
+
+
+def available(device: torch.device) -> int | None:
+    """Return how many bytes are free on a device, or None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    table = Path("/proc/meminfo")
+    if table.exists():
+        rows = dict(line.split(":", 1) for line in table.read_text().splitlines() if ":" in line)
+        if "MemAvailable" in rows:
+            return 1024 * int(rows["MemAvailable"].split()[0])
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+@contextmanager
+def memory_named() -> Iterator[None]:
+    """Say what to change where memory runs out inside.
+
+    Raises:
+        MemoryError: If it does.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or any(said in str(error).lower() for said in SAID)):
+            raise
+        raise MemoryError(
+            "Memory ran out. Do less at once, `with vif.memory_budget(gigabytes):`; ask for fewer targets or objects "
+            "in a call; or choose a solver that holds less, such as vif.CG(rtol=1e-3). PyTorch said: "
+            f"{str(error).splitlines()[0][:200]}"
+        ) from error

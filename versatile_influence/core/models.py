@@ -1,0 +1,233 @@
+"""Models as outputs: linear in features, linear about a point, a network, and functions of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call
+
+from versatile_influence.core.factored import ByRow
+from versatile_influence.core.jacobian import Stored
+from versatile_influence.core.outputs import Outputs, Pull
+from versatile_influence.core.ravel import Params, first
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Outputs):
+    """Outputs x θ, one a row of x.
+
+    Attributes:
+        x: (m, d) features, in float64.
+    """
+
+    x: Float[Tensor, "m d"]
+    linear = True
+
+    def __call__(self, params: Params) -> Float[Tensor, " m"]:
+        """Return x θ, in the precision of x whatever θ is kept in.
+
+        Raises:
+            TypeError: If the parameters are a dict.
+        """
+        if isinstance(params, dict):
+            raise TypeError(f"The parameters must be a tensor of {self.x.shape[1]} coefficients, got a dict.")
+        return self.x @ params.to(self.x)
+
+    @property
+    def by_row(self) -> ByRow:
+        """Each row by itself."""
+        return (lambda params, rows: rows @ first(params)), self.x
+
+    def start(self) -> Float[Tensor, " d"]:
+        """Return zeros."""
+        return self.x.new_zeros(self.x.shape[1])
+
+    def jacobian(self, params: Params) -> Stored:  # noqa: ARG002
+        """Return x."""
+        return Stored(self.x)
+
+    def pull(self, params: Params) -> tuple[Tensor, Pull]:
+        """Return x θ and u ↦ xᵀu."""
+        return self(params), lambda slopes: slopes @ self.x
+
+    def at_each(self, params: Params) -> Float[Tensor, "k m"]:
+        """Return x θ of each."""
+        assert isinstance(params, Tensor)
+        return params.to(self.x) @ self.x.T
+
+    def pull_each(self, params: Params, slopes: Float[Tensor, "k m"]) -> Float[Tensor, "k d"]:  # noqa: ARG002
+        """Return uᵀx of each."""
+        return slopes @ self.x
+
+    def rows(self, chosen: Int[Tensor, " r"]) -> "Linear":
+        """Return some of their rows."""
+        return Linear(self.x[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Outputs):
+    """The linear part of other outputs in some coordinates: values + rows (θ − at), in the shape of the values.
+
+    Attributes:
+        matrix: Their Jacobian.
+        at: The coordinates at which they have these values.
+        values: The outputs there.
+    """
+
+    matrix: Float[Tensor, "m r"]
+    at: Float[Tensor, " r"]
+    values: Tensor
+    linear = True
+
+    def __call__(self, params: Params) -> Tensor:
+        """Return the outputs."""
+        assert isinstance(params, Tensor)
+        return self.values + (self.matrix @ (params - self.at)).reshape(self.values.shape)
+
+    def start(self) -> Float[Tensor, " r"]:
+        """Return the coordinates."""
+        return self.at
+
+    def jacobian(self, params: Params) -> Stored:  # noqa: ARG002
+        """Return the matrix."""
+        return Stored(self.matrix)
+
+    def pull(self, params: Params) -> tuple[Tensor, Pull]:
+        """Return the outputs and u ↦ Jᵀu."""
+        return self(params), lambda slopes: slopes @ self.matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Network(Outputs):
+    """Outputs of a torch module; parameters are the dict of its `named_parameters()`.
+
+    Attributes:
+        model: The network.
+        x: Its input.
+        item_parameters: Names of parameters whose first axis runs over objects, each row trained by its object alone.
+    """
+
+    model: torch.nn.Module
+    x: Tensor
+    item_parameters: tuple[str, ...] = ()
+
+    def __call__(self, params: Params) -> Tensor:
+        """Return the outputs."""
+        return through(self.model, params, self.x)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network."""
+        return self.model
+
+    @property
+    def by_row(self) -> ByRow:
+        """Each row by itself."""
+        return (lambda params, rows: through(self.model, params, rows)), self.x
+
+    def start(self) -> dict[str, Tensor]:
+        """Return the network's present parameters, in float64."""
+        return named(self.model)
+
+    @property
+    def owning(self) -> bool:
+        """Whether objects own rows of parameters."""
+        return bool(self.item_parameters)
+
+    def owned(self, i: int) -> Int[Tensor, " m"]:
+        """Return where the object's rows of `item_parameters` are in the flat parameters."""
+        start, positions = 0, [torch.arange(0)]
+        for name, value in self.model.named_parameters():
+            if name in self.item_parameters:
+                width = value[0].numel()
+                positions.append(torch.arange(width) + start + i * width)
+            start += value.numel()
+        return torch.cat(positions)
+
+    def rows(self, chosen: Int[Tensor, " r"]) -> "Network":
+        """Return the outputs of some rows of its input."""
+        return replace(self, x=self.x[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Outputs):
+    """A function without parameters of other outputs: similarities of embeddings, leads of pairs.
+
+    Attributes:
+        inner: The other outputs.
+        function: The function.
+        each: Whether it maps each row by itself.
+    """
+
+    inner: Outputs
+    function: Callable[[Any], Any]
+    each: bool = False
+
+    def __call__(self, params: Params) -> Any:
+        """Return the function of the outputs."""
+        return self.function(self.inner(params))
+
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The network of the inner outputs."""
+        return self.inner.module
+
+    @property
+    def by_row(self) -> ByRow | None:
+        """Each row by itself, where the function leaves rows apart."""
+        if not self.each or self.inner.by_row is None:
+            return None
+        function, x = self.inner.by_row
+        return (lambda params, rows: self.function(function(params, rows))), x
+
+    def start(self) -> Params:
+        """Return the inner outputs' start."""
+        return self.inner.start()
+
+    @property
+    def owning(self) -> bool:
+        """Whether objects own parameters of the inner outputs."""
+        return self.inner.owning
+
+    def owned(self, i: int) -> Int[Tensor, " m"]:
+        """Return what is owned of the inner outputs' parameters."""
+        return self.inner.owned(i)
+
+    def rows(self, chosen: Int[Tensor, " r"]) -> "Outputs":
+        """Return some of the rows."""
+        return replace(self, inner=self.inner.rows(chosen)) if self.each else super().rows(chosen)
+
+    def holding(self, params: dict[str, Tensor], free: Sequence[str]) -> "Mapped":
+        """Return them as a function of the parameters named `free` alone."""
+        return replace(self, inner=self.inner.holding(params, free))
+
+
+def named(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return a network's present parameters, in float64."""
+    return {name: value.detach().double().clone() for name, value in model.named_parameters()}
+
+
+def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
+    """Return the network's outputs at other parameters, in their dtype, buffers too.
+
+    Raises:
+        TypeError: If the parameters are no dict.
+        ValueError: If a batch normalisation takes its statistics from the batch.
+    """
+    if not isinstance(params, dict):
+        raise TypeError("The parameters are a tensor, but the loss has a `model`. Pass the dict of `loss.zeros()`.")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and (
+            module.training or module.running_mean is None
+        ):
+            raise ValueError(
+                f"The batch normalisation `{name}` couples the rows: its statistics would change with who is present. "
+                "Call model.eval(), so that it uses the running statistics, or use another normalisation."
+            )
+    like = next(iter(params.values()))
+    buffers = {name: value.to(like) for name, value in model.named_buffers() if value.is_floating_point()}
+    x = x.to(like) if x.is_floating_point() else x.to(like.device)
+    return functional_call(model, buffers | params, (x,))

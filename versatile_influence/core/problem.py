@@ -1,0 +1,178 @@
+"""A loss at trained parameters, checked once at the boundary: what every verb starts from."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.curvature import Curvature, CurvatureOf
+from versatile_influence.core.loss import Loss
+from versatile_influence.core.memory import check_room
+from versatile_influence.core.ravel import Params, all_finite, ravel
+from versatile_influence.core.removals import Removals
+from versatile_influence.core.target import Target, checked_target, flat_target
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A loss over one flat vector of parameters, and the removals asked about.
+
+    Attributes:
+        loss: The loss.
+        theta: The trained parameters, flat, in float64 wherever the loss can be evaluated in it.
+        unravel: Shapes a flat vector back into the user's parameters.
+        removals: What is removed.
+        gradient: ∇L(θ, 1): zero at a minimum.
+    """
+
+    loss: Loss
+    theta: Float[Tensor, " p"]
+    unravel: Callable[[Tensor], Params]
+    removals: Removals
+    gradient: Float[Tensor, " p"]
+
+    @classmethod
+    def of(
+        cls, loss: object, params: Params, *, n_objects: int | None = None, objects: Iterable | None = None
+    ) -> "Problem":
+        """Return the checked problem.
+
+        Raises:
+            TypeError: If the loss is no function, gives no scalar, or cannot be evaluated at these parameters.
+            ValueError: If the number of objects is unknown or disagrees, the loss or its gradient is not finite, or
+                the loss is random.
+        """
+        checked = as_loss(loss, n_objects)
+        theta, unravel = ravel(params)
+        theta = evaluable(checked, theta, unravel)
+        gradient = checked.gradient(unravel(theta), theta.new_ones(checked.n_objects)).to(theta.dtype)
+        if not all_finite(gradient):
+            raise ValueError(
+                "The loss is finite but its gradient has NaN or infinite entries. Look for a square root "
+                "or logarithm of zero, or `torch.where` around an infinite branch (mask before the operation)."
+            )
+        return cls(checked, theta, unravel, Removals.of(objects, checked.n_objects), gradient)
+
+    @property
+    def params(self) -> Params:
+        """The trained parameters, shaped."""
+        return self.unravel(self.theta)
+
+    def everyone(self) -> Float[Tensor, " n"]:
+        """Return the presence of all objects."""
+        return self.theta.new_ones(self.removals.n_objects)
+
+    def value(self) -> Float[Tensor, ""]:
+        """Return L(θ, 1)."""
+        return self.loss(self.params, self.everyone())
+
+    def curvature(self, kind: CurvatureOf, damping: float) -> Curvature:
+        """Return H with everybody present."""
+        return kind(self.loss, self.params, self.everyone(), damping)
+
+    def of_rows(self, rows: Sequence[int]) -> "Problem":
+        """Return the problem of some of its removals."""
+        objects = self.removals.objects()
+        chosen = [objects[row] if isinstance(objects, tuple) else int(objects[row]) for row in rows]
+        return replace(self, removals=Removals.of(chosen, self.removals.n_objects))
+
+    def presence_without(self, row: int) -> Float[Tensor, " n"]:
+        """Return 1₋ᵢ of one removal."""
+        return self.removals.part(row, row + 1).presences(self.theta)[0]
+
+    def gradient_differences(self, directions: Float[Tensor, "p q"] | None = None) -> Float[Tensor, "k q"]:
+        """Return the Jacobian of ΔL, (k, p), or its product with directions.
+
+        It is only made where the directions are at least as many as the parameters.
+        """
+        if directions is not None and directions.shape[1] >= len(self.theta):
+            return self.gradient_differences() @ directions
+        return self.loss.removal_products(self.params, directions, self.removals)
+
+    def target_gradients(self, target: Target) -> Float[Tensor, "t p"]:
+        """Return ∇f of each target number.
+
+        Raises:
+            TypeError: If the target returns no tensor.
+            ValueError: If the target or its gradient is not finite.
+        """
+        values = checked_target(flat_target(target(self.params)))
+        t, p = len(values), len(self.theta)
+        check_room(
+            2 * t * p,
+            self.theta,
+            what=f"The gradients of {t:,} targets in {p:,} parameters, and what is solved for them,",
+            instead="Explain fewer targets in a call. (vif.memory_budget bounds what is beside them.)",
+        )
+        gradients = target.gradients(self.params)
+        if not all_finite(gradients):
+            worst = int((~torch.isfinite(gradients)).any(dim=1).nonzero()[0])
+            raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")
+        return gradients
+
+    def owned(self) -> Tensor:
+        """Return which parameters belong to what is removed, (k, p); of shape () where none do."""
+        owns = self.loss.owning and self.loss.treatment.owns
+        positions = [self.loss.owned(member) for member in self.removals.members.tolist()] if owns else []
+        if not any(map(len, positions)):
+            return torch.zeros((), dtype=torch.bool)
+        mask = torch.zeros(self.removals.count, len(self.theta), dtype=torch.bool, device=self.theta.device)
+        for row, own in zip(self.removals.rows.tolist(), positions, strict=True):
+            mask[row, own] = True
+        return mask
+
+
+def evaluable(loss: Loss, theta: Float[Tensor, " p"], unravel: Callable[[Tensor], Params]) -> Float[Tensor, " p"]:
+    """Return θ in the most precise dtype the loss accepts, after checking what the loss gives there.
+
+    Raises:
+        TypeError: If the loss fails there, or gives no scalar.
+        ValueError: If it is not finite or not deterministic.
+    """
+    value = error = None
+    for dtype in dict.fromkeys((torch.float64, theta.dtype)):
+        candidate = theta.to(dtype)
+        try:
+            value = loss(unravel(candidate), candidate.new_ones(loss.n_objects))
+            break
+        except (RuntimeError, IndexError, ValueError, TypeError) as caught:
+            error = error or caught
+    else:
+        said = str(error).rstrip(".")
+        # A ValueError is the loss's own word on what is wrong.
+        form = "It must take (params, presence), with presence a float vector of that length."
+        raise TypeError(
+            f"The loss could not be evaluated at these parameters with all {loss.n_objects} objects present: {said}. "
+            f"{'' if isinstance(error, ValueError) else form}".rstrip()
+        ) from error
+    if dtype != torch.float64:
+        warnings.warn(
+            f"The loss runs only in {dtype} ({error}). Differences of gradients then lose accuracy, up to 1 % for "
+            "single objects: keep the data inside the loss in float64 for trustworthy scores.",
+            stacklevel=4,
+        )
+    _check_value(value, loss(unravel(candidate), candidate.new_ones(loss.n_objects)))
+    return candidate
+
+
+def _check_value(value: object, again: Tensor) -> None:
+    """Check that a loss's value is a finite scalar, and the same twice."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
+        given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"The loss must return a scalar tensor, got {given}. Sum the terms: `terms.sum()`.")
+    number = value.item()
+    if not math.isfinite(number):
+        raise ValueError(
+            f"The loss is {number} at these parameters with all objects present. Look for (a) NaN in the data, "
+            "(b) parameters that diverged, (c) a logarithm or division of zero."
+        )
+    if again.item() != number:
+        raise ValueError(
+            f"The loss is random: it gave {number:.12g}, then {again.item():.12g}, for the same input. Fix what "
+            "is drawn (dropout off with .eval(), walks or negatives drawn once, a generator seeded inside the loss)."
+        )

@@ -1,0 +1,98 @@
+"""Parameters, a tensor or a dict of tensors, as one flat vector and back."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import vmap
+
+Params = Tensor | dict[str, Tensor]
+
+
+def all_finite(numbers: Tensor) -> bool:
+    """Return whether no number is NaN or infinite; a finite sum says so, without a second array of their size."""
+    return math.isfinite(numbers.sum().item()) or bool(torch.isfinite(numbers).all())
+
+
+def ravel(params: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Params]]:
+    """Return a user's parameters as one vector, checked, and the function that shapes such a vector back.
+
+    Args:
+        params: A tensor of any shape, or a dict of them (`dict(module.named_parameters())`).
+
+    Raises:
+        TypeError: If it is neither, or not floating point.
+        ValueError: If the tensors are on different devices, of different types, or not finite.
+    """
+    _check(params if isinstance(params, dict) else {"params": params})
+    detached = {n: t.detach() for n, t in params.items()} if isinstance(params, dict) else params.detach()
+    return flat(detached), shaper(params)
+
+
+def flat(params: Params) -> Float[Tensor, " p"]:
+    """Return parameters as one vector."""
+    if isinstance(params, dict):
+        return torch.cat([tensor.reshape(-1) for tensor in params.values()])
+    return params.reshape(-1)
+
+
+def shaper(like: Params) -> Callable[[Tensor], Params]:
+    """Return the function that shapes a flat vector as the parameters are."""
+    if not isinstance(like, dict):
+        shape = like.shape
+        return lambda vector: vector.reshape(shape)
+    shapes = {name: tensor.shape for name, tensor in like.items()}
+    sizes = [tensor.numel() for tensor in like.values()]
+    return lambda vector: {
+        name: part.reshape(shapes[name]) for name, part in zip(shapes, vector.split(sizes), strict=True)
+    }
+
+
+def first(params: Params) -> Tensor:
+    """Return one of the tensors, for its dtype and device."""
+    return next(iter(params.values())) if isinstance(params, dict) else params
+
+
+def stacked(unravel: Callable[[Tensor], Params], theta: Float[Tensor, "k p"]) -> Params:
+    """Return the parameters of each row, stacked along a first dimension."""
+    if len(theta) > 1:
+        return vmap(unravel)(theta)
+    params = unravel(theta[0])
+    return {name: value[None] for name, value in params.items()} if isinstance(params, dict) else params[None]
+
+
+def flat_each(params: Params) -> Float[Tensor, "k p"]:
+    """Return stacked parameters as one row each."""
+    if isinstance(params, dict):
+        return torch.cat([tensor.flatten(1) for tensor in params.values()], dim=1)
+    return params.reshape(len(params), -1)
+
+
+def squared_norm(params: Params) -> Float[Tensor, ""]:
+    """Return ‖θ‖²."""
+    parts = params.values() if isinstance(params, dict) else [params]
+    return torch.stack([part.square().sum() for part in parts]).sum()
+
+
+def _check(named: dict[str, Tensor]) -> None:
+    """Check parameters by name."""
+    if not named:
+        raise ValueError("There are no parameters: `params` is an empty dict. Pass dict(module.named_parameters()).")
+    for name, tensor in named.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(
+                f"Parameters must be a floating-point tensor or a dict of them, got {kind} for `{name}`. "
+                "Use torch.as_tensor(values, dtype=torch.float64) or dict(module.named_parameters())."
+            )
+    kinds = {(tensor.dtype, tensor.device) for tensor in named.values()}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{name}: {tensor.dtype} on {tensor.device}" for name, tensor in named.items())
+        raise ValueError(f"Parameters must share one dtype and device, got {listed}. Use module.to(...) first.")
+    for name, tensor in named.items():
+        if not all_finite(tensor):
+            raise ValueError(
+                f"Parameter `{name}` has NaN or infinite entries: the training diverged. Train again first."
+            )

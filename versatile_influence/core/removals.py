@@ -1,0 +1,121 @@
+"""Which objects are removed: one at a time, or groups of them together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.sizes import at_once
+
+Objects = Int[Tensor, " k"] | tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Removals:
+    """The k things that are removed, each a single object or a group.
+
+    Attributes:
+        n_objects: How many objects there are.
+        members: Object numbers, removal after removal.
+        rows: For each member, the removal it belongs to.
+        count: k, the number of removals.
+        grouped: Whether the removals were given as groups.
+        everything: Whether they are all objects, one at a time, in order.
+    """
+
+    n_objects: int
+    members: Int[Tensor, " m"]
+    rows: Int[Tensor, " m"]
+    count: int
+    grouped: bool
+    everything: bool
+
+    @classmethod
+    def of(cls, objects: "Removals | Iterable | None", n_objects: int) -> "Removals":
+        """Return the removals that `objects` asks for: None for all, numbers, or groups of numbers.
+
+        Raises:
+            ValueError: If a number is not in 0…n−1, a group is empty or names an object twice, or nothing is asked for.
+            TypeError: If the entries are not whole numbers.
+        """
+        if isinstance(objects, Removals):
+            return objects
+        if objects is None:
+            every = torch.arange(n_objects)
+            return cls(n_objects, every, every, n_objects, grouped=False, everything=True)
+        entries = objects.tolist() if isinstance(objects, Tensor | np.ndarray) else list(objects)
+        if not entries:
+            raise ValueError("`objects` is empty. Leave it out for all objects, or name at least one.")
+        grouped = any(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in entries)
+        groups = [_group(entry, position, n_objects) for position, entry in enumerate(entries)]
+        members = torch.tensor([member for group in groups for member in group])
+        rows = torch.repeat_interleave(torch.tensor([len(group) for group in groups]))
+        return cls(n_objects, members, rows, len(groups), grouped=grouped, everything=False)
+
+    def part(self, start: int, stop: int) -> "Removals":
+        """Return removals start…stop−1 only."""
+        if (start, stop) == (0, self.count):
+            return self
+        inside = (self.rows >= start) & (self.rows < stop)
+        return Removals(
+            self.n_objects,
+            self.members[inside],
+            self.rows[inside] - start,
+            min(stop, self.count) - start,
+            grouped=self.grouped,
+            everything=False,
+        )
+
+    def parts(self, numbers_each: int) -> list["Removals"]:
+        """Return the removals in parts, such that a part's arrays of `numbers_each` numbers a removal fit in memory."""
+        size = at_once(numbers_each)
+        return [self.part(start, min(start + size, self.count)) for start in range(0, self.count, size)]
+
+    def presences(self, like: Tensor) -> Float[Tensor, "k n"]:
+        """Return 1₋ᵢ for each removal i, in the dtype and on the device of `like`."""
+        masks = torch.ones(self.count, self.n_objects, dtype=like.dtype, device=like.device)
+        masks[self.rows.to(like.device), self.members.to(like.device)] = 0.0
+        return masks
+
+    def of_each(self, singles: Float[Tensor, "n *q"]) -> Float[Tensor, "k *q"]:
+        """Return of a number an object those of single removals; groups are for their caller."""
+        return singles if self.everything else singles.index_select(0, self.members)
+
+    def groups(self) -> list[Int[Tensor, " _"]]:
+        """Return the object numbers of each removal."""
+        return list(self.members.split(torch.bincount(self.rows, minlength=self.count).tolist()))
+
+    def objects(self) -> Objects:
+        """Return the object numbers, or for groups a tuple of them each."""
+        if not self.grouped:
+            return self.members
+        groups: list[list[int]] = [[] for _ in range(self.count)]
+        for row, member in zip(self.rows.tolist(), self.members.tolist(), strict=True):
+            groups[row].append(member)
+        return tuple(map(tuple, groups))
+
+
+def _group(entry: object, position: int, n_objects: int) -> list[int]:
+    members = list(entry) if isinstance(entry, Iterable) and not isinstance(entry, str) else [entry]
+    numbers: list[int] = []
+    for member in members:
+        number = member.item() if isinstance(member, Tensor | np.generic) else member
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise TypeError(
+                f"`objects` must hold object numbers or groups of them, got {number!r} at position {position}. "
+                "Objects are numbered 0…n−1; translate labels first."
+            )
+        if not 0 <= number < n_objects:
+            raise ValueError(
+                f"Object {number} (position {position} of `objects`) is not one of the {n_objects} objects: "
+                f"numbers run from 0 to {n_objects - 1}."
+            )
+        numbers.append(number)
+    if not numbers:
+        raise ValueError(f"Group {position} of `objects` is empty. Name at least one object in each group.")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"Group {position} of `objects` names an object twice: {numbers}. List each once.")
+    return numbers

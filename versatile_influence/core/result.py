@@ -1,0 +1,159 @@
+"""The one result type: predicted or measured, a score is what it is a score of."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.removals import Objects
+from versatile_influence.core.score_files import read_scores
+from versatile_influence.core.solution import Solution
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each target would change by without each object: `f(θ without i) − f(θ)`, in the target's units.
+
+    Predicted (`attribute`, `newton_step`) and measured (`leave_one_out`, `refit`) scores have this same type, sign
+    and unit, so that any two can be compared. Positive means: without the object, the target would be larger.
+
+    Attributes:
+        scores: (k, t), one row a removal, one column a target.
+        objects: The k object numbers; for groups a tuple of tuples.
+        n_objects: n, how many objects there are in all.
+        labels: The user's names of all n objects, or None.
+        targets: Names of the t targets, or None.
+        solution: How well H x = b was solved, for predicted scores.
+        direct: Of a `PresenceTarget`, the part f(θ, 1₋ᵢ) − f(θ, 1).
+        parameter: Of a `PresenceTarget`, the part through the parameters.
+        failed: Removals without a result, by row, with the reason; their scores are NaN.
+        by_seed: Where trainings were repeated over seeds, the scores of each seed; `scores` is their mean.
+
+    Example:
+        >>> import torch
+        >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
+        >>> a.top(2).tolist()
+        [1, 2]
+        >>> a.vif[0].item()  # Eq. 10: −n times the change
+        -0.3...
+    """
+
+    scores: Float[Tensor, "k t"]
+    objects: Objects
+    n_objects: int
+    labels: Sequence[object] | None = None
+    targets: Sequence[object] | None = None
+    solution: Solution | None = None
+    direct: Float[Tensor, "k t"] | None = None
+    parameter: Float[Tensor, "k t"] | None = None
+    failed: dict[int, str] | None = None
+    by_seed: Float[Tensor, "s k t"] | None = None
+
+    @property
+    def vif(self) -> Float[Tensor, "k t"]:
+        """The paper's number, ∇fᵀ VIF(i) of Eqs. 10–11: −n times the change through the parameters."""
+        return -self.n_objects * (self.scores if self.parameter is None else self.parameter)
+
+    def top(self, k: int = 10, *, target: int = 0) -> Int[Tensor, " m"]:
+        """Return the rows of the k largest changes of one target, largest first, either sign.
+
+        They are object numbers where single objects were removed, and positions in `objects` for groups.
+
+        Raises:
+            IndexError: If there is no such target.
+        """
+        if not -self.scores.shape[1] <= target < self.scores.shape[1]:
+            raise IndexError(f"There is no target {target}: there are {self.scores.shape[1]}, numbered from 0.")
+        rows = self.scores[:, target].abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[: max(k, 0)].cpu()
+        return self.objects[rows] if isinstance(self.objects, Tensor) else rows
+
+    def names(self) -> list[object]:
+        """Return the user's name of each removal: a label, or for a group its labels joined by `+`."""
+        labels = self.labels if self.labels is not None else range(self.n_objects)
+        if isinstance(self.objects, Tensor):
+            return [labels[number] for number in self.objects.tolist()]
+        return ["+".join(str(labels[number]) for number in group) for group in self.objects]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the scores as a pandas frame: objects by name down, targets across."""
+        import pandas as pd
+
+        columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
+        return pd.DataFrame(
+            self.scores.cpu().numpy(), index=pd.Index(self.names(), name="object"), columns=pd.Index(columns)
+        )
+
+    def save(self, path: str | PathLike) -> None:
+        """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""
+        arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed")}
+        if isinstance(self.objects, Tensor):
+            arrays["objects"] = self.objects
+        solution = self.solution
+        if solution is not None:
+            arrays |= {"value": solution.value, "residual": solution.residual, "dropped": solution.dropped}
+        header = {
+            "format": "versatile-influence attribution 1",
+            "n_objects": self.n_objects,
+            "groups": None if isinstance(self.objects, Tensor) else self.objects,
+            "labels": _plain(self.labels),
+            "targets": _plain(self.targets),
+            "failed": self.failed,
+            "solution": None
+            if solution is None
+            else {"num_steps": solution.num_steps, "smallest_curvature": solution.smallest_curvature},
+        }
+        kept = {name: array.detach().cpu().numpy() for name, array in arrays.items() if array is not None}
+        with open(path, "wb") as file:
+            np.savez(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **kept)
+
+    @classmethod
+    def load(cls, path: str | PathLike) -> "Attribution":
+        """Return what `save` wrote, or what is in the folder of `attribute(…, out=folder)`, read as it is used.
+
+        Raises:
+            ValueError: If the file is not such a file.
+        """
+        if Path(path).is_dir():
+            if not (Path(path) / "rest.npz").is_file():
+                raise ValueError(f"{path} holds no finished scores: the run that wrote it was stopped. Run it again.")
+            return replace(cls.load(Path(path) / "rest.npz"), scores=read_scores(path))
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                header = json.loads(bytes(file["header"]))
+                arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "header"}
+        except (KeyError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a file written by Attribution.save: {error}") from error
+        groups, solution = header["groups"], header["solution"]
+        if solution is not None:
+            parts = {name: arrays.get(name) for name in ("value", "residual", "dropped")}
+            solution = Solution(**parts, **solution)  # pyright: ignore[reportArgumentType]
+        return cls(
+            arrays["scores"],
+            arrays["objects"] if groups is None else tuple(map(tuple, groups)),
+            n_objects=header["n_objects"],
+            labels=header["labels"],
+            targets=header["targets"],
+            solution=solution,
+            direct=arrays.get("direct"),
+            parameter=arrays.get("parameter"),
+            by_seed=arrays.get("by_seed"),
+            failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
+        )
+
+
+def _plain(labels: Sequence[object] | None) -> list | None:
+    """Return labels as JSON can hold them: numbers and text as they are, anything else as text."""
+    if labels is None:
+        return None
+    values = (label.item() if isinstance(label, np.generic) else label for label in labels)
+    return [value if isinstance(value, str | int | float) else str(value) for value in values]

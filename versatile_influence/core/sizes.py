@@ -1,0 +1,96 @@
+"""Every size and threshold of the library, each with the measurement or the reason behind it, and the one budget."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+# Numbers that the largest array of derivatives along many directions may hold. A digits network (1,400 rows, 2,410
+# parameters) takes 0.8 GB and less time at this size than at six times as much, which takes 3.6 GB.
+HELD_NUMBERS = 5_000_000
+# Numbers that one array of a batch over removals may hold: 16 MB, past which nothing gets faster.
+CHUNK_NUMBERS = 2_000_000
+# Numbers of an array of many gradients that is written out by hand, so that it stays in the cache with a few others.
+CACHE_NUMBERS = 125_000
+# Numbers of a Jacobian in factors that are made at once.
+FACTOR_BLOCK = 1_000_000
+# Numbers of a block of rows of a Jacobian, and of a block of scores that is written to disk.
+ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
+# Numbers of gradient differences that are kept as one matrix beside blocks of scores on disk.
+KEPT_NUMBERS = 16_000_000
+# Arrays of the largest size that live at once, as a memory budget counts them.
+LIVE_ARRAYS = 16
+# Memory requests below so many bytes are not worth asking the system about.
+SMALL_BYTES = 2**24
+
+# Up to this many parameters Newton's method makes the dense Hessian of any loss; of one whose Hessian is written out,
+# and to finish what another minimiser began.
+DENSE_PARAMETERS, WRITTEN_PARAMETERS, FINISHED_PARAMETERS = 400, 2000, 10_000
+# From this many parameters on a problem is large: memory is measured, and fewer coordinates are looked for.
+LARGE = 2000
+# Along more directions than this the Jacobian of outputs is held (factors or rows) and multiplied.
+MANY_DIRECTIONS = 16
+# Numbers that the factors of a Jacobian may hold.
+FACTOR_NUMBERS = 400_000_000
+# Outputs and targets together up to which an attribution is solved in the span of their gradients, dense in them.
+SPAN_PARAMETERS = 4000
+
+# Largest effect of finishing the training, beside the largest score, that needs no warning; and a gradient, beside the
+# loss whose rounding it is.
+UNFINISHED, LOSS_ROUNDING = 0.01, 1e-14
+# Curvatures below this share of the largest count as zero where they are found by iteration.
+SINGULAR = 1e-12
+# Outputs of a network up to which their kernel is stored, so that CG on a Gauss–Newton matrix runs among them.
+KERNEL_OUTPUTS = 4000
+
+# Softmax: numbers that closed forms hold at once: few, to stay near the processor, but many rows a product.
+CLOSED_FORM_NUMBERS, CLOSED_FORM_ROWS = 8_000_000, 128
+# Items in a block of a triangle of blocks of the curvature, so that a symmetric product is computed once.
+TRIANGLE = 256
+
+# Graphs. Beyond so many nodes the counts of walks are taken as sparse matrices, one presence at a time, and the softmax
+# from the walks without them: a gradient takes 2.1 ms so and 4.3 ms by the table at 300 nodes, 1.3 and 0.5 at 100.
+DENSE_NODES = 200
+# Numbers that pairs of nodes may hold, direction by direction: fewer would walk again for every few of them.
+PAIR_NUMBERS = 20_000_000
+# Below this share of its full weight, what is left of a state's steps is rounding: no step leaves it.
+DEAD_END = 1e-12
+# Newton steps of the logistic regression on an embedding: it is strictly convex, and settled to rounding well before.
+LOGISTIC_STEPS = 15
+
+# How many numbers of one array a caller allows, by `memory_budget`.
+_ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)
+
+
+@contextmanager
+def memory_budget(gigabytes: float) -> Iterator[None]:
+    """Do less at once inside, so that what is beside the data takes about so much memory; results stay as they are.
+
+    The one setting of how many removals, targets or directions are handled together. Without it sizes are chosen so
+    that arrays stay near the processor.
+
+    Args:
+        gigabytes: About how much.
+
+    Raises:
+        ValueError: If it is not positive.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = lambda theta, presence: (presence * (torch.arange(3.0).double() - theta) ** 2).sum() / 2
+        >>> with vif.memory_budget(0.1):
+        ...     vif.attribute(loss, torch.tensor(1.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
+        [0.333..., 0.0, -0.333...]
+    """
+    if not gigabytes > 0:
+        raise ValueError(f"`gigabytes` must be positive, got {gigabytes}.")
+    token = _ALLOWED.set(int(gigabytes * 1e9 / 8 / LIVE_ARRAYS))
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
+def at_once(numbers_each: int, *, most: int = CHUNK_NUMBERS) -> int:
+    """Return how many things of so many numbers each are handled together, at least one."""
+    allowed = _ALLOWED.get()
+    return max(1, min(most, most if allowed is None else allowed) // max(1, numbers_each))

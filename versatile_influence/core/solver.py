@@ -1,0 +1,186 @@
+"""What a solver is, and what it says of its solution."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.ravel import all_finite
+from versatile_influence.core.sizes import SINGULAR
+from versatile_influence.core.solution import Solution
+
+# What to do about a curvature that bends down somewhere.
+POSITIVE = (
+    "Use curvature=vif.GaussNewton where the loss has outputs, add damping=…, or train closer to a "
+    "minimum (vif.minimize)."
+)
+
+
+class Solver(ABC):
+    """A frozen value that solves H X = B for many columns at once, and warns where a column falls short.
+
+    A subclass writes `solved`; `solve` holds it to what it tolerates, by one rule for all.
+
+    Attributes:
+        any_basis: Whether it gives the same in any orthonormal basis of the parameters, as one does that meets H
+            only through products with it: where outputs and targets are few, it is then given a smaller problem in
+            place of that of all parameters.
+        tolerated: Above this relative residual a column has fallen short.
+        advice: What to do then.
+    """
+
+    any_basis: bool = False
+    tolerated: float
+    advice: ClassVar[str]
+
+    @abstractmethod
+    def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return X with its residuals."""
+
+    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return X with H X ≈ B, and its residuals.
+
+        Raises:
+            TypeError: If the solver cannot use this curvature.
+            ValueError: If H is not finite.
+
+        Warns:
+            UserWarning: If a column's relative residual is above `tolerated`, or H curves downward.
+        """
+        solution = self.solved(hessian, rhs)
+        residual, name = solution.residual, type(self).__name__
+        worst = f"worst relative residual {residual.max():.2g}" if len(residual) else ""
+        if solution.bent_down:
+            warnings.warn(
+                f"The Hessian is not positive definite: {name} met a curvature of {solution.smallest_curvature:.3g} "
+                f"and stopped early on {solution.bent_down} of {len(residual)} columns ({worst}). "
+                f"{POSITIVE} Where the parameters are few, vif.Explicit() solves it as it is.",
+                stacklevel=3,
+            )
+        elif short := int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum()):
+            steps = f" after {solution.num_steps} steps" if solution.num_steps else ""
+            warnings.warn(
+                f"{name} left {short} of {len(residual)} columns short of a relative residual of {self.tolerated:g}"
+                f"{steps} ({worst}). {self.advice}",
+                stacklevel=3,
+            )
+        return solution
+
+    def _bound(self, rhs: Tensor) -> float:
+        """Return what is tolerated, and at least a thousand roundings."""
+        return max(self.tolerated, 1e3 * torch.finfo(rhs.dtype).eps)
+
+
+class Preconditioner(ABC):
+    """A frozen value that knows a cheap, positive definite stand-in for H⁻¹.
+
+    Attributes:
+        any_basis: Whether it is the same in any orthonormal basis of the parameters.
+    """
+
+    any_basis: bool = False
+
+    @abstractmethod
+    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
+        """Return a function that applies the stand-in to columns (p, k)."""
+
+
+class Inverse:
+    """H⁻¹ applied to columns: solved for, or where they are more than the parameters, multiplied.
+
+    Args:
+        hessian: H.
+        solver: What solves.
+
+    Raises:
+        TypeError: If it is no solver.
+
+    Attributes:
+        solution: The first solution, which the scores come from.
+    """
+
+    def __init__(self, hessian: Curvature, solver: Solver):
+        if not isinstance(solver, Solver):
+            raise TypeError(
+                f"`solver` must be a value such as vif.CG() or vif.Explicit(), got {solver!r}. One of your own is a "
+                "subclass of vif.solvers.Solver with `solved(hessian, rhs)`."
+            )
+        self.hessian, self.solver = hessian, solver
+        self.solution: Solution | None = None
+        self._whole: Tensor | None = None
+
+    def __matmul__(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        """Return H⁻¹ B."""
+        p, k = columns.shape
+        if self._whole is None and k >= p:
+            unit = torch.eye(p, dtype=columns.dtype, device=columns.device)
+            self._whole = self._solved(unit)
+        return self._solved(columns) if self._whole is None else self._whole @ columns
+
+    def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        solution = self.solver.solve(self.hessian, columns)
+        self.solution = self.solution or solution
+        return solution.value
+
+
+def _given_up(dropped: Float[Tensor, "p d"] | None, rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
+    """Return which share of each column lies along directions that were left out, and are told of elsewhere."""
+    if dropped is None or not dropped.shape[1]:
+        return rhs.new_zeros(rhs.shape[1])
+    return (dropped.T @ rhs).norm(dim=0) / rhs.norm(dim=0).clamp_min(torch.finfo(rhs.dtype).tiny)
+
+
+def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Return products with H as they are.
+
+    Raises:
+        ValueError: If one is not finite.
+    """
+    if not all_finite(product):
+        raise ValueError(
+            "The Hessian has NaN or infinite entries, though loss and gradient are finite. Look for (a) a norm or "
+            "square root at zero, (b) `torch.where` around an infinite branch, (c) torch.logcumsumexp with −inf."
+        )
+    return product
+
+
+def eigenpairs(projected: Float[Tensor, "m m"], *, stacklevel: int) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
+    """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
+    curvature, turned = torch.linalg.eigh(projected)
+    if curvature[0] < -1e-10 * curvature.abs().max():
+        warnings.warn(
+            f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
+            stacklevel=stacklevel + 1,
+        )
+    warn_if_singular(curvature, stacklevel=stacklevel + 1)
+    kept = curvature.abs() > SINGULAR * curvature.abs().max()
+    return curvature[kept], turned[:, kept]
+
+
+def warn_if_singular(curvature: Float[Tensor, " m"], *, stacklevel: int) -> None:
+    """Warn where some of the curvatures found are zero, so that their directions are left out."""
+    flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())
+    if flat and curvature.abs().max() > 0:
+        warnings.warn(
+            f"The Hessian is singular: {flat} of {len(curvature)} directions found have no curvature and were left "
+            "out. What moves along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def true_residual(
+    hessian: Curvature, value: Float[Tensor, "p k"], rhs: Float[Tensor, "p k"], null: Tensor | None
+) -> Float[Tensor, " k"]:
+    """Return ‖H x − b‖ / ‖b‖ column by column, measured with H itself, outside the directions `null`."""
+    return relative_residual(without(null, finite(hessian @ value)), rhs)
+
+
+def relative_residual(product: Float[Tensor, "p k"], rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
+    """Return ‖H x − b‖ / ‖b‖ column by column, where `product` is H x."""
+    size, distance = (columns.square().sum(dim=0).sqrt() for columns in (rhs, product - rhs))
+    return distance / size.masked_fill(size == 0, 1.0)

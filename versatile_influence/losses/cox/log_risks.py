@@ -1,0 +1,62 @@
+"""Log-risks, the outputs that Cox regression is a loss of."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.jacobian import ByRow
+from versatile_influence.core.models import Linear, Network, through
+from versatile_influence.core.outputs import Outputs
+from versatile_influence.core.ravel import Params
+
+
+def log_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":
+    """Return the log-risks of rows: xθ, or a network's."""
+    return Linear(x) if model is None else NetworkRisks(model, x)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkRisks(Network):
+    """Log-risks by a network, in the float64 of x whatever its parameters are kept in."""
+
+    def __call__(self, params: Params) -> Float[Tensor, " rows"]:
+        """Return the log-risk of each row."""
+        return self._of(params, self.x)
+
+    @property
+    def by_row(self) -> ByRow:
+        """Each row by itself."""
+        return self._of, self.x
+
+    def _of(self, params: Params, rows: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+        if isinstance(params, dict):
+            params = {name: value.to(rows) for name, value in params.items()}
+        return through(self.model, params, rows).squeeze(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Sorted(Outputs):
+    """Log-risks that are given one a row, put in another order.
+
+    Attributes:
+        order: Row numbers in that order.
+    """
+
+    order: Int[Tensor, " rows"]
+    linear = True
+
+    def __call__(self, params: Float[Tensor, "..."]) -> Float[Tensor, " rows"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return log-risks, (rows,) or (rows, 1), in order.
+
+        Raises:
+            ValueError: If there is not one for each row.
+        """
+        if params.numel() != len(self.order):
+            raise ValueError(f"Cox needs one log-risk for each of {len(self.order)} rows, got {tuple(params.shape)}.")
+        return params.reshape(-1).index_select(0, self.order)
+
+    def start(self) -> Float[Tensor, " rows"]:
+        """Return log-risks of 0."""
+        return torch.zeros(len(self.order), dtype=torch.float64)

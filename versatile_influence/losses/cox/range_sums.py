@@ -1,0 +1,200 @@
+"""Sums of −log(1 − r u) over contiguous ranges of terms, without a table of all pairs.
+
+Removing a candidate of weight r from a softmax term whose denominator is 1/u changes that term by −log(1 − r u). In
+Cox regression a patient is a candidate in all terms of a contiguous range of event times, so that n patients need
+
+    F_j = Σ_{s_j ≤ τ < e_j} −c_τ log(1 − r_j u_τ),      j = 1…q,
+
+for T terms in near-linear rather than q·T time. Where r u is small, −log(1 − p) is a polynomial in p to rounding, and
+
+    F_j = Σ_k a_k r_jᵏ Σ_τ c_τ u_τᵏ:
+
+prefix sums of powers. The few pairs with larger r u are evaluated one by one. Which pairs those are depends on the
+values, and is planned anew at each call: queries are put into as few classes of similar r as keep their number
+proportional to q + T, so that one patient of enormous weight costs no more than a class of its own.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def _polynomial(light: float, degree: int) -> list[float]:
+    """Return a_1…a_K with −log(1 − p) = Σ_k a_k (p / light)ᵏ on 0 ≤ p ≤ light, by Chebyshev interpolation."""
+    interpolated = np.polynomial.Chebyshev.interpolate(
+        lambda p: -np.log1p(-p) / p, degree - 1, domain=[0, light]
+    ).convert(kind=np.polynomial.Polynomial)
+    return (np.asarray(interpolated.coef, dtype=np.float64) * light ** np.arange(1, degree + 1)).tolist()
+
+
+# Bounds below which a polynomial of that many powers is exact to rounding (its error falls as (4/bound)^−K).
+POLYNOMIALS = {light: _polynomial(light, degree) for light, degree in ((1 / 512, 5), (1 / 64, 7), (1 / 16, 9))}
+
+
+def range_log_sums(
+    r: Float[Tensor, " q"],
+    u: Float[Tensor, " T"],
+    c: Float[Tensor, " T"],
+    *,
+    start: Int[Tensor, " q"],
+    stop: Int[Tensor, " q"],
+) -> Float[Tensor, " q"]:
+    """Return F_j = Σ_{start_j ≤ τ < stop_j} −c_τ log(1 − r_j u_τ) for every query j; differentiable in r, u and c.
+
+    Args:
+        r: Weights of the queries, ≥ 0.
+        u: Inverse denominators of the terms, ≥ 0, with r u < 1 inside each range.
+        c: Multipliers of the terms.
+        start: First term of each range.
+        stop: One past its last.
+    """
+    return _range_sums(r, u, c[None], (start, stop), lambda p: -torch.log1p(-p))[0]
+
+
+def range_odds_sums(
+    r: Float[Tensor, " q"],
+    u: Float[Tensor, " T"],
+    c: Float[Tensor, "m T"],
+    *,
+    start: Int[Tensor, " q"],
+    stop: Int[Tensor, " q"],
+    plan: "Plan | None" = None,
+) -> Float[Tensor, "m q"]:
+    """Return Σ_{start_j ≤ τ < stop_j} c_τ p/(1 − p), p = r_j u_τ, for every query j and several multipliers c.
+
+    p/(1 − p) is p times the derivative of −log(1 − p): this is what derivatives of `range_log_sums` are made of. Not
+    to be differentiated again. `plan` is what `planned` gives, where several calls share it.
+    """
+    return _range_sums(r, u, c, (start, stop), lambda p: p / (1 - p), derivative=True, plan=plan)
+
+
+class RangeProducts:
+    """The derivative of `range_log_sums` along directions, some of them at a time.
+
+    Where r moves by r η̇ and u by −u m, −log(1 − p) moves by p/(1 − p) (η̇ − m). Arguments are those of `range_log_sums`.
+    """
+
+    def __init__(self, r: Tensor, u: Tensor, c: Float[Tensor, " T"], *, start: Tensor, stop: Tensor):
+        self.c, self.whole = c[None], None
+        self.odds = partial(range_odds_sums, r, u, start=start, stop=stop, plan=planned(r, u, (start, stop)))
+
+    def __call__(self, moved: Float[Tensor, "k q"], mean: Float[Tensor, "k T"]) -> Float[Tensor, "k q"]:
+        """Return the derivative along each row of η̇ and m."""
+        if self.whole is None:
+            sums = self.odds(torch.cat([self.c, self.c * mean]))
+            self.whole, bent = sums[:1], sums[1:]
+        else:
+            bent = self.odds(self.c * mean)
+        return moved * self.whole - bent
+
+
+def _range_sums(
+    r: Tensor,
+    u: Tensor,
+    c: Tensor,
+    ranges: tuple[Tensor, Tensor],
+    function: Callable[[Tensor], Tensor],
+    *,
+    derivative: bool = False,
+    plan: "Plan | None" = None,
+) -> Float[Tensor, "m q"]:
+    """Return Σ c_τ f(r_j u_τ) over each range, for f(p) = −log(1 − p) or p times its derivative."""
+    total = r.new_zeros(len(c), len(r))
+    light, classes = planned(r.detach(), u.detach(), ranges) if plan is None else plan
+    coefficients = [a * k if derivative else a for k, a in enumerate(POLYNOMIALS[light], start=1)]
+    for members, top, heavy in classes:
+        whole = members is None
+        rows, (start, stop) = (r, ranges) if whole else (r[members], tuple(bound[members] for bound in ranges))
+        summed = _light(
+            rows / top, torch.where(heavy, 0.0, u * (top / light)), c, (start, stop), coefficients, reuse=derivative
+        )
+        pairs, terms = _heavy_pairs(heavy, start, stop)
+        if len(pairs):
+            single = c.index_select(1, terms) * function(rows[pairs] * u[terms])
+            summed = summed.index_add(1, pairs, single)
+        total = summed if whole else total.index_add(1, members, summed)
+    return total
+
+
+def _light(
+    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: list[float], *, reuse: bool
+) -> Float[Tensor, "m q"]:
+    """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z ≤ 1 and v ≤ 1.
+
+    With `reuse` the arrays of one power serve the next: for millions of rows, new ones cost more than the sums do.
+    """
+    # An end e stands for the sum up to term e − 1; those of 0 are weighted by 0.
+    ends = [(bound - 1).clamp_min(0) for bound in ranges]
+    begun, ended = ((bound > 0).to(z) for bound in ranges)
+    from_first = not bool(begun.any())
+    total, power, terms = z.new_zeros(len(c), len(z)), z.clone(), c * v
+    sums, inside = (torch.empty_like(terms), torch.empty_like(total)) if reuse else (None, None)
+    for k, coefficient in enumerate(coefficients):
+        if k:
+            power = torch.mul(power, z, out=power if reuse else None)
+            terms = torch.mul(terms, v, out=terms if reuse else None)
+        sums = torch.cumsum(terms, 1, out=sums if reuse else None)
+        inside = torch.index_select(sums, 1, ends[1], out=inside if reuse else None)
+        if not from_first:
+            inside = inside - sums.index_select(1, ends[0]) * begun
+        total = torch.addcmul(total, (coefficient * power)[None], inside, out=total if reuse else None)
+    return torch.mul(total, ended, out=total if reuse else None)
+
+
+# Members (None for all), largest r, and the terms too heavy for that r.
+Class = tuple[Int[Tensor, " m"] | None, Tensor, Tensor]
+Plan = tuple[float, list[Class]]
+
+
+def planned(r: Tensor, u: Tensor, ranges: tuple[Tensor, Tensor]) -> Plan:
+    """Return the polynomial's bound and classes of queries that leave no more than a few heavy pairs a query."""
+    bounds = list(POLYNOMIALS)
+    if not len(r) or not len(u):
+        return bounds[-1], []
+    for light in bounds[:-1]:
+        classes, pairs = _classes(r, u, ranges, light=light, number=1)
+        if pairs <= (len(r) + len(u)) // 4:
+            return light, classes
+    number = 1
+    while True:
+        classes, pairs = _classes(r, u, ranges, light=bounds[-1], number=number)
+        if pairs <= 8 * (len(r) + len(u)) + 4096 or number >= 64:
+            return bounds[-1], classes
+        number *= 4
+
+
+def _classes(
+    r: Tensor, u: Tensor, ranges: tuple[Tensor, Tensor], *, light: float, number: int
+) -> tuple[list[Class], int]:
+    """Return up to `number` classes, which divide the logarithm of r evenly, and how many heavy pairs they leave."""
+    tiny = torch.finfo(r.dtype).tiny
+    logs = r.clamp_min(tiny).log()
+    depth = (logs.max() - logs) / (logs.max() - logs.min()).clamp_min(1e-9)
+    label = (depth * number).long().clamp_max(number - 1)
+    classes, pairs = [], 0
+    for index in range(number):
+        members = (label == index).nonzero().squeeze(1)
+        if not len(members):
+            continue
+        top = r[members].max().clamp_min(tiny)
+        heavy = u * top > light
+        before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
+        pairs += int((before[ranges[1][members]] - before[ranges[0][members]]).sum())
+        classes.append((None if len(members) == len(r) else members, top, heavy))
+    return classes, pairs
+
+
+def _heavy_pairs(heavy: Tensor, start: Tensor, stop: Tensor) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Return (query, term) of every heavy term inside each query's range."""
+    terms = heavy.nonzero().squeeze(1)
+    before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
+    first, count = before[start], (before[stop] - before[start]).clamp_min(0)
+    pairs = torch.repeat_interleave(count)
+    if not len(pairs):
+        return pairs, pairs
+    offset = torch.arange(len(pairs), device=pairs.device) - (count.cumsum(0) - count)[pairs]
+    return pairs, terms[first[pairs] + offset]

@@ -1,0 +1,244 @@
+"""Survival data checked at the boundary: errors name the row and the column."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from scipy.linalg import qr
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """What is asked of a pandas frame of test patients."""
+
+    index: Any
+    columns: Any
+
+    def __getitem__(self, names: list[str]) -> Any:
+        """Return some columns."""
+
+
+@dataclass(frozen=True)
+class SurvivalRows:
+    """Rows of survival data as clean float64 arrays.
+
+    Attributes:
+        x: (rows, d) covariates.
+        stop: Time of event or censoring.
+        event: True where the event happened.
+        start: Entry times, −∞ where a row is at risk from the beginning, or None.
+        stratum: Codes 0…; all 0 without strata.
+        strata: What the codes stand for, or None without strata.
+        weight: Case weights, > 0.
+        subject: Object number of each row.
+        subjects: The objects' names, or None where they are the rows themselves.
+        columns: Names of the covariates.
+    """
+
+    x: np.ndarray
+    stop: np.ndarray
+    event: np.ndarray
+    start: np.ndarray | None
+    stratum: np.ndarray
+    strata: list | None
+    weight: np.ndarray
+    subject: np.ndarray
+    subjects: list | None
+    columns: list[str]
+
+
+def survival_rows(
+    x: object,
+    durations: object,
+    events: object,
+    *,
+    entry: object = None,
+    strata: object = None,
+    weights: object = None,
+    subjects: object = None,
+    columns: list[str] | None = None,
+    rows: list | None = None,
+    collinear: bool = False,
+) -> SurvivalRows:
+    """Return checked rows.
+
+    Args:
+        x: Covariates, (rows,) or (rows, d).
+        durations: Times of event or censoring, ≥ 0.
+        events: 1 or True for an event, 0 or False for censoring.
+        entry: Times of entry, or None.
+        strata: Labels of strata, or None.
+        weights: Case weights, or None.
+        subjects: Labels that rows of one subject share, or None.
+        columns: Names of the covariates, for messages.
+        rows: Names of the rows, for messages.
+        collinear: Whether collinear covariates are allowed (with a penalty they are harmless).
+
+    Raises:
+        TypeError: If something is not numeric.
+        ValueError: If lengths differ, or a value is not allowed.
+    """
+    x = _numeric(x, "x")
+    x = x[:, None] if x.ndim == 1 else x
+    if x.ndim != 2 or not x.size:
+        raise ValueError(f"`x` must be (rows, covariates) and not empty, got shape {x.shape}.")
+    n = len(x)
+    names = [f"x{j}" for j in range(x.shape[1])] if columns is None else [str(name) for name in columns]
+    named = range(n) if rows is None else rows
+    stop, event = _column(durations, "durations", n), _column(events, "events", n)
+    _refuse(
+        np.asarray(~np.isfinite(x).all(axis=1)),
+        named,
+        lambda i: f"covariate `{names[_first(~np.isfinite(x[i]))]}` is {x[i, _first(~np.isfinite(x[i]))]}",
+        "Drop or impute such rows first",
+    )
+    _refuse(
+        np.asarray(~np.isfinite(stop) | (stop < 0)),
+        named,
+        lambda i: f"the duration is {stop[i]}",
+        "Durations must be ≥ 0",
+    )
+    _refuse(
+        ~np.isin(event, (0, 1)),
+        named,
+        lambda i: f"the event is {event[i]}",
+        "Code events as 1 (or True) for happened and 0 for censored; other causes are censored",
+    )
+    if not event.any():
+        raise ValueError(
+            "There is no event: all rows are censored, and nothing can be learned. Check the event column."
+        )
+    start = None if entry is None else _column(entry, "entry", n)
+    if start is not None:
+        _refuse(
+            np.isnan(start) | (start >= stop),
+            named,
+            lambda i: f"the entry time {start[i]} is not before the duration {stop[i]}",
+            "A row is at risk from entry to duration: entry must be smaller",
+        )
+    weight = np.ones(n) if weights is None else _column(weights, "weights", n)
+    _refuse(
+        ~np.isfinite(weight) | (weight <= 0),
+        named,
+        lambda i: f"the weight is {weight[i]}",
+        "Weights must be positive; drop rows of weight 0",
+    )
+    stratum, strata = (np.zeros(n, dtype=np.int64), None) if strata is None else _codes(strata, "strata", n)
+    subject, labels = (np.arange(n), None) if subjects is None else _codes(subjects, "subjects", n)
+    if not collinear:
+        _check_rank(x, stratum, names)
+    return SurvivalRows(x, stop, event.astype(bool), start, stratum, strata, weight, subject, labels, names)
+
+
+def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[str]:
+    """Return the covariate columns of a frame: all that are not named as something else.
+
+    Raises:
+        ValueError: If a named column is missing, or no covariate is left.
+        TypeError: If a covariate is not numeric.
+    """
+    taken: list = []
+    for role, names in given.items():
+        for name in [names] if isinstance(names, str) or not isinstance(names, list | tuple) else names:
+            if name is None:
+                continue
+            if name not in frame.columns:
+                known = ", ".join(map(str, frame.columns))
+                raise ValueError(f"There is no column `{name}` (given as {role}). The columns are: {known}.")
+            taken.append(name)
+    columns = [name for name in frame.columns if name not in taken]
+    if not columns:
+        raise ValueError("No covariate is left: every column of the frame is named as something else.")
+    for name in columns:
+        if frame[name].dtype.kind not in "biuf":
+            example = frame[name].dropna().iloc[0] if bool(frame[name].notna().any()) else "nothing"
+            raise TypeError(
+                f"Column `{name}` is not numeric (it holds {example!r}). Encode it, for example with "
+                f"pd.get_dummies(frame, columns=[{name!r}], drop_first=True, dtype=float), or drop it."
+            )
+    return columns
+
+
+def _numeric(values: object, name: str) -> np.ndarray:
+    """Return values as a float64 array."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf" and array.dtype.kind != "O":
+            raise ValueError(f"dtype {array.dtype}")
+        return array.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"`{name}` must be numeric, got {error}. Encode text as numbers first.") from error
+
+
+def _column(values: object, name: str, n: int) -> np.ndarray:
+    array = _numeric(values, name).reshape(-1)
+    if len(array) != n:
+        raise ValueError(f"`{name}` has {len(array)} entries, but `x` has {n} rows. Give one for each row.")
+    return array
+
+
+def _codes(values: object, name: str, n: int) -> tuple[np.ndarray, list]:
+    """Return labels as codes in order of first appearance, with the labels."""
+    array = np.asarray(values.tolist() if isinstance(values, Tensor) else values)
+    labels = array.reshape(-1).tolist() if array.ndim == 1 or array.shape[1] == 1 else list(map(tuple, array.tolist()))
+    if len(labels) != n:
+        raise ValueError(f"`{name}` has {len(labels)} entries, but `x` has {n} rows. Give one for each row.")
+    for row, label in enumerate(labels):
+        if label is None or (isinstance(label, float) and np.isnan(label)):
+            raise ValueError(f"`{name}` is {label} in row {row}. Give every row a label.")
+    numbers = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+    return np.fromiter((numbers[label] for label in labels), dtype=np.int64, count=n), list(numbers)
+
+
+def _first(flags: np.ndarray) -> int:
+    return int(np.flatnonzero(flags)[0])
+
+
+def _refuse(bad: np.ndarray, rows, describe, advice: str) -> None:
+    """Raise for the first bad row, naming it and counting the others."""
+    if bad.any():
+        i, more = _first(bad), int(bad.sum()) - 1
+        others = f" (and {more} more row{'s' * (more > 1)} like it)" if more else ""
+        raise ValueError(f"In row {rows[i]}, {describe(i)}{others}. {advice}.")
+
+
+def _check_rank(x: np.ndarray, stratum: np.ndarray, names: list[str]) -> None:
+    """Refuse covariates that are constant, or combinations of others, within every stratum."""
+    counts = np.bincount(stratum)
+    means = np.stack([np.bincount(stratum, weights=column) / np.maximum(counts, 1) for column in x.T], axis=1)
+    centred = x - means[stratum]
+    spread = np.sqrt((centred**2).mean(axis=0))
+    flat = spread <= 1e-12 * np.maximum(np.abs(x).max(axis=0), 1e-300)
+    if flat.any():
+        where = " within every stratum" if len(counts) > 1 else ""
+        raise ValueError(f"Column `{names[_first(flat)]}` is constant{where}: it has no effect to estimate. Drop it.")
+    # R of a QR decomposition of the (d, d) Gram factor would lose half the digits; (rows, d) is cheap enough.
+    triangle, order = qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
+    short = np.abs(np.diagonal(triangle[: x.shape[1]])) < 1e-9
+    if short.any() or len(x) < x.shape[1]:
+        name = names[order[_first(short)]] if short.any() else names[-1]
+        raise ValueError(
+            f"Column `{name}` is a linear combination of the others (collinear), so its coefficient is not defined. "
+            "Drop it, or give a penalty > 0."
+        )
+
+
+def tensor(array: np.ndarray) -> Tensor:
+    """Return a NumPy array as a contiguous tensor."""
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def overlapping_objects(rows: SurvivalRows) -> np.ndarray:
+    """Return the objects with two rows at risk at the same time in one stratum: `(start, stop]` that overlap."""
+    start = np.full(len(rows.stop), -np.inf) if rows.start is None else rows.start
+    order = np.lexsort((start, rows.stratum, rows.subject))
+    subject, stratum, start, stop = rows.subject[order], rows.stratum[order], start[order], rows.stop[order]
+    same = (subject[1:] == subject[:-1]) & (stratum[1:] == stratum[:-1]) & (start[1:] < stop[:-1])
+    return np.unique(subject[1:][same])

@@ -1,0 +1,180 @@
+"""What one asks of a fitted Cox model: ready targets."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.outputs import Outputs
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.target import LabelledTarget, PresenceTarget
+from versatile_influence.losses.cox.log_risks import log_risks
+from versatile_influence.losses.cox.partial_likelihood import PartialLikelihood
+from versatile_influence.losses.cox.segments import SegmentedCumsum
+from versatile_influence.losses.cox.survival_data import Frame, survival_rows
+
+
+class CoxTargets:
+    """The targets of a `CoxLoss`: each a function of the parameters that closes over test patients.
+
+    Test patients are a frame with the training covariates' columns, whose index names them, or (m, d) numbers.
+
+    Attributes:
+        x: Training covariates, in the likelihood's order of rows.
+        likelihood: The partial likelihood.
+        object_of_row: The object of each such row.
+        columns: Names of the covariates.
+        outputs: Log-risks of the training covariates.
+        ties: How ties are handled.
+        strata_labels: Labels of the strata, or None.
+        strata_cols: The columns they came from, where the data were a frame.
+    """
+
+    x: Float[Tensor, "rows d"]
+    likelihood: PartialLikelihood
+    object_of_row: Int[Tensor, " rows"]
+    columns: list[str]
+    outputs: Outputs
+    ties: str
+    strata_labels: list | None
+    strata_cols: list[str]
+
+    @property
+    def n_features(self) -> int:
+        """Number of covariates."""
+        return self.x.shape[1]
+
+    def log_risks(self, params: Params, x: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+        """Return the log-risk η of each row of x, in its float64 whatever the parameters are kept in."""
+        return log_risks(self.outputs.module, x)(params)
+
+    def coefficients(self, names: Sequence[str] | None = None) -> LabelledTarget:
+        """Return the target of the coefficients (log hazard ratios) themselves, all or those named.
+
+        Raises:
+            ValueError: If there is no such covariate, or the model is a network.
+        """
+        if self.outputs.module is not None:
+            raise ValueError("A network has no coefficients. Ask for log_risk(x) or survival(x, times).")
+        chosen = list(self.columns) if names is None else list(names)
+        for name in chosen:
+            if name not in self.columns:
+                raise ValueError(f"There is no covariate `{name}`. They are: {', '.join(self.columns)}.")
+        index = torch.tensor([self.columns.index(name) for name in chosen])
+        return LabelledTarget(lambda params: torch.as_tensor(params)[index], chosen)
+
+    def log_risk(self, x: object) -> LabelledTarget:
+        """Return the target η = xθ of each test patient."""
+        rows, labels = self.test_rows(x)
+        return LabelledTarget(lambda params: self.log_risks(params, rows), labels, (self.log_risks, rows))
+
+    def relative_risk(self, x: object) -> LabelledTarget:
+        """Return the target exp(xθ) of each test patient (§4.1 of the paper)."""
+        rows, labels = self.test_rows(x)
+
+        def risks(params: Params, some: Tensor) -> Tensor:
+            return self.log_risks(params, some).exp()
+
+        return LabelledTarget(lambda params: risks(params, rows), labels, (risks, rows))
+
+    def partial_log_likelihood(self, x: object, durations: object, events: object) -> LabelledTarget:
+        """Return the target of the log partial likelihood of held-out patients: one number, larger is better."""
+        rows, _ = self.test_rows(x)
+        held_out = PartialLikelihood(survival_rows(rows, durations, events, collinear=True), ties=self.ties)
+        sorted_rows, present = rows[held_out.sets.order], torch.ones(len(rows), dtype=torch.float64)
+
+        def log_likelihood(params: Params) -> Tensor:
+            return -held_out(self.log_risks(params, sorted_rows), held_out.weights, present).reshape(1)
+
+        return LabelledTarget(log_likelihood, ["partial log-likelihood"])
+
+    def survival(self, x: object, times: object, *, strata: object = None) -> PresenceTarget:
+        """Return the target S(t | x) = exp(−H₀(t) exp(xθ)) of each test patient at each time, patient by patient.
+
+        H₀ is Breslow's baseline cumulative hazard, Σ_{events ≤ t} w / Σ_{at risk} w exp(xθ). It too depends on who is
+        present: the score's direct part is what a patient's absence from the baseline does, the parameter part what
+        it does through θ.
+
+        Args:
+            x: m test patients.
+            times: Times, in the unit of the durations.
+            strata: Label of each test patient's stratum, where the loss has strata; read from the frame where both
+                the loss and the test patients came as one.
+
+        Raises:
+            ValueError: If strata are missing or unknown.
+        """
+        rows, labels = self.test_rows(x)
+        if strata is None and self.strata_cols and isinstance(x, Frame) and {*self.strata_cols} <= {*x.columns}:
+            strata = x[self.strata_cols].to_numpy()
+        moments = np.atleast_1d(np.asarray(times, dtype=float))
+        stratum = self.stratum_codes(strata, len(rows))
+        sets = self.likelihood.sets
+        cumulate = SegmentedCumsum(np.bincount(sets.time_stratum))
+        first = np.searchsorted(sets.time_stratum, stratum)
+        # Number of event times up to each moment, in each patient's own stratum; 0 points at a zero in front.
+        upto = np.array(
+            [
+                [int(((sets.time_stratum == s) & (sets.time_values <= moment)).sum()) for moment in moments]
+                for s in range(int(sets.time_stratum.max()) + 1)
+            ]
+        )[stratum]
+        index = torch.from_numpy(np.where(upto > 0, first[:, None] + upto, 0))
+
+        def probability(params: Params, presence: Tensor) -> Tensor:
+            eta = self.log_risks(params, self.x)
+            shift = eta.detach().amax()
+            weights = self.likelihood.weights * presence.index_select(0, self.object_of_row)
+            at_risk = sets.at_risk(weights * (eta - shift).exp())
+            event_weight = sets.over_events(weights.index_select(0, sets.event_rows))
+            hazard = torch.where(event_weight > 0, event_weight / torch.where(event_weight > 0, at_risk, 1.0), 0.0)
+            cumulative = torch.cat([hazard.new_zeros(1), cumulate(hazard)])
+            risk = (self.log_risks(params, rows) - shift).exp()
+            return (-cumulative[index] * risk[:, None]).exp().reshape(-1)
+
+        return PresenceTarget(probability, [f"S({moment:g} | {label})" for label in labels for moment in moments])
+
+    def stratum_codes(self, strata: object, m: int) -> np.ndarray:
+        """Return the codes of the test patients' strata."""
+        if self.strata_labels is None:
+            return np.zeros(m, dtype=np.int64)
+        if strata is None:
+            raise ValueError("The model has strata, each with its own baseline: give the test patients' strata=….")
+        codes = {label: code for code, label in enumerate(self.strata_labels)}
+        table = np.asarray(strata)
+        several = table.ndim == 2 and table.shape[1] > 1
+        given = list(map(tuple, table.tolist())) if several else table.reshape(-1).tolist()
+        unknown = [label for label in given if label not in codes]
+        if unknown or len(given) != m:
+            raise ValueError(
+                f"`strata` must give one of {list(codes)} for each of {m} test patients, got {len(given)} labels"
+                + (f", {unknown[0]!r} among them." if unknown else ".")
+            )
+        return np.array([codes[label] for label in given])
+
+    def test_rows(self, x: object) -> tuple[Float[Tensor, "m d"], list]:
+        """Return test patients as float64 rows, with their names.
+
+        Raises:
+            ValueError: If columns are missing, their number is wrong, or a value is NaN or infinite.
+        """
+        labels = None
+        if isinstance(x, Frame):
+            missing = [name for name in self.columns if name not in x.columns]
+            if missing:
+                raise ValueError(f"The test patients lack the column `{missing[0]}` that the model was trained on.")
+            labels, x = x.index.tolist(), x[self.columns].to_numpy(dtype=float)
+        rows = torch.as_tensor(x).double() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=float))
+        rows = rows.reshape(-1, self.n_features) if rows.dim() == 1 else rows
+        if rows.dim() != 2 or rows.shape[1] != self.n_features:
+            raise ValueError(f"Test patients must be (m, {self.n_features}), got {tuple(rows.shape)}.")
+        labels = list(range(len(rows))) if labels is None else labels
+        bad = (~torch.isfinite(rows)).nonzero()
+        if len(bad):
+            i, j = bad[0].tolist()
+            raise ValueError(
+                f"Test patient {labels[i]} has {self.columns[j]} = {rows[i, j].item()}. Drop or impute it."
+            )
+        return rows, labels

@@ -1,0 +1,153 @@
+"""How likely a node is as another's context: softmax over all, or negative sampling in expectation.
+
+Both are functions of the counts C of pairs and of the scores s_uv = ⟨e_u, o_v⟩, with value, gradient and curvature
+written out. A model gives the derivative of the loss by each score, and by two scores of the same centre:
+
+    softmax             L = Σ_u c_u log Σ_{w present} e^{s_uw} − Σ_uv C_uv s_uv,      c = C 1
+    negative sampling   L = Σ_uv C_uv log(1 + e^{−s_uv}) + k Σ_u c_u Σ_w q_w log(1 + e^{s_uw})
+
+with q_w the noise, proportional to (times that w is a context)^power. The second is what word2vec's loss is in
+expectation over its draws of k negatives a pair, so that nothing is random.
+
+References:
+    Mikolov et al. (2013), "Distributed representations of words and phrases", Eq. 4. Levy & Goldberg (2014), "Neural
+    word embedding as implicit matrix factorization", Eqs. 5 and 6.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+Embeddings = dict[str, Tensor]
+Matrix = Float[Tensor, "n n"]
+
+
+def scores(params: Embeddings) -> Matrix:
+    """Return ⟨e_u, o_v⟩."""
+    return params["embedding"] @ params["output"].T
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Negative log-softmax over the nodes that are present: no negatives are drawn, all are used.
+
+    Attributes:
+        shifts: Whether a vector added to all output rows leaves the loss as it is.
+    """
+
+    shifts: ClassVar[bool] = True
+
+    def value(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the loss."""
+        normalised = (counts.sum(dim=1) * log_normalisers(params, presence)).sum()
+        return normalised - (counts * scores(params)).sum()
+
+    def slopes(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Matrix:
+        """Return ∂L/∂s_uv."""
+        return counts.sum(dim=1, keepdim=True) * self._shares(params, presence) - counts
+
+    def hessian(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
+        """Return ∇²L over the flat parameters, embedding first."""
+        shares = self._shares(params, presence)
+        weight = counts.sum(dim=1, keepdim=True) * shares
+        mean = shares @ params["output"]
+        whole = curvature(params, weight, weight - counts)
+        # Σ_u c_u (x_u x_uᵀ), with x_u the derivative of the mean score of centre u.
+        n, d = mean.shape
+        own = torch.eye(n, dtype=mean.dtype)[:, :, None] * mean[:, None, :]
+        others = shares[:, :, None] * params["embedding"][:, None, :]
+        moved = torch.cat([own.reshape(n, n * d), others.reshape(n, n * d)], dim=1)
+        return whole.addmm_(moved.T, counts.sum(dim=1, keepdim=True) * moved, alpha=-1)
+
+    def _shares(self, params: Embeddings, presence: Float[Tensor, " n"]) -> Matrix:
+        return torch.exp(scores(params) - log_normalisers(params, presence)[:, None]) * presence
+
+
+@dataclass(frozen=True)
+class NegativeSampling:
+    """Negative sampling in expectation over the negatives: word2vec's loss without its draws.
+
+    Attributes:
+        negatives: k, how many negatives a pair has on average.
+        power: Of the number of times a node is a context, to which the noise is proportional.
+        shifts: Whether a vector added to all output rows leaves the loss as it is.
+
+    Raises:
+        ValueError: If k is not positive, or the power not between 0 and 1.
+
+    Example:
+        >>> model = NegativeSampling(negatives=2.0)
+        >>> params = {"embedding": torch.zeros(2, 1), "output": torch.zeros(2, 1)}
+        >>> counts = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> round(model.value(params, counts, torch.ones(2)).item() / torch.log(torch.tensor(2.0)).item(), 4)
+        6.0
+    """
+
+    shifts: ClassVar[bool] = False
+    negatives: float = 5.0
+    power: float = 0.75
+
+    def __post_init__(self):
+        if not 0 < self.negatives < float("inf"):
+            raise ValueError(f"`negatives` a pair must be positive and finite, got {self.negatives}.")
+        if not 0 <= self.power <= 1:
+            raise ValueError(f"`power` of the noise must be between 0 and 1, got {self.power}; word2vec's is 0.75.")
+
+    def value(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the loss."""
+        score = scores(params)
+        noise = logsigmoid(-score) @ self._noise(counts, presence)
+        return -(counts * logsigmoid(score)).sum() - self.negatives * counts.sum(dim=1) @ noise
+
+    def slopes(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Matrix:
+        """Return ∂L/∂s_uv."""
+        return self._pairs(counts, presence) * torch.sigmoid(scores(params)) - counts
+
+    def hessian(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
+        """Return ∇²L over the flat parameters, embedding first."""
+        chance, pairs = torch.sigmoid(scores(params)), self._pairs(counts, presence)
+        return curvature(params, pairs * chance * (1 - chance), pairs * chance - counts)
+
+    def _noise(self, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        frequency = torch.where(presence > 0, counts.sum(dim=0).clamp_min(0) ** self.power, 0.0)
+        return frequency / frequency.sum().clamp_min(torch.finfo(counts.dtype).tiny)
+
+    def _pairs(self, counts: Matrix, presence: Float[Tensor, " n"]) -> Matrix:
+        """Return how often u meets v, as context or as a negative."""
+        return counts + self.negatives * counts.sum(dim=1, keepdim=True) * self._noise(counts, presence)
+
+
+Model = Softmax | NegativeSampling
+
+
+def gradient(model: Model, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
+    """Return ∇L over the flat parameters, embedding first."""
+    slopes = model.slopes(params, counts, presence)
+    return torch.cat([(slopes @ params["output"]).reshape(-1), (slopes.T @ params["embedding"]).reshape(-1)])
+
+
+def curvature(params: Embeddings, weight: Matrix, slopes: Matrix) -> Float[Tensor, "p p"]:
+    """Return the Hessian of Σ_uv f_uv(⟨e_u, o_v⟩) where f″ is `weight` and f′ is `slopes`."""
+    e, o = params["embedding"], params["output"]
+    n, d = e.shape
+    whole = torch.zeros(2, n, d, 2, n, d, dtype=e.dtype)
+    place = torch.arange(n)
+    whole[0, place, :, 0, place] = torch.einsum("uv,va,vb->uab", weight, o, o)
+    whole[1, place, :, 1, place] = torch.einsum("uv,ua,ub->vab", weight, e, e)
+    across = torch.einsum("uv,va,ub->uavb", weight, o, e)
+    across += torch.einsum("uv,ab->uavb", slopes, torch.eye(d, dtype=e.dtype))
+    whole[0, :, :, 1], whole[1, :, :, 0] = across, across.permute(2, 3, 0, 1)
+    return whole.reshape(2 * n * d, 2 * n * d)
+
+
+def log_normalisers(params: Embeddings, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return log Σ_{w present} exp⟨e_u, o_w⟩ for every u."""
+    score = scores(params)
+    highest = score.amax(dim=1, keepdim=True).detach()
+    total = torch.exp(score - highest) @ presence
+    # With nobody present there is no pair either; any finite number will do.
+    return torch.log(torch.where(total > 0, total, 1.0)) + highest[:, 0]

@@ -1,0 +1,1 @@
+"""Sums of log-softmax terms: ranking and contrastive losses."""

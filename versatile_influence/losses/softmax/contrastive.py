@@ -1,0 +1,175 @@
+"""Contrastive losses over fixed batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.models import Mapped, Network
+from versatile_influence.core.outputs import Function
+from versatile_influence.losses.softmax.linear_items import matrix
+from versatile_influence.losses.softmax.loss import SoftmaxLoss
+from versatile_influence.losses.softmax.owners import Owners
+from versatile_influence.losses.softmax.shared_rows import SharedRows
+
+
+@dataclass(frozen=True, eq=False)
+class Similarities:
+    """From embeddings to the similarities z zᵀ/τ of each batch's anchors with its candidates, embeddings normalised.
+
+    Attributes:
+        batches: (G, B) objects of each batch, n past its end.
+        temperature: τ.
+        across: Whether anchors are compared with the other view only (CLIP), and not with all views (SimCLR).
+        one_way: Whether the first view's are the only anchors, the other views their candidates.
+    """
+
+    batches: Int[Tensor, "G B"]
+    temperature: float
+    across: bool
+    one_way: bool
+
+    def __call__(self, embeddings: Float[Tensor, "views n d"]) -> Float[Tensor, "R V B"]:
+        """Return a row of scores for each anchor, batch by batch, view by view."""
+        z = torch.nn.functional.normalize(embeddings, dim=-1)
+        z = torch.cat([z, torch.zeros_like(z[:, :1])], dim=1)[:, self.batches]
+        if self.one_way:
+            scores = torch.einsum("gad,vgbd->gavb", z[0], z[1:])[:, None]
+        elif self.across:
+            scores = torch.einsum("vgad,vgbd->gvab", z, z.flip(0))[:, :, :, None]
+        else:
+            scores = torch.einsum("vgad,wgbd->gvawb", z, z)
+        return scores.flatten(0, 2) / self.temperature
+
+
+class InfoNCELoss(SoftmaxLoss):
+    """Contrastive loss in fixed batches: each view of an object finds its other views among the batch.
+
+        L(θ, b) = −Σ_batches Σ_anchors b_a Σ_p T_ap b_p log (e^{s_ap} / Σ_l b_l e^{s_al}) + (λ/2)‖θ‖²
+
+    SimCLR: two views by one model, candidates all other views. CLIP: `across=True`, candidates the other side's.
+    Queries and documents: `one_way=True`, each query finds its document among all documents, hard negatives too.
+    SupCon: `classes`, positives all views of the class, divided by their number with everybody there, which does not
+    change when one goes. The batches are fixed, since another partition is another loss.
+
+    Args:
+        views: (V, n, d) views of n objects.
+        batches: Lists of objects, or None for one batch of all.
+        dim: Dimension of the linear embedding x W.
+        model: A network from (V, n, d) to embeddings; with `across`, one that maps each side by its own part.
+        temperature: τ.
+        across: Compare each view with the other side only.
+        one_way: The first view's are the only anchors; their positives are the second view's, and all views but the
+            first are candidates.
+        classes: (n,) class of each object.
+        positive_counts: (n,) divisors of SupCon's anchors in place of the number of their positives.
+        penalty: λ.
+        labels: Names of the objects.
+
+    References:
+        van den Oord et al. (2018); Chen et al. (2020), SimCLR; Radford et al. (2021), CLIP; Khosla et al. (2020),
+        SupCon.
+
+    Example:
+        >>> loss = InfoNCELoss(torch.ones(2, 3, 4).double(), dim=2, temperature=1.0)
+        >>> loss(loss.zeros(), torch.ones(3).double()).item()  # 6 log 5
+        9.656...
+    """
+
+    def __init__(
+        self,
+        views: Tensor,
+        *,
+        batches: Sequence[Sequence[int]] | None = None,
+        dim: int = 2,
+        model: torch.nn.Module | None = None,
+        temperature: float = 0.1,
+        across: bool = False,
+        one_way: bool = False,
+        classes: Tensor | None = None,
+        positive_counts: Tensor | None = None,
+        penalty: float = 0.0,
+        labels: Sequence[object] | None = None,
+    ):
+        if views.dim() < 3 or (across and len(views) != 2):
+            raise ValueError(
+                f"`views` must be (views, objects, features), two with `across`; got {tuple(views.shape)}."
+            )
+        if one_way and (across or len(views) < 2):
+            raise ValueError(f"`one_way` needs two views or more and no `across`; got {len(views)} and {across}.")
+        if not temperature > 0:
+            raise ValueError(f"`temperature` must be above 0, got {temperature}.")
+        n = views.shape[1]
+        table = batch_table(batches, n)
+        embeddings = linear_embedding(views, dim) if model is None else Network(model, views)
+        scores = Mapped(embeddings, Similarities(table, temperature, across, one_way))
+        rows = batch_rows(
+            table, n, len(views), across=across, one_way=one_way, classes=classes, positive_counts=positive_counts
+        )
+        super().__init__(rows, scores, penalty=penalty, labels=labels)
+
+
+def linear_embedding(views: Float[Tensor, "V n a"], dim: int) -> Function:
+    """Return the embeddings x W, from W = the first unit vectors."""
+    return Function(
+        lambda params: views.to(matrix(params).dtype) @ params,
+        torch.eye(views.shape[-1], dim, dtype=torch.float64),
+    )
+
+
+def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, "G B"]:
+    """Return the batches as one table, n past a batch's end.
+
+    Raises:
+        ValueError: If a batch has fewer than two objects, or an object is unknown or in two places.
+    """
+    lists = [list(range(n))] if batches is None else [[int(i) for i in batch] for batch in batches]
+    flat = [i for batch in lists for i in batch]
+    if not lists or min(map(len, lists)) < 2:
+        raise ValueError("Each batch must hold at least two objects, or an anchor has nothing to be told from.")
+    if len(set(flat)) < len(flat) or not all(0 <= i < n for i in flat):
+        raise ValueError(f"`batches` must name objects from 0 to {n - 1}, each at most once.")
+    width = max(map(len, lists))
+    return torch.tensor([batch + [n] * (width - len(batch)) for batch in lists])
+
+
+def batch_rows(
+    table: Int[Tensor, "G B"],
+    n: int,
+    n_views: int,
+    *,
+    across: bool,
+    one_way: bool,
+    classes: Tensor | None,
+    positive_counts: Tensor | None,
+) -> SharedRows:
+    """Return the terms of all batches: a row for each anchor (batch, view, object)."""
+    g, b = table.shape
+    there = table < n
+    same = torch.eye(b, dtype=torch.bool).expand(g, b, b)
+    if classes is not None:
+        kind = torch.cat([torch.as_tensor(classes), torch.as_tensor(classes)[:1]])[table]
+        same = kind[:, :, None] == kind[:, None, :]
+    pairs = there[:, :, None] & there[:, None, :]
+    if one_way:
+        allowed = pairs[:, None, :, None, :].expand(g, 1, b, n_views - 1, b)
+        second = torch.arange(n_views - 1) == 0
+        positive = (same & pairs)[:, None, :, None, :] & second[:, None]
+    elif across:
+        allowed = pairs[:, None, :, None, :].expand(g, 2, b, 1, b)
+        positive = (same & pairs)[:, None, :, None, :].expand(g, 2, b, 1, b)
+    else:
+        itself = torch.einsum("vw,ab->vawb", torch.eye(n_views), torch.eye(b)) > 0
+        allowed = pairs[:, None, :, None, :] & ~itself
+        positive = (same & pairs)[:, None, :, None, :] & ~itself
+    views = positive.shape[1]
+    counts = positive.double().sum((-2, -1), keepdim=True).clamp_min(1.0)
+    if positive_counts is not None:
+        given = torch.cat([positive_counts.double(), torch.ones(1, dtype=torch.float64)])[table]
+        counts = given[:, None, :, None, None]
+    objects = table[:, None, :].expand(g, views, b)
+    owners = Owners(n, table[:, None, None, :].expand(g, views, b, b).reshape(-1, b), objects.reshape(-1))
+    targets = (positive.double() / counts).flatten(0, 2)
+    return SharedRows(owners, targets, allowed.expand(positive.shape).flatten(0, 2))

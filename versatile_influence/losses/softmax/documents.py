@@ -1,0 +1,103 @@
+"""Listwise ranking of each query's own documents."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from versatile_influence.core.models import Network
+from versatile_influence.core.tables import features
+from versatile_influence.losses.softmax.loss import SoftmaxLoss
+from versatile_influence.losses.softmax.nested_rows import NestedRows
+from versatile_influence.losses.softmax.owners import Owners
+from versatile_influence.losses.softmax.ranking_data import grouped_rows, listed, padded
+from versatile_influence.losses.softmax.scores import LinearCandidates
+
+
+class DocumentListMLELoss(SoftmaxLoss):
+    """ListMLE over each query's own documents, as in LETOR files: a table of rows with `qid` and relevance.
+
+    Documents are ranked by relevance, largest first, ties in the order of the rows. Scores are x w.
+
+    Args:
+        x: (rows, d) features, one row a document of a query.
+        relevance: (rows,) relevance grades.
+        qid: (rows,) the row's query; the rows of a query stand together.
+        top: Length of the ranked list, or None for all documents; the others rank below it.
+        documents: (rows,) ids of documents that several queries share, or None where each row is its own.
+        objects: What is removed: "documents" or "queries".
+        penalty: λ.
+        model: A network from (queries, documents, d) to one score a document.
+
+    Raises:
+        ValueError: If `qid` is missing or unsorted, a feature is missing, or a query has one document only.
+
+    Example:
+        >>> loss = DocumentListMLELoss([[1.0], [0.0], [2.0]], relevance=[0, 1, 2], qid=["a", "a", "a"])
+        >>> loss(loss.zeros(), torch.ones(3).double()).item()  # log 3 + log 2 + log 1
+        1.791...
+    """
+
+    def __init__(
+        self,
+        x: object,
+        relevance: object,
+        qid: object,
+        *,
+        top: int | None = None,
+        documents: object = None,
+        objects: Literal["documents", "queries"] = "documents",
+        penalty: float = 0.0,
+        model: torch.nn.Module | None = None,
+    ):
+        x = features(x, rows="row", qid=qid)
+        grades = torch.as_tensor(np.asarray(relevance, dtype=np.float64))
+        if grades.shape != (len(x),) or not torch.isfinite(grades).all():
+            raise ValueError(f"`relevance` must be one number a row: {len(x)} rows, got shape {tuple(grades.shape)}.")
+        if top is not None and top < 1:
+            raise ValueError(f"`top` must be at least 1, got {top}.")
+        groups, ids = grouped_rows(qid, len(x))
+        if single := [query for query, rows in zip(ids, groups, strict=True) if len(rows) == 1]:
+            raise ValueError(
+                f"Query {single[0]!r} has one document, so that nothing is ranked ({len(single)} such). Leave it out."
+            )
+        table, filled = padded(groups)
+        allowed = filled > 0
+        orders = [torch.argsort(grades[rows], descending=True, stable=True)[:top].tolist() for rows in groups]
+        ranking, weights = padded(orders)
+        keys, labels = document_ids(documents, len(x))
+        owners = document_owners(objects, keys, table, allowed=allowed, n_documents=len(labels), ids=ids)
+        ranked = listed(ranking, weights, table.shape[1])
+        rows = NestedRows(owners, ranking, weights, ranked=ranked, allowed=allowed)
+        candidates = x[table] * filled[:, :, None]
+        linear = LinearCandidates(candidates.flatten(0, 1), table.shape[1])
+        scores = linear if model is None else Network(model, candidates)
+        super().__init__(rows, scores, penalty=penalty, labels=labels if objects == "documents" else ids)
+
+
+def document_ids(documents: object, n_rows: int) -> tuple[Int[Tensor, " rows"], list[object]]:
+    """Return the document number of each row, and the documents' ids."""
+    if documents is None:
+        return torch.arange(n_rows), list(range(n_rows))
+    ids, keys = np.unique(np.asarray(documents), return_inverse=True)
+    if len(keys) != n_rows:
+        raise ValueError(f"`documents` must have one id a row: {n_rows} rows, got {len(keys)}.")
+    return torch.from_numpy(keys.reshape(-1)), ids.tolist()
+
+
+def document_owners(
+    objects: str, keys: Tensor, table: Tensor, *, allowed: Tensor, n_documents: int, ids: list[object]
+) -> Owners:
+    """Return who owns what where each query has its own documents."""
+    if objects == "queries":
+        return Owners(len(ids), torch.full(table.shape, len(ids)), torch.arange(len(ids)))
+    if objects != "documents":
+        raise ValueError(f'`objects` must be "documents" or "queries", got {objects!r}.')
+    units = torch.where(allowed, keys[table], n_documents)
+    for query, row in enumerate(units.tolist()):
+        present = [unit for unit in row if unit < n_documents]
+        if len(set(present)) < len(present):
+            raise ValueError(f"Query {ids[query]!r} lists a document twice. Keep one row for each document of a query.")
+    return Owners(n_documents, units)

@@ -1,0 +1,167 @@
+"""Rows of candidates with log-softmax terms: the structure that ranking and contrastive losses share.
+
+A row holds scores s of candidates; each candidate belongs to an object, and so may the row itself. At stage j of a row,
+with candidates C_j and weights T_j on the positives among them,
+
+    ℓ = Σ_{c ∈ C_j} T_jc b_c (log Σ_{l ∈ C_j} b_l e^{s_l} − s_c),
+
+times the presence of the row's own object. With m_i the mass e^{s} of object i, removing it changes the row by
+
+    ΔL_i = (W − t_i) log(1 + m_i / Σ_{l ≠ i} m_l) + t_i log Σ_l m_l − Σ_{c of i} T_c s_c,
+
+W the sum of all weights and t_i those on i: the exact −log(1 − p_i), written so that nothing cancels as p_i → 1.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.func import vmap
+
+from versatile_influence.core.composed import ByRows
+from versatile_influence.core.loss import Objects
+from versatile_influence.core.ravel import Params, flat
+from versatile_influence.core.removals import Removals
+from versatile_influence.core.sizes import HELD_NUMBERS, at_once
+from versatile_influence.losses.softmax.masses import leave_one_out_sums
+from versatile_influence.losses.softmax.owners import Chosen, Owners
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One term of each of some rows.
+
+    Attributes:
+        mass: (c, B) masses of its candidates, 0 for others.
+        positives: (c, B) weights on its positives.
+        staying: (c, B) masses of those that are candidates in the next stage too.
+        leaving: (c,) the one that is not, where `weight` > 0, or None where nobody leaves.
+    """
+
+    mass: Float[Tensor, "c B"]
+    positives: Float[Tensor, "c B"]
+    staying: Float[Tensor, "c B"]
+    leaving: Int[Tensor, " c"] | None
+
+    @property
+    def weight(self) -> Float[Tensor, "c 1"]:
+        """The sum of the weights, 0 where a row has no such term."""
+        return self.positives.sum(-1, keepdim=True)
+
+    @property
+    def total(self) -> Float[Tensor, "c 1"]:
+        """The sum of the masses, 1 where a row has no such term."""
+        return torch.where(self.weight > 0, self.mass.sum(-1, keepdim=True), 1.0)
+
+    @property
+    def others(self) -> Float[Tensor, "c B"]:
+        """The sum of the masses without each candidate."""
+        return leave_one_out_sums(self.mass)
+
+
+class Rows(ByRows):
+    """A sum of log-softmax terms over rows, as a loss of the scores of every row's candidates.
+
+    Attributes:
+        owners: Who owns what.
+        allowed: True where there is a candidate, in the shape of the scores.
+    """
+
+    owners: Owners
+    allowed: Bool[Tensor, "R *V B"]
+    differences_together = True
+
+    @property
+    def n_objects(self) -> int:
+        """How many objects there are."""
+        return self.owners.n_objects
+
+    @property
+    def n_terms(self) -> int:
+        """How many rows there are."""
+        return len(self.allowed)
+
+    @property
+    def views(self) -> int:
+        """How many scores each candidate has in a row."""
+        return 1
+
+    @property
+    def n_stages(self) -> int:
+        """How many stages a row has at most."""
+        return 1
+
+    @abstractmethod
+    def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
+        """Return the loss of each row."""
+
+    @abstractmethod
+    def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
+        """Return the derivative of the rows' summed losses along each score."""
+
+    @abstractmethod
+    def bending(self, params: Params, presence: Float[Tensor, " n"]) -> Callable[[Tensor], Float[Tensor, " m"]]:
+        """Return v ↦ ∇²L v, written out."""
+
+    @abstractmethod
+    def differences(self, scores: Params) -> tuple[Float[Tensor, "R B"], Float[Tensor, " R"]]:
+        """Return what each row loses without each candidate, and without the row."""
+
+    @abstractmethod
+    def stages(self, scores: Params, presence: Float[Tensor, " n"]) -> Iterator[Stage]:
+        """Yield the stages of rows whose candidates have one view each, from the first."""
+
+    @abstractmethod
+    def of_rows(self, rows: Chosen) -> "Rows":
+        """Return some of the rows."""
+
+    def shaped(self, scores: Params) -> Float[Tensor, "R *V B"]:
+        """Return the scores row by row.
+
+        Raises:
+            ValueError: If there is not one for each candidate of each row.
+        """
+        numbers, shape = flat(scores), self.allowed.shape
+        if len(numbers) != shape.numel():
+            raise ValueError(
+                f"There must be a score for each candidate of each row, {tuple(shape)}, but there are {len(numbers)}."
+            )
+        return numbers.reshape(shape)
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the sum over the rows."""
+        return self.terms(params, presence).sum()
+
+    def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
+        """Return ΔL_i of the removals asked for, or each object; exact, at about the cost of the loss."""
+        removals = Removals.of(objects, self.n_objects)
+        if removals.grouped:
+            return super().removal_differences(params, removals)
+        return removals.of_each(self.owners.collected(*self.differences(params)))
+
+    def removal_products(
+        self, params: Params, directions: Float[Tensor, "m q"] | None = None, objects: Objects = None
+    ) -> Float[Tensor, "k q"]:
+        """Return the Jacobian of the removal differences, or its product with directions; a gradient a group."""
+        removals = Removals.of(objects, self.n_objects)
+        if not removals.grouped:
+            return super().removal_products(params, directions, removals)
+        whole, rows = self.gradient(params, self.everyone(params)), []
+        for part in removals.parts(max(len(whole), self.n_objects)):
+            changes = whole - self.gradients_without(params, part)
+            rows.append(changes if directions is None else changes @ directions)
+        return torch.cat(rows)
+
+    def gradients_without(self, params: Params, removals: Removals) -> Float[Tensor, "k m"]:
+        """Return the derivative along each score without each removal."""
+        return vmap(lambda presence: self.gradient(params, presence))(removals.presences(flat(params)))
+
+    def hessian_products(
+        self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "m k"]
+    ) -> Float[Tensor, "m k"]:
+        """Return ∇²L V."""
+        size = at_once(len(vectors), most=HELD_NUMBERS)
+        return vmap(self.bending(params, presence), chunk_size=size)(vectors.T).T

@@ -1,0 +1,1 @@
+"""Sums of terms that die with any of their objects: regressions, pairs, triplets."""

@@ -1,0 +1,1 @@
+"""Reading results: metrics, evaluation, detection, plots."""

@@ -1,0 +1,174 @@
+"""Two sets of scores about the same removals and targets, side by side, and their second moments."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.result import Attribution
+
+Scores = Attribution | Float[Tensor, "k t"] | Float[Tensor, " k"]
+
+# How many numbers are converted to float64 at once: the scores themselves may be large, the copies never are.
+BLOCK_NUMBERS = 1_000_000
+# Names listed in a message before it says how many more there are.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Centred sums over removals, one number a target.
+
+    Attributes:
+        count: Number of removals.
+        mean_a, mean_b: Means.
+        aa, bb, ab: Sums of centred squares and products, 0 where a column is constant up to rounding.
+    """
+
+    count: int
+    mean_a: Float[Tensor, " t"]
+    mean_b: Float[Tensor, " t"]
+    aa: Float[Tensor, " t"]
+    bb: Float[Tensor, " t"]
+    ab: Float[Tensor, " t"]
+
+    @property
+    def correlation(self) -> Float[Tensor, " t"]:
+        """Pearson's r, NaN where either column is constant."""
+        size = self.aa.sqrt() * self.bb.sqrt()
+        return torch.where(size > 0, (self.ab / size).clamp(-1.0, 1.0), torch.nan)
+
+    @property
+    def slope(self) -> Float[Tensor, " t"]:
+        """Least-squares slope of b on a, with an intercept, NaN where a is constant."""
+        return torch.where(self.aa > 0, self.ab / self.aa, torch.nan)
+
+    def pooled(self) -> "Moments":
+        """Return the moments over all pairs of a removal and a target, as one column."""
+        mean_a, mean_b = self.mean_a.mean(), self.mean_b.mean()
+        shift_a, shift_b = self.mean_a - mean_a, self.mean_b - mean_b
+        number = self.count * len(self.aa)
+        aa = (self.aa + self.count * shift_a**2).sum()
+        bb = (self.bb + self.count * shift_b**2).sum()
+        ab = (self.ab + self.count * shift_a * shift_b).sum()
+        aa, bb = _variation(aa, mean_a, number), _variation(bb, mean_b, number)
+        return Moments(number, mean_a[None], mean_b[None], aa[None], bb[None], ab[None])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Scores of the same removals on the same targets, a and b, without the removals that either has no result for.
+
+    Attributes:
+        a, b: (k, t) scores.
+        left_out: Names of the removals that were left out.
+    """
+
+    a: Float[Tensor, "k t"]
+    b: Float[Tensor, "k t"]
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, a: Scores, b: Scores) -> "Pair":
+        """Return the pair, after checking that both are about the same things.
+
+        A target without a single result, and a removal that lacks one of the other targets, are told apart: the first
+        stays, undefined, and the second is left out.
+
+        Raises:
+            ValueError: If they are about different removals or targets, or no removal is left.
+        """
+        left, right = _matrix(a), _matrix(b)
+        _check_same(a, b, left, right)
+        kept = _complete(left, right)
+        if not kept.any():
+            raise ValueError(f"None of the {len(kept)} removals has a result in both: there is nothing to compare.")
+        if kept.all():
+            return cls(left, right, ())
+        named = next((scores.names() for scores in (a, b) if isinstance(scores, Attribution)), range(len(kept)))
+        missing = tuple(str(name) for name, here in zip(named, kept.tolist(), strict=True) if not here)
+        return cls(left[kept.to(left.device)], right[kept.to(right.device)], missing)
+
+    def blocks(self) -> Iterator[tuple[Float[Tensor, "c t"], Float[Tensor, "c t"]]]:
+        """Yield both in float64 on one device, some rows at a time."""
+        rows = max(1, BLOCK_NUMBERS // max(1, self.a.shape[1]))
+        for a, b in zip(self.a.split(rows), self.b.split(rows), strict=True):
+            yield a.double(), b.to(a.device).double()
+
+    def moments(self) -> Moments:
+        """Return the centred second moments of each target, in two passes."""
+        k = len(self.a)
+        totals = [torch.stack([a.sum(0), b.sum(0)]) for a, b in self.blocks()]
+        mean_a, mean_b = torch.stack(totals).sum(0) / k
+        products = []
+        for a, b in self.blocks():
+            u, v = a - mean_a, b - mean_b
+            products.append(torch.stack([(u * u).sum(0), (v * v).sum(0), (u * v).sum(0)]))
+        aa, bb, ab = torch.stack(products).sum(0)
+        return Moments(k, mean_a, mean_b, _variation(aa, mean_a, k), _variation(bb, mean_b, k), ab)
+
+
+def _variation(squares: Float[Tensor, "*t"], mean: Float[Tensor, "*t"], count: int) -> Float[Tensor, "*t"]:
+    """Return centred sums of squares, 0 where they are no more than the rounding of equal numbers' mean."""
+    return torch.where(squares <= count * (1e-13 * mean) ** 2, 0.0, squares)
+
+
+def _matrix(scores: Scores) -> Float[Tensor, "k t"]:
+    values = scores.scores if isinstance(scores, Attribution) else scores
+    return values[:, None] if values.dim() == 1 else values
+
+
+def _complete(left: Float[Tensor, "k t"], right: Float[Tensor, "k t"]) -> Tensor:
+    """Return which rows have every result, in targets that have any, some rows at a time."""
+    rows = max(1, BLOCK_NUMBERS // max(1, left.shape[1]))
+
+    def finite() -> Iterator[Tensor]:
+        for a, b in zip(left.split(rows), right.split(rows), strict=True):
+            yield torch.isfinite(a).cpu() & torch.isfinite(b).cpu()
+
+    every = torch.cat([block.all(1) for block in finite()])
+    if every.all():
+        return every
+    seen = torch.stack([block.any(0) for block in finite()]).any(0)
+    return torch.cat([block[:, seen].all(1) & block.any(1) for block in finite()])
+
+
+def _check_same(a: Scores, b: Scores, left: Tensor, right: Tensor) -> None:
+    if left.shape != right.shape:
+        raise ValueError(
+            f"The scores are about different things: {left.shape[0]} removals × {left.shape[1]} targets, and "
+            f"{right.shape[0]} × {right.shape[1]}. Compute both for the same `objects` and target."
+        )
+    if not (isinstance(a, Attribution) and isinstance(b, Attribution)):
+        return
+    if a.n_objects != b.n_objects:
+        raise ValueError(
+            f"The scores come from different data: {a.n_objects} objects and {b.n_objects}. Use the same loss in both."
+        )
+    for what, first, second in (
+        ("objects", _listed(a.objects), _listed(b.objects)),
+        ("labels of objects", a.labels, b.labels),
+        ("targets", a.targets, b.targets),
+    ):
+        if first is None or second is None or first is second:
+            continue
+        if len(first) != len(second):
+            raise ValueError(f"The scores have different {what}: {len(first)} and {len(second)} of them.")
+        place = next((i for i, (x, y) in enumerate(zip(first, second, strict=True)) if str(x) != str(y)), None)
+        if place is not None:
+            raise ValueError(
+                f"The scores have different {what}: at position {place}, {first[place]} and {second[place]}. "
+                "Compute both for the same ones, in the same order."
+            )
+
+
+def _listed(objects) -> list:
+    return objects.tolist() if isinstance(objects, Tensor) else list(objects)
+
+
+def few(names: tuple[str, ...]) -> str:
+    """Return the first names and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,212 @@
+"""Pictures of attributions: each draws on the axes given, or on new ones, and returns them.
+
+Nothing is shown or saved, and no global setting is touched: colours are those of the style in use.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from versatile_influence.core.result import Attribution
+from versatile_influence.reading.metrics import agreement
+from versatile_influence.reading.pairs import Pair
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
+MANY_DOTS = 2000
+# The largest changes are named beside their dots.
+NAMED_DOTS = 3
+
+
+def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "Axes | None" = None) -> "Axes":
+    """Draw the predicted change of one target against the measured one, a dot a removal, with the line of identity.
+
+    The title holds Pearson's r and the slope of measured on predicted; removals without a result are counted there.
+    The largest measured changes are named.
+
+    Args:
+        estimate: Predicted scores.
+        truth: Measured scores of the same removals and targets.
+        target: Number of the target.
+        ax: Where to draw; new axes by default.
+
+    Returns:
+        The axes, in the target's units.
+
+    Raises:
+        ValueError: If the two are about different things.
+        IndexError: If there is no such target.
+        ImportError: If matplotlib is missing.
+
+    Example:
+        >>> import torch
+        >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
+        >>> ax = scatter(a, a)  # doctest: +SKIP
+    """
+    target = _checked(estimate, target)
+    pair = Pair.of(estimate, truth)
+    x, y = (scores[:, target].cpu().numpy() for scores in (pair.a, pair.b))
+    ax = _new_axes(figsize=(5.2, 5.0)) if ax is None else ax
+
+    both = np.concatenate([x, y])
+    middle, reach = (both.max() + both.min()) / 2, (both.max() - both.min()) / 2 or 1.0
+    limits = (middle - 1.08 * reach, middle + 1.08 * reach)
+    ax.plot(limits, limits, color="0.6", linewidth=1, zorder=1)
+    ax.scatter(x, y, s=14, alpha=_opacity(len(x)), linewidths=0, zorder=2, rasterized=len(x) > MANY_DOTS)
+    gone = set(pair.left_out)
+    names = [name for name in map(str, estimate.names()) if name not in gone]
+    _name_largest(ax, x, y, by=y, names=names)
+    ax.set(xlim=limits, ylim=limits, aspect="equal")
+    ax.locator_params(nbins=6)
+
+    name = _target_name(estimate, target)
+    ax.set(xlabel=f"predicted change of {name}", ylabel=f"measured change of {name}")
+    found = agreement(pair.a[:, target], pair.b[:, target])
+    failed = f", {len(gone)} without a result" if gone else ""
+    ax.set_title(f"r = {found.mean_pearson:.4f}, slope {found.slope:.3f}, {len(x):,} removals{failed}", fontsize=10)
+    return ax
+
+
+def top(attribution: Attribution, *, target: int = 0, k: int = 20, ax: "Axes | None" = None) -> "Axes":
+    """Draw the k largest changes of one target as bars, largest on top, with the objects' names.
+
+    A bar to the right: without this object, the target would be larger.
+
+    Args:
+        attribution: Scores.
+        target: Number of the target.
+        k: How many bars.
+        ax: Where to draw; new axes by default.
+
+    Raises:
+        ValueError: If k < 1.
+        IndexError: If there is no such target.
+        ImportError: If matplotlib is missing.
+
+    Example:
+        >>> import torch
+        >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
+        >>> ax = top(a, k=2)  # doctest: +SKIP
+    """
+    target = _checked(attribution, target)
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}.")
+    column = attribution.scores[:, target].detach().cpu().double()
+    number = min(k, int(column.isfinite().sum()))
+    rows = column.abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:number].numpy()
+    values, names = column.numpy()[rows], attribution.names()
+    ax = _new_axes(figsize=(6.0, 1.1 + 0.24 * number)) if ax is None else ax
+    place = np.arange(number)
+    ax.barh(place, values, color=np.where(values > 0, "C0", "C1"), height=0.72)
+    ax.axvline(0.0, color="0.3", linewidth=0.8)
+    ax.set_yticks(place, [str(names[row]) for row in rows], fontsize=9)
+    ax.tick_params(axis="y", length=0)
+    ax.set(ylim=(number - 0.4, -0.6), xlabel=f"change of {_target_name(attribution, target)} without this object")
+    ax.margins(x=0.06)
+    ax.locator_params(axis="x", nbins=6)
+    _frame(ax, left=False)
+    shown = f"the {number} largest of {len(column):,}" if number < len(column) else f"all {number}"
+    ax.set_title(f"What moves {_target_name(attribution, target)}: {shown}", fontsize=10)
+    return ax
+
+
+def influence_vs_time(
+    attribution: Attribution,
+    durations: object,
+    events: object,
+    *,
+    target: int = 0,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the change of one target of a survival model against each patient's observed time, by event or censoring.
+
+    Args:
+        attribution: Scores; objects are patients, removed one at a time.
+        durations: Observed time of each of the n patients, in the order of the training data: a frame's column, a
+            tensor, an array.
+        events: 1 or True where the event happened.
+        target: Number of the target.
+        ax: Where to draw; new axes by default.
+
+    Raises:
+        ValueError: If patients were removed in groups, or lengths disagree.
+        IndexError: If there is no such target.
+        ImportError: If matplotlib is missing.
+
+    Example:
+        >>> import torch
+        >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
+        >>> ax = influence_vs_time(a, torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 1.0]))  # doctest: +SKIP
+    """
+    target = _checked(attribution, target)
+    if isinstance(attribution.objects, tuple):
+        raise ValueError("Patients were removed in groups, which have no time of their own. Remove them one at a time.")
+    times, happened = np.asarray(durations, dtype=float).reshape(-1), np.asarray(events).reshape(-1).astype(bool)
+    if len(times) != attribution.n_objects or len(happened) != attribution.n_objects:
+        raise ValueError(
+            f"There are {attribution.n_objects} patients, but {len(times)} durations and {len(happened)} events. "
+            "Give one of each for every patient of the training data."
+        )
+    rows = attribution.objects.cpu().numpy()
+    times, happened = times[rows], happened[rows]
+    change = attribution.scores[:, target].detach().cpu().double().numpy()
+    ax = _new_axes(figsize=(6.4, 4.2)) if ax is None else ax
+    ax.axhline(0.0, color="0.6", linewidth=1, zorder=1)
+    drawn = {"alpha": _opacity(len(times)), "rasterized": len(times) > MANY_DOTS}
+    ax.scatter(times[~happened], change[~happened], s=16, facecolors="none", edgecolors="C0", label="censored", **drawn)
+    ax.scatter(times[happened], change[happened], s=18, color="C1", linewidths=0, label="event", **drawn)
+    _name_largest(ax, times, change, by=change, names=list(map(str, attribution.names())))
+    name = _target_name(attribution, target)
+    ax.set(xlabel="observed time", ylabel=f"change of {name} without the patient")
+    ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
+    _frame(ax)
+    return ax
+
+
+def _new_axes(*, figsize: tuple[float, float]) -> "Axes":
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(f"{error}: plots need matplotlib. Run `pip install versatile-influence[plots]`.") from error
+    return plt.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def _checked(attribution: Attribution, target: int) -> int:
+    """Return the target's number, counted from the front."""
+    t = attribution.scores.shape[1]
+    if not -t <= target < t:
+        raise IndexError(f"There is no target {target}: there are {t}, numbered from 0.")
+    return target % t
+
+
+def _target_name(attribution: Attribution, target: int) -> str:
+    return f"target {target}" if attribution.targets is None else str(attribution.targets[target])
+
+
+def _opacity(number: int) -> float:
+    """Return how opaque dots are, so that a cloud shows where it is dense."""
+    return float(np.clip(60 / max(number, 1) ** 0.65, 0.15, 0.9))
+
+
+def _frame(ax: "Axes", *, left: bool = True) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines["left"].set_visible(left)
+
+
+def _name_largest(ax: "Axes", x: np.ndarray, y: np.ndarray, *, by: np.ndarray, names: list[str]) -> None:
+    """Write the names of the largest changes beside their dots, on the side towards the middle."""
+    middle = (np.nanmax(x) + np.nanmin(x)) / 2
+    largest = np.argsort(-np.nan_to_num(np.abs(by), nan=-1.0), kind="stable")[:NAMED_DOTS]
+    for row in largest[np.isfinite(by[largest])]:
+        right = x[row] > middle
+        ax.annotate(
+            names[row],
+            (x[row], y[row]),
+            xytext=(-6 if right else 6, 0),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="center",
+            fontsize=8,
+        )

@@ -1,0 +1,97 @@
+"""Pictures of many targets, and of many steps, at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from versatile_influence.core.result import Attribution
+from versatile_influence.reading.plots import _frame, _new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Names of more columns than this would overlap.
+NAMED_COLUMNS = 16
+
+
+def heatmap(attribution: Attribution, *, k: int = 20, ax: "Axes | None" = None) -> "Axes":
+    """Draw the changes of all targets without each of the k objects that move any of them most.
+
+    Red: without this object, the target would be larger; blue: smaller; white: none; grey: without a result.
+
+    Args:
+        attribution: Scores.
+        k: How many objects, a row each, the largest on top.
+        ax: Where to draw; new axes by default.
+
+    Raises:
+        ValueError: If k < 1.
+        ImportError: If matplotlib is missing.
+
+    Example:
+        >>> import torch
+        >>> a = Attribution(torch.tensor([[0.1, 0.2], [-0.5, 0.0]]), torch.arange(2), n_objects=2)
+        >>> ax = heatmap(a)  # doctest: +SKIP
+    """
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}.")
+    scores = attribution.scores.detach().cpu().double().numpy()
+    largest = np.nan_to_num(np.abs(scores), nan=0.0).max(axis=1)
+    rows = np.argsort(-largest, kind="stable")[:k]
+    shown, names = scores[rows], attribution.names()
+    targets = attribution.targets or list(range(scores.shape[1]))
+    if ax is None:
+        ax = _new_axes(figsize=(min(3.0 + 0.4 * len(targets), 9.0), 1.5 + 0.24 * len(rows)))
+    limit = float(largest[rows].max()) or 1.0
+    image = ax.imshow(np.ma.masked_invalid(shown), aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set_facecolor("0.8")
+    ax.set_yticks(np.arange(len(rows)), [str(names[row]) for row in rows], fontsize=9)
+    if len(targets) <= NAMED_COLUMNS:
+        long = max(len(str(name)) for name in targets) > 3
+        turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        ax.set_xticks(np.arange(len(targets)), [str(name) for name in targets], fontsize=9, **turn)
+    ax.tick_params(length=0)
+    ax.set(xlabel="target")
+    ax.figure.colorbar(image, ax=ax, label="change without this object")
+    few = f"the {len(rows)} largest of {len(scores):,}" if len(rows) < len(scores) else f"all {len(rows)}"
+    ax.set_title(f"What moves the targets: {few}", fontsize=10)
+    return ax
+
+
+def convergence(
+    curves: Mapping[str, tuple[Sequence[int | float], Sequence[int | float]]],
+    *,
+    effort: str = "steps",
+    error: str = "relative residual",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw how errors fall with effort, a curve a method, errors on a logarithmic axis.
+
+    Args:
+        curves: Effort and error at each point, by the method's name.
+        effort: What effort is counted in, with its unit.
+        error: What the error is.
+        ax: Where to draw; new axes by default.
+
+    Raises:
+        ValueError: If a curve's two sides differ in length, or an error is not above 0.
+        ImportError: If matplotlib is missing.
+
+    Example:
+        >>> ax = convergence({"CG": ([1, 2, 4], [0.1, 0.01, 1e-4])})  # doctest: +SKIP
+    """
+    for name, (x, y) in curves.items():
+        if len(x) != len(y):
+            raise ValueError(f"Curve {name!r} has {len(x)} efforts and {len(y)} errors; give one of each a point.")
+        if not all(value > 0 for value in y):
+            raise ValueError(f"Curve {name!r} has an error that is not above 0, which a logarithm cannot show.")
+    ax = _new_axes(figsize=(6.0, 4.0)) if ax is None else ax
+    for name, (x, y) in curves.items():
+        ax.plot(x, y, "o-", markersize=4, linewidth=1.4, label=name)
+    ax.set_yscale("log")
+    ax.set(xlabel=effort, ylabel=error)
+    ax.grid(axis="y", color="0.9")
+    ax.legend(frameon=False, fontsize=9)
+    _frame(ax)
+    return ax

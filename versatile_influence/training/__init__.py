@@ -1,0 +1,1 @@
+"""Training: to a minimum, and for a number of epochs."""

@@ -1,0 +1,118 @@
+"""Whether a loss has a finite minimum where a minimiser stopped."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.curvature import deflated, without
+from versatile_influence.training.objective import Objective
+
+# A direction whose curvature fell to less than this share of what it was at the start may lead to infinity.
+KEPT = 1e-6
+# Steps taken beyond a minimiser's last to tell a path without an end from a slow one.
+FURTHER = 100
+
+
+class NoMinimumError(ValueError):
+    """The loss has no finite minimiser, or none was found."""
+
+
+def check_bounded(
+    objective: Objective,
+    init: Float[Tensor, " p"],
+    found: Float[Tensor, " p"],
+    *,
+    before: Float[Tensor, "p p"],
+    further: Callable[[Objective, Tensor, int], Tensor],
+) -> None:
+    """Raise where the minimiser went off along a path on which the loss falls forever.
+
+    Args:
+        objective: The loss.
+        init: Where the minimiser began.
+        found: Where it stopped.
+        before: The Hessian at `init`.
+        further: Takes some more steps of the minimiser.
+
+    Raises:
+        NoMinimumError: If so.
+    """
+    if not (found - init).any():
+        return
+    if objective.hessian(found).null_space() is not None and not objective.loss.penalty > 0:
+        _check_paths(objective, init, found, before=before, further=further)
+    _check_lines(objective, init, found, before)
+
+
+def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Float[Tensor, "p p"]) -> None:
+    """Raise where a direction lost its curvature and the loss is still not larger far out along it."""
+    # What was flat from the start is no way out.
+    scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
+    flat, was, now = _lost(objective, found, before, scale)
+    if flat is None or not (was > 1e-12 * scale.max() ** 2 and abs(now) < KEPT * was):
+        return
+    moved = found - init
+    outward = flat * torch.sign(flat @ moved)
+    least, far = objective.value(found), moved.norm()
+    if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= least + 1e-9 * abs(least):
+        names = objective.loss.parameter_names
+        index = int((outward * scale).abs().argmax())
+        name = f"`{names[index]}`" if names else f"parameter {index}"
+        raise NoMinimumError(
+            f"The loss has no finite minimum: it keeps falling as {name} goes to {'+' if outward[index] > 0 else '-'}∞ "
+            f"(it is at {found[index].item():.3g}). In regression this is complete separation (a monotone likelihood): "
+            "that covariate predicts the outcome perfectly. Add a penalty > 0, or drop or merge the covariate."
+        )
+
+
+def _check_paths(
+    objective: Objective,
+    init: Tensor,
+    found: Tensor,
+    *,
+    before: Float[Tensor, "p p"],
+    further: Callable[[Objective, Tensor, int], Tensor],
+) -> None:
+    """Raise where the parameters grew and grew while a curvature vanished: no line, but a path that leads to infinity.
+
+    How far a minimiser gets on such a path hangs on rounding, and on the way there are saddles. So where it stopped
+    short of its goal, having more than doubled the parameters, it is sent on before it is judged; what has a minimum is
+    there soon.
+    """
+    if (found - init).norm() <= init.norm():
+        return
+    if objective.gradient(found)[0].abs().max() > objective.goal:
+        found = further(objective, found, FURTHER)
+    size = before.diagonal().abs().max()
+    flat, was, now = _lost(objective, found, before, size.sqrt().expand(len(found)))
+    if flat is not None and was > 1e-3 * size and abs(now) < 10 * KEPT * was:
+        raise NoMinimumError(
+            f"The loss has no finite minimum: the parameters, of size {init.norm():.3g}, moved by "
+            f"{(found - init).norm():.3g} while a curvature fell from {was:.2g} to {now:.1g}. Is what is left in "
+            "several parts, as a graph without its cut vertex? Add a penalty > 0."
+        )
+
+
+def _lost(
+    objective: Objective, found: Tensor, before: Float[Tensor, "p p"], scale: Float[Tensor, " p"]
+) -> tuple[Float[Tensor, " p"] | None, float, float]:
+    """Return of the directions flat by now the one that had most curvature, and what it had and has; None for none.
+
+    Parameters are taken in units of 1/`scale`; what the loss itself names as constant is left out.
+    """
+    hessian = objective.hessian(found)
+    after, null = hessian.dense(), hessian.null_space()
+    relative = deflated(after, null) / scale[:, None] / scale[None, :]
+    # Where Cholesky shows that every curvature kept enough of its size, nothing else need be looked at.
+    if torch.linalg.cholesky_ex(relative - KEPT * torch.eye(len(scale)).to(relative))[1] == 0:
+        return None, 0.0, 0.0
+    curvature, directions = torch.linalg.eigh(relative)
+    flats = without(null, directions[:, curvature < KEPT] / scale[:, None])
+    if not flats.shape[1]:
+        return None, 0.0, 0.0
+    flats = torch.linalg.qr(flats)[0]
+    most, ways = torch.linalg.eigh(flats.T @ before @ flats)
+    flat = flats @ ways[:, -1]
+    return flat, most[-1].item(), (flat @ after @ flat).item()

@@ -1,0 +1,179 @@
+"""Training to a stationary point: the ground that influence functions stand on."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import scipy.optimize
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
+from versatile_influence.core.problem import evaluable
+from versatile_influence.core.ravel import Params, ravel
+from versatile_influence.core.sizes import FINISHED_PARAMETERS
+from versatile_influence.solvers.cg import CG
+from versatile_influence.training.boundedness import NoMinimumError, check_bounded
+from versatile_influence.training.directions import newton_direction
+from versatile_influence.training.objective import Objective
+
+# The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
+NEWTON_FROM = 1e-5
+
+
+def minimize(
+    loss: object,
+    init: Params,
+    presence: Float[Tensor, " n"] | None = None,
+    *,
+    n_objects: int | None = None,
+    gtol: float = 1e-10,
+    max_steps: int = 200,
+) -> Params:
+    """Return parameters at a stationary point of L(·, presence), in float64.
+
+    Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps: with
+    the Hessian where the loss has it written out, with conjugate gradients where not. Downhill all the way, so from
+    `init` to the minimum of its own valley.
+
+    Args:
+        loss: `loss(params, presence)`.
+        init: Where to start; `loss.zeros()` of a ready loss.
+        presence: Who is present; None for everybody.
+        n_objects: How many objects there are, where neither the loss nor `presence` says.
+        gtol: Done when the gradient's largest entry is at most gtol · n.
+        max_steps: Largest number of Newton steps; L-BFGS takes up to 100 times as many.
+
+    Raises:
+        NoMinimumError: If the loss falls forever in some direction (in regression: complete separation, or a monotone
+            likelihood), with that direction named.
+        ValueError: If the start is not finite.
+
+    Warns:
+        UserWarning: If the minimiser stops short of `gtol`, with the gradient it reached.
+
+    Example:
+        >>> loss = lambda theta, presence: (presence * (theta - torch.arange(3.0).double()) ** 2).sum()
+        >>> minimize(loss, torch.tensor(0.0), n_objects=3).item()
+        1.0
+    """
+    checked = as_loss(loss, n_objects if presence is None else len(presence))
+    theta, unravel = ravel(init)
+    theta = evaluable(checked, theta, unravel).clone()
+    presence = theta.new_ones(checked.n_objects) if presence is None else presence.to(theta)
+    goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
+    objective = Objective(checked.at(presence), unravel, presence, goal * checked.n_objects)
+    if newton_is_dense(objective.loss, init):
+        curvature = objective.hessian(theta).dense()
+        found = _newton(objective, theta, max_steps, curvature)
+        check_bounded(objective, theta, found, before=curvature, further=_newton)
+    else:
+        found = _descend(objective, theta, max_steps)
+    gradient, value = objective.gradient(found)
+    if not torch.isfinite(value):
+        raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
+    if (reached := gradient.abs().max().item()) > max(objective.goal, 1e-13 * abs(value.item())):
+        warnings.warn(
+            f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
+            "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
+            stacklevel=2,
+        )
+    return unravel(found)
+
+
+def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
+    """Return θ after some downhill steps of the minimiser that suits its size."""
+    if newton_is_dense(objective.loss, objective.unravel(theta)):
+        return _newton(objective, theta, steps)
+    return _lbfgs(objective, theta, 10 * steps)
+
+
+def _descend(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Descend by L-BFGS, and finish by Newton steps."""
+    if len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
+        near = NEWTON_FROM * len(objective.presence)
+        theta = _lbfgs(replace(objective, goal=max(objective.goal, near)), theta, 100 * max_steps)
+        check_dense(theta)
+        return _newton(objective, theta, max_steps)
+    return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
+
+
+def _newton(
+    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, curvature: Float[Tensor, "p p"] | None = None
+) -> Float[Tensor, " p"]:
+    """Descend by Newton steps; where H is indefinite, as `newton_direction` says.
+
+    `curvature` is H at θ, where it is known.
+    """
+    finishing = False
+    for _ in range(max_steps):
+        gradient, value = objective.gradient(theta)
+        done = bool(gradient.abs().max() <= objective.goal)
+        if done and finishing:
+            break
+        hessian = objective.hessian(theta)
+        matrix = hessian.dense() if curvature is None else curvature
+        curvature = None
+        if not torch.isfinite(matrix).all():
+            raise NoMinimumError("The Hessian is not finite everywhere on the way. Start elsewhere, or add a penalty.")
+        # Never along directions in which the loss is constant: they would move for no reason.
+        null = hessian.null_space()
+        step = without(null, newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
+        moved = _downhill(objective, theta, step, gradient=gradient, value=value)
+        if moved is None:
+            break
+        # One step beyond the goal costs little, and Newton's method doubles the digits with it.
+        theta, finishing = moved, done
+    return theta
+
+
+def _downhill(
+    objective: Objective, theta: Tensor, step: Tensor, *, gradient: Tensor, value: Tensor
+) -> Float[Tensor, " p"] | None:
+    """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
+    slope, now = (gradient @ step).item(), value.item()
+    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    length = 1.0
+    for _ in range(40):
+        moved = theta + length * step
+        if objective.value(moved) <= now + 1e-4 * length * slope + rounding:
+            return moved
+        length /= 2
+    return None
+
+
+def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Descend by SciPy's L-BFGS-B."""
+
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        gradient, value = objective.gradient(torch.from_numpy(flat).to(theta))
+        return value.item(), gradient.cpu().numpy().astype(np.float64)
+
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0, "gtol": objective.goal}
+    start = theta.cpu().numpy().astype(np.float64)
+    result = scipy.optimize.minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(result.x).to(theta)
+
+
+def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
+    """Finish with inexact Newton steps (Dembo, Eisenstat & Steihaug 1982)."""
+    last = float("inf")
+    for _ in range(max_steps):
+        gradient, value = objective.gradient(theta)
+        size = gradient.abs().max().item()
+        if size <= objective.goal or size > 0.9 * last:
+            break
+        last = size
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            solver = CG(rtol=min(0.1, size**0.5), max_steps=200)
+            step = -solver.solve(objective.hessian(theta), gradient[:, None]).value[:, 0]
+        if not step.any() or gradient @ step >= 0:
+            step = -gradient
+        moved = _downhill(objective, theta, step, gradient=gradient, value=value)
+        if moved is None:
+            break
+        theta = moved
+    return theta

@@ -1,0 +1,1 @@
+"""What one does with a loss: attribute, step, descend, refit, retrain, check."""

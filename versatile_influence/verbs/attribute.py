@@ -1,0 +1,118 @@
+"""The versatile influence function: §3.4 of the paper.
+
+A score is `f(θ without i) − f(θ)`, in the units of the target: what retraining would show. To first order the
+parameters change by
+
+    Δθᵢ = H⁻¹ ∇(L(θ, 1) − L(θ, 1₋ᵢ)),      H = ∇²L(θ, 1),
+
+and the target by ∇f(θ)ᵀ Δθᵢ. Eq. 10's VIF is −n Δθᵢ, with Eq. 11 for the target: `Attribution.vif`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.boundary import as_target
+from versatile_influence.core.curvature import CurvatureOf
+from versatile_influence.core.finished import finished, warn_if_unfinished
+from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.memory import memory_named
+from versatile_influence.core.problem import Problem
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.solver import Solver
+from versatile_influence.core.target import PresenceTarget
+from versatile_influence.solvers.explicit import Explicit
+from versatile_influence.verbs.sides import scored, solved_changes
+
+
+@memory_named()
+def attribute(
+    loss: object,
+    params: Params,
+    target: object,
+    *,
+    n_objects: int | None = None,
+    objects: Iterable | None = None,
+    solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
+    damping: float = 0.0,
+    curvature: CurvatureOf = Hessian,
+) -> Attribution:
+    """Return the predicted change of each target when each object is removed, without retraining (Eqs. 10–11).
+
+    Args:
+        loss: `loss(params, presence) -> scalar`, a sum; a function, or a `vif.Loss` that knows more.
+        params: The trained parameters, a tensor or a dict of tensors, at a minimum of `loss(·, 1)`.
+        target: `target(params) -> (t,)`, or a `PresenceTarget`.
+        n_objects: How many objects there are, where the loss does not say.
+        objects: Which to remove: None for each in turn, a list of object numbers, or a list of groups of them, each
+            group removed together.
+        solver: How H x = b is solved.
+        damping: Added to the diagonal of H, in units of the summed loss.
+        curvature: What stands for H: `Hessian`, or `GaussNewton` for a loss of outputs; a function of (loss, params,
+            presence, damping).
+
+    Returns:
+        Scores (k, t): f(θ without i) − f(θ), to first order. Parameters that only a removed object trains are treated
+        as the loss says; `loss.treated(…)` says otherwise.
+
+    Raises:
+        TypeError: If loss, target or parameters are not of the form above.
+        ValueError: If anything is not finite, or the numbers of objects disagree.
+        MemoryError: If it does not fit; `vif.memory_budget` makes do with less, `vif.write_scores` writes to disk.
+
+    Warns:
+        UserWarning: If the parameters are not at a minimum, or the solver did not fully succeed.
+
+    References:
+        Deng et al., "A Versatile Influence Function for Data Attribution with Non-Decomposable Loss", Eqs. 10 and 11.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> attribute(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
+        [0.666..., 0.333..., -1.0]
+    """
+    problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
+    hessian = problem.curvature(curvature, damping)
+    if isinstance(asked, PresenceTarget):
+        changes, leftover, solution = solved_changes(problem, hessian, solver)
+        warn_if_unfinished(problem, leftover, changes)
+        direct, parameter = asked.effects(problem.params, changes, problem.removals)
+        result = finished(problem, direct + parameter, targets=asked.labels, solution=solution)
+        return replace(result, direct=direct, parameter=parameter)
+    scores, leftover, solution = scored(problem, hessian, solver, asked)
+    return finished(problem, scores, targets=asked.labels, solution=solution, leftover=leftover)
+
+
+@memory_named()
+def parameter_changes(
+    loss: object,
+    params: Params,
+    *,
+    n_objects: int | None = None,
+    objects: Iterable | None = None,
+    solver: Solver = Explicit(),  # noqa: B008
+    damping: float = 0.0,
+    curvature: CurvatureOf = Hessian,
+) -> Float[Tensor, "k p"]:
+    """Return the predicted change θ₋ᵢ − θ of the parameters themselves, one row a removal.
+
+    Arguments are those of `attribute`. A dict of parameters is flattened in its own order. −n times a row is the
+    VIF of Eq. 10.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> parameter_changes(loss, torch.tensor([3.0]), n_objects=3).squeeze().tolist()
+        [0.666..., 0.333..., -1.0]
+    """
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    hessian = problem.curvature(curvature, damping)
+    changes, leftover, _ = solved_changes(problem, hessian, solver)
+    warn_if_unfinished(problem, leftover, changes)
+    return changes

@@ -1,0 +1,66 @@
+"""Attribution through some of the parameters only: the others are held at their trained values."""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor
+
+from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.composed import Composed
+from versatile_influence.core.loss import Loss
+from versatile_influence.core.outputs import Held, Outputs, Parameters
+from versatile_influence.core.ravel import squared_norm
+
+Named = dict[str, Tensor]
+
+
+class Subset(Composed):
+    """A loss as a function of some parameters, with the others held; `subset` makes it."""
+
+    def __init__(self, loss: Loss, params: Named, free: tuple[str, ...]):
+        self._joined = Held(Parameters(params), params, free)
+        held = {name: value for name, value in params.items() if name not in free}
+        outputs: Outputs = Held(Parameters(params, loss), params, free)
+        outer, ridge, constant = loss, 0.0, 0.0
+        if isinstance(loss, Composed):
+            outputs, outer, ridge = loss.outputs.holding(params, free), loss.outer, loss.ridge
+            constant = loss.constant + (ridge / 2 * squared_norm(held).item() if held and ridge else 0.0)
+        super().__init__(outputs, outer, penalty=ridge, labels=loss.object_labels, constant=constant)
+        self.treatment = loss.treatment
+
+    def target(self, fn: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        """Return a target of all parameters as one of those chosen."""
+        return lambda params: fn(self._joined.joined(params))
+
+
+def subset(
+    loss: object, params: Named, patterns: Sequence[str], *, n_objects: int | None = None
+) -> tuple[Subset, Named]:
+    """Return the loss as a function of the parameters that match, and those parameters; the others are held.
+
+    Targets of all parameters are wrapped, `subset_loss.target(fn)`. What the held parameters would have changed in a
+    retraining is not in the scores.
+
+    Args:
+        loss: A loss of a dict of parameters.
+        params: All trained parameters.
+        patterns: Names, or shell patterns of them such as `head.*`.
+        n_objects: How many objects there are, where the loss does not say.
+
+    Raises:
+        ValueError: If a pattern matches no name.
+
+    Example:
+        >>> import torch
+        >>> both = {"a": torch.zeros(2).double(), "b.c": torch.ones(1).double()}
+        >>> loss = lambda p, presence: presence.sum() * (p["a"].sum() + p["b.c"].sum())
+        >>> part, chosen = subset(loss, both, ["b.*"], n_objects=3)
+        >>> list(chosen), part(chosen, torch.ones(3).double()).item()
+        (['b.c'], 3.0)
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in params):
+            raise ValueError(f"`{pattern}` matches none of the parameters: {', '.join(params)}.")
+    chosen = {name: value for name, value in params.items() if any(fnmatchcase(name, p) for p in patterns)}
+    return Subset(as_loss(loss, n_objects), params, tuple(chosen)), chosen

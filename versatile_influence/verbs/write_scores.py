@@ -1,0 +1,132 @@
+"""Scores that outgrow memory: computed block by block and written to disk."""
+
+from collections.abc import Iterable, Iterator
+from os import PathLike
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.core.boundary import as_target
+from versatile_influence.core.curvature import CurvatureOf
+from versatile_influence.core.finished import warn_if_undetermined, warn_if_unfinished
+from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.jobs import as_finished
+from versatile_influence.core.memory import memory_named
+from versatile_influence.core.problem import Problem
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.score_files import ScoreFile
+from versatile_influence.core.sizes import KEPT_NUMBERS, SCORE_NUMBERS
+from versatile_influence.core.solver import Inverse, Solver
+from versatile_influence.core.span import Span
+from versatile_influence.core.target import PresenceTarget
+from versatile_influence.solvers.explicit import Explicit
+
+
+@memory_named()
+def write_scores(
+    loss: object,
+    params: Params,
+    target: object,
+    out: str | PathLike,
+    *,
+    n_objects: int | None = None,
+    objects: Iterable | None = None,
+    solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
+    damping: float = 0.0,
+    curvature: CurvatureOf = Hessian,
+    n_jobs: int | None = None,
+) -> Attribution:
+    """Return what `attribute` does, its scores written to a folder block by block and read from there when used.
+
+    H⁻¹ is applied to the targets, and a block is some of them: its scores are a product with the gradient differences
+    where these, (k, p), are few enough to keep, and else a derivative along the targets. Other arguments, warnings and
+    errors are those of `attribute`.
+
+    Args:
+        loss: The loss.
+        params: The trained parameters.
+        target: `target(params) -> (t,)`, of the parameters alone.
+        out: The folder; `Attribution.load(out)` opens it again.
+        n_objects: How many objects there are, where the loss does not say.
+        objects: Which to remove.
+        solver: How H x = b is solved.
+        damping: Added to the diagonal of H.
+        curvature: What stands for H.
+        n_jobs: How many blocks at once, on joblib's engines as in `leave_one_out`.
+
+    Raises:
+        ValueError: If a score is not finite, the folder holds scores already, the target depends on who is present, or
+            the loss names parameters that an object owns.
+
+    Example:
+        >>> import tempfile, torch
+        >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_scores(loss, torch.tensor(3.0), lambda theta: theta, folder, n_objects=3).top(1).item()
+        2
+    """
+    problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
+    if isinstance(asked, PresenceTarget):
+        raise ValueError("Scores are written for targets of the parameters alone. Use vif.attribute for this one.")
+    if problem.owned().dim():
+        raise ValueError(
+            "Scores are written with no parameters treated as owned. Pass loss.treated(vif.owned.Shared()), or use "
+            "vif.attribute."
+        )
+    whole, span = problem, Span.of(problem, problem.curvature(curvature, damping), asked, solver)
+    problem = span.problem
+    gradients = problem.target_gradients(span.target)
+    warn_if_undetermined(span.hessian, gradients)
+    (t, p), k = gradients.shape, problem.removals.count
+    file = ScoreFile(out, (k, t))
+    inverse = Inverse(span.hessian, solver)
+    directions = inverse @ gradients.T
+    left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
+    extremes: list[float] = []
+    for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
+        extremes += _checked_extremes(block, start)
+        file.write(start, block)
+    rest = Attribution(
+        gradients.new_empty(k, 0),
+        problem.removals.objects(),
+        n_objects=problem.removals.n_objects,
+        labels=whole.loss.object_labels,
+        targets=asked.labels,
+        solution=inverse.solution,
+    )
+    part = file.folder / "rest.part"
+    rest.save(part)
+    part.replace(file.folder / "rest.npz")
+    warn_if_unfinished(whole, directions.T @ problem.gradient, gradients.new_tensor(extremes))
+    return Attribution.load(file.folder)
+
+
+def _checked_extremes(block: Float[Tensor, "k q"], start: int) -> list[float]:
+    """Return the least and the largest score of a block that starts at a target.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    least, most = (end.item() for end in torch.aminmax(block))
+    if not least - most > -float("inf"):
+        row, column = (~torch.isfinite(block)).nonzero()[0].tolist()
+        raise ValueError(f"The score of removal {row} on target {start + column} is not finite.")
+    return [least, most]
+
+
+def _calls(left: Problem | Tensor, directions: Float[Tensor, "p t"], count: int) -> Iterator[tuple]:
+    """Yield (start, gradient differences, some directions) of each block."""
+    size = max(1, SCORE_NUMBERS // count)
+    for start in range(0, directions.shape[1], size):
+        yield start, left, directions[:, start : start + size]
+
+
+def _block(start: int, left: Problem | Tensor, right: Float[Tensor, "p q"]) -> tuple[int, Float[Tensor, "k q"]]:
+    """Return one block of scores, with where it starts."""
+    if isinstance(left, Problem):
+        return start, left.gradient_differences(right)
+    # Column after column, as it is written.
+    return start, (right.T @ left.T).T
