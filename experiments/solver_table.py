@@ -1,4 +1,4 @@
-"""Write the tables of docs/choosing_a_solver.md from the committed records, or check that they are theirs.
+"""Write the tables of the pages in docs/ from the committed records, or check that they are theirs.
 
 python experiments/solver_table.py            # rewrites them
 python experiments/solver_table.py --check    # exit status 1 where they differ
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "choosing_a_solver.md"
+PAGE, OWN_LOSS = ROOT / "docs" / "choosing_a_solver.md", ROOT / "docs" / "a_loss_of_your_own.md"
 STAND_INS = {
     "explicit": "Hessian, explicit or CG",
     "Gauss-Newton": "Gauss–Newton, dense",
@@ -28,6 +28,7 @@ DIGITS = [
     "EK-FAC, rank 16",
     "EK-FAC and 10 steps of CG",
 ]
+WAYS = {"function": "a function", "parts": "parts", "class": "a class"}
 AVERAGES = [
     ("ReLU, paper protocol", "scores", "ReLU, the paper's training: scores (paper, one network: 0.238)"),
     ("ReLU, paper protocol", "ceiling", "retraining against retraining (paper: 0.219)"),
@@ -145,9 +146,26 @@ def averages() -> list[str]:
     return lines
 
 
-def written(page: str) -> str:
-    """Return the page with the tables in their place."""
-    made = {"EK-FAC": blocks(), "digits": encoder(), "ensembles": averages(), "measured": [*scale(), "", *effort()]}
+def ways() -> list[str]:
+    """Return what a loss of one's own costs, written three ways."""
+    record = numbers("benchmarks/results/own_loss.json")
+    lines = [
+        f"{record['persons']:,} persons in {record['sets']:,} sets, {record['threads']} thread "
+        "(`python benchmarks/own_loss.py`):",
+        "",
+        "| | all scores | a Newton step for everybody | largest difference of scores |",
+        "|---|---|---|---|",
+    ]
+    for name, words in WAYS.items():
+        own = record[name]
+        times = [own[f"{verb}, processor seconds"] * 1e3 for verb in ("attribute", "newton_step")]
+        cells = [*(f"{time:.3g} ms" for time in times), f"{own['largest difference of scores']:.0e}"]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
+
+
+def filled(page: str, made: dict[str, list[str]]) -> str:
+    """Return a page with the tables in their place."""
     for name, lines in made.items():
         begin, end = f"<!-- {name}: written by experiments/solver_table.py -->", f"<!-- end of {name} -->"
         before, rest = page.split(begin)
@@ -155,12 +173,19 @@ def written(page: str) -> str:
     return page
 
 
+def pages() -> dict[Path, str]:
+    """Return each page as it should be."""
+    tables = {"EK-FAC": blocks(), "digits": encoder(), "ensembles": averages(), "measured": [*scale(), "", *effort()]}
+    return {PAGE: filled(PAGE.read_text(), tables), OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()})}
+
+
 def main() -> int:
     """Write the tables, or check them."""
-    page = PAGE.read_text()
+    made = pages()
     if "--check" in sys.argv:
-        return int(written(page) != page)
-    PAGE.write_text(written(page))
+        return int(any(path.read_text() != page for path, page in made.items()))
+    for path, page in made.items():
+        path.write_text(page)
     return 0
 
 

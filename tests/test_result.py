@@ -1,5 +1,7 @@
 """Attributions on disk, in frames and in order."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -59,3 +61,11 @@ def test_frames_carry_the_users_names():
     frame = example().to_frame()
     assert list(frame.index) == ["e", "a", 3]
     assert frame.loc["a", "S(2)"] == 2.0
+
+
+def test_a_result_saved_by_0_1_is_read():
+    saved = Attribution.load(Path(__file__).parent / "saved_by_0_1.npz")
+    assert saved.objects == ((0, 1), (2,))
+    assert saved.targets == ["mean"]
+    torch.testing.assert_close(saved.scores, saved.direct + saved.parameter)
+    assert saved.scores.flatten().tolist() == pytest.approx([0.0, -3.0])

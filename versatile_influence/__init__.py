@@ -9,7 +9,7 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import memory_budget
-from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
 from versatile_influence.reading import detection, evaluation, metrics, plots
 from versatile_influence.reading.ensemble import ensemble
 from versatile_influence.reading.metrics import agreement, pearson, spearman
@@ -38,6 +38,7 @@ __all__ = [
     "Explicit",
     "GaussNewton",
     "Hessian",
+    "LabelledTarget",
     "LiSSA",
     "Loss",
     "NoMinimumError",
