@@ -185,7 +185,11 @@ def ranged(values):
 
 def told(caught):
     """Return how often each warning came, by its first words."""
-    texts = [re.sub(r"[-+]?\d[\d.]*", "…", str(one.message))[:60] for one in caught if one.category is UserWarning]
+    texts = [
+        re.sub(r"[-+]?\d[\d.]*(?:e[-+]?\d+)?", "…", str(one.message))[:60]
+        for one in caught
+        if one.category is UserWarning
+    ]
     return {text: texts.count(text) for text in sorted(set(texts))}
 
 

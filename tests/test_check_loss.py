@@ -188,7 +188,7 @@ def test_what_is_wrong_is_named(kind, message):
 
 
 def test_a_method_whose_name_is_nearly_one_of_a_loss_is_told_when_the_class_is_made():
-    with pytest.warns(UserWarning, match=r"Typo.removal_product is never called.*`removal_products`"):
+    with pytest.warns(UserWarning, match=r"Typo.removal_product is never looked at.*`removal_products`"):
         type("Typo", (Rows,), {"removal_product": lambda self: None})
 
 

@@ -8,7 +8,7 @@ from cases import data
 
 import versatile_influence as vif
 from versatile_influence.cli import main
-from versatile_influence.cli.rankings import read_ranking
+from versatile_influence.cli.rank import read_ranking
 
 
 def written(path, *, seed, spam=False):

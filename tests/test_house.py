@@ -1,10 +1,12 @@
 """The house: imports run down through the folders, without circles, in short chains; files stay short; few look-ups."""
 
 import ast
+import importlib
+import inspect
 import statistics
 import subprocess
 import sys
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import versatile_influence
@@ -194,3 +196,20 @@ def test_a_loss_is_told_from_a_function_at_the_boundary_alone():
         )
     ]
     assert len(questions) <= 5, questions
+
+
+def test_a_public_method_has_words_where_it_first_appears():
+    # One that overrides another has the other's: `help` and `inspect.getdoc` give them.
+    silent = []
+    for name in modules():
+        module = importlib.import_module(name) if not name.endswith("__main__") else None
+        for kind in vars(module).values() if module else ():
+            if not inspect.isclass(kind) or kind.__module__ != name or kind.__name__.startswith("_"):
+                continue
+            for method, value in vars(kind).items():
+                if method.startswith("_") or not (callable(value) or isinstance(value, property | cached_property)):
+                    continue
+                above = any(method in vars(base) for base in kind.__mro__[1:-1])
+                if not (above or inspect.getdoc(value)):
+                    silent.append(f"{name}.{kind.__name__}.{method}")
+    assert not silent

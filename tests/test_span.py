@@ -205,17 +205,17 @@ class Unknown(vif.solvers.Solver):
         ({}, vif.CG(preconditioner=vif.solvers.Diagonal())),
         ({}, vif.solvers.Projected(rank=3, unstructured=True)),
         ({"curvature": vif.Hessian}, vif.CG()),
-        ({"damping": -0.5}, vif.CG()),
+        ({"ridge": 0.0}, vif.CG()),
         ({"target": LabelledTarget(lambda params: params["0.weight"][0])}, vif.CG()),
     ],
     ids=["a solver not known", "another basis", "random parameters", "the Hessian", "no ridge", "a target not by row"],
 )
 def test_elsewhere_the_parameters_stay_as_they_are(change, solver):
     loss, params, target = loss_of("tanh under softmax")
-    given = {"curvature": vif.GaussNewton, "damping": 0.0, "target": target} | change
+    given = {"curvature": vif.GaussNewton, "ridge": loss.ridge, "target": target} | change
     problem = Problem.of(loss, params, n_objects=None)
-    hessian = problem.curvature(given["curvature"], given["damping"])
-    assert span.Span.of(problem, hessian, given["target"], solver).lift is None
+    other = Problem.of(loss.with_parts(loss.outputs, loss.outer, ridge=given["ridge"]), params)
+    assert span.Span.of(other, other.curvature(given["curvature"], 0.0), given["target"], solver).lift is None
     assert span.Span.of(problem, problem.curvature(vif.GaussNewton, 0.0), target, vif.CG()).lift is not None
 
 

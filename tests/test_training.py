@@ -140,7 +140,7 @@ def test_bad_settings_are_named():
         vif.train(Regression(), INIT, torch.ones(4), **good)
     with pytest.raises(ValueError, match="must be \\(n,\\)"):
         vif.train(Regression(), INIT, torch.ones(1, 1, N), **good)
-    with pytest.raises(TypeError, match=r"Sampling terms needs a loss with terms.*without `batch_size`"):
+    with pytest.raises(TypeError, match=r"Sampling terms needs a loss with `n_terms` terms.*without `batch_size`"):
         vif.train(lambda theta, presence: presence.sum() * theta.sum(), INIT, torch.ones(N), batch_size=2, **good)
     with pytest.raises(ValueError, match="diverged"):
         vif.train(Regression(), INIT, epochs=300, lr=100.0, optimizer=vif.SGD())

@@ -114,13 +114,7 @@ def distances(distance: Any) -> Callable[[Tensor], Tensor]:
 
 
 def triplet_terms(
-    loss_fn: Any,
-    mined: tuple[Tensor, ...],
-    embeddings: Network,
-    between: Callable[[Tensor], Tensor],
-    *,
-    penalty: float,
-    labels: Sequence[object] | None,
+    loss_fn: Any, mined: tuple[Tensor, ...], embeddings: Network, between: Callable[[Tensor], Tensor], **given: Any
 ) -> TermLoss:
     """Return the sum of triplets: softplus or hinge of margin + near − far."""
     anchor, positive, negative = mined
@@ -133,18 +127,12 @@ def triplet_terms(
         return loss_fn.margin + apart[anchor, positive] - far
 
     terms = torch.nn.functional.softplus if loss_fn.smooth_loss else torch.nn.functional.relu
-    table, n = torch.stack(mined, dim=1), len(embeddings.x)
-    return TermLoss(terms, table, n_objects=n, penalty=penalty, labels=labels, outputs=Mapped(embeddings, leads))
+    outputs, n = Mapped(embeddings, leads), len(embeddings.x)
+    return TermLoss(terms, torch.stack(mined, dim=1), n_objects=n, outputs=outputs, **given)
 
 
 def pair_rows(
-    loss_fn: Any,
-    mined: tuple[Tensor, ...],
-    embeddings: Network,
-    between: Callable[[Tensor], Tensor],
-    *,
-    penalty: float,
-    labels: Sequence[object] | None,
+    loss_fn: Any, mined: tuple[Tensor, ...], embeddings: Network, between: Callable[[Tensor], Tensor], **given: Any
 ) -> SoftmaxLoss:
     """Return a row for each positive pair: its candidates are the positive and the anchor's negatives.
 
@@ -158,7 +146,7 @@ def pair_rows(
     allowed = against[anchors] | (targets > 0)
     rows = SharedRows(Owners(n, torch.arange(n), anchors), targets[:, None], allowed[:, None])
     scores = Mapped(embeddings, lambda z: -between(z).index_select(0, anchors) / loss_fn.temperature)
-    return SoftmaxLoss(rows, scores, penalty=penalty, labels=labels)
+    return SoftmaxLoss(rows, scores, **given)
 
 
 def agrees(

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from versatile_influence.cli.cox_tables import check_report, coefficient_table, largest_changes, moved_predictions
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
-from versatile_influence.cli.tables import counted
 from versatile_influence.cli.words import check_out, count
 from versatile_influence.core.hessian import Hessian
-from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import LabelledTarget
 from versatile_influence.losses import CoxLoss
+from versatile_influence.reading.metrics import counted
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
@@ -71,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     test = None if args.test is None else _test_patients(args, loss)
     params = minimize(loss, loss.zeros())
     assert isinstance(params, Tensor)
-    errors = _standard_errors(loss, params)
+    # From the inverse of the information, as `coxph` without `robust` prints them.
+    errors = torch.linalg.inv(Hessian(loss, params, params.new_ones(loss.n_objects)).dense()).diagonal().sqrt()
     print(_headline(args, loss, frame))
     print(coefficient_table(loss.columns, params, errors))
 
@@ -84,17 +84,23 @@ def run(args: argparse.Namespace) -> int:
     if args.top:
         print(largest_changes(scores, errors, top=args.top))
     if args.top and test is not None:
-        print(moved_predictions(_columns(scores, d, None), now[d:], top=args.top))
+        risks = replace(scores, scores=scores.scores[:, d:], targets=list(scores.targets or [])[d:])
+        print(moved_predictions(risks, now[d:], top=args.top))
     if args.check:
         scale = torch.cat([errors, now[d:]])
         start = time.perf_counter()
-        predicted = _rows(scores, _checked_rows(scores.scores / scale, args.check))
+        rows = _checked_rows(scores.scores / scale, args.check)
+        # Objects are the patients, in order.
+        predicted = replace(scores, scores=scores.scores[rows], objects=rows)
         refitted = refit(loss, params, target, objects=predicted.objects)
         took = time.perf_counter() - start
         advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"
         print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
     if args.out:
-        _write(scores, args.out)
+        written = scores.to_frame()
+        written.to_csv(args.out, index_label="patient", float_format="%.10g")
+        size = f"{counted(len(written), 'patient')} × {counted(written.shape[1], 'number')}"
+        print(f"\nAll changes are in {args.out}: {size}.")
     return 0
 
 
@@ -155,12 +161,6 @@ def _target(loss: CoxLoss, params: Tensor, test: "pd.DataFrame | None") -> tuple
     return target, target(params)
 
 
-def _standard_errors(loss: CoxLoss, params: Tensor) -> Tensor:
-    """Return standard errors from the inverse of the information, as `coxph` without `robust` prints them."""
-    information = Hessian(loss, params, params.new_ones(loss.n_objects)).dense()
-    return torch.linalg.inv(information).diagonal().sqrt()
-
-
 def _headline(args: argparse.Namespace, loss: CoxLoss, frame: "pd.DataFrame") -> str:
     rows = f" in {len(frame):,} rows" if loss.n_objects != len(frame) else ""
     strata = f", stratified by {', '.join(args.strata)}" if args.strata else ""
@@ -170,25 +170,9 @@ def _headline(args: argparse.Namespace, loss: CoxLoss, frame: "pd.DataFrame") ->
     )
 
 
-def _columns(scores: Attribution, start: int | None, stop: int | None) -> Attribution:
-    labels = list(scores.targets or [])[start:stop]
-    return replace(scores, scores=scores.scores[:, start:stop], targets=labels)
-
-
-def _rows(scores: Attribution, rows: Tensor) -> Attribution:
-    assert isinstance(scores.objects, Tensor)
-    return replace(scores, scores=scores.scores[rows], objects=scores.objects[rows])
-
-
 def _checked_rows(standardised: Tensor, number: int) -> Tensor:
     """Return the patients to refit: half of them those with the largest changes, the others drawn with a fixed seed."""
     order = standardised.abs().amax(dim=1).argsort(descending=True, stable=True)
     largest = math.ceil(min(number, len(order)) / 2)
     others = order[largest:][torch.randperm(len(order) - largest, generator=torch.Generator().manual_seed(0))]
     return torch.cat([order[:largest], others[: min(number, len(order)) - largest]])
-
-
-def _write(scores: Attribution, path: str) -> None:
-    frame = scores.to_frame()
-    frame.to_csv(path, index_label="patient", float_format="%.10g")
-    print(f"\nAll changes are in {path}: {counted(len(frame), 'patient')} × {counted(frame.shape[1], 'number')}.")

@@ -7,15 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.cli.tables import beside, counted, decimals, table
+from versatile_influence.cli.tables import beside, decimals, table
 from versatile_influence.core.result import Attribution
-from versatile_influence.reading.metrics import Agreement, agreement
+from versatile_influence.core.sizes import AGREES, LISTED
+from versatile_influence.reading.metrics import Agreement, agreement, counted
 
-# Relative errors up to which predicted and refitted changes are said to …
-VERDICTS = [(0.02, "agree almost exactly"), (0.10, "agree closely"), (0.30, "agree, though not to the digit")]
-ADVISED = 0.10
-# Refitted patients listed one by one.
-LISTED = 6
+VERDICTS = ["agree almost exactly", "agree closely", "agree, though not to the digit"]
 
 
 def coefficient_table(names: Sequence[str], coefficients: Float[Tensor, " d"], errors: Float[Tensor, " d"]) -> str:
@@ -86,13 +83,8 @@ def check_report(
 ) -> str:
     """Return how predicted changes compare with really refitting, in words and numbers, and some of them one by one.
 
-    Args:
-        predicted: Predicted changes of the patients that were refitted, coefficients first, then predictions.
-        refitted: Measured ones.
-        scale: What each target is divided by before all are pooled.
-        coefficients: How many targets are coefficients.
-        seconds: What refitting took.
-        advice: What to do where they do not agree.
+    The first `coefficients` targets are coefficients, the others predictions; each is divided by its `scale` before all
+    are pooled. Refitting took some `seconds`, and `advice` says what to do where they do not agree.
     """
     k = len(predicted.scores)
     largest = f"those with the {math.ceil(k / 2)} largest changes, and others at random"
@@ -115,8 +107,9 @@ def check_report(
 
 def _in_words(found: Agreement, *, what: str, unit: str, advice: str) -> str:
     otherwise = "differ in size, though their order is right" if found.pooled_pearson > 0.9 else "disagree"
-    verdict = next((words for limit, words in VERDICTS if found.relative_error <= limit), otherwise)
-    if not found.relative_error <= ADVISED:
+    limits = zip(AGREES, VERDICTS, strict=True)
+    verdict = next((words for limit, words in limits if found.relative_error <= limit), otherwise)
+    if not found.relative_error <= AGREES[1]:
         verdict += f". {advice}"
     off = f"predictions are {abs(found.slope - 1):.1%} too {'small' if found.slope > 1 else 'large'} on the whole"
     pairs = f"{counted(found.n_removals, 'patient')} × {counted(found.n_targets, what)}"

@@ -4,12 +4,12 @@ import argparse
 import sys
 from dataclasses import replace
 
-from versatile_influence.cli.tables import counted
 from versatile_influence.cli.words import check_out, count
 from versatile_influence.core.owned import Shared
 from versatile_influence.core.sizes import FINISHED_PARAMETERS
 from versatile_influence.losses import WalkEmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.reading.metrics import counted
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.attribute import attribute

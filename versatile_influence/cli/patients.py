@@ -34,11 +34,7 @@ def read_table(path: str) -> "pd.DataFrame":
 
 
 def require_columns(frame: "pd.DataFrame", columns: dict[str, str], path: str) -> None:
-    """Raise unless the file has each column; `columns` holds the words that ask for it.
-
-    Raises:
-        ValueError: If one is missing.
-    """
+    """Raise a ValueError unless the file has each column; `columns` holds the words that ask for it."""
     for name, asked in columns.items():
         if name not in frame.columns:
             known = ", ".join(map(str, frame.columns))
@@ -47,11 +43,7 @@ def require_columns(frame: "pd.DataFrame", columns: dict[str, str], path: str) -
 
 
 def require_numbers(frame: "pd.DataFrame", columns: dict[str, str], path: str) -> None:
-    """Raise unless each column holds numbers; `columns` holds what to do otherwise.
-
-    Raises:
-        ValueError: If one does not, with the first such row.
-    """
+    """Raise a ValueError, with the first such row, unless each column holds numbers; `columns` says what to do."""
     for name, advice in columns.items():
         if frame[name].dtype.kind in "biuf":
             continue
@@ -61,11 +53,7 @@ def require_numbers(frame: "pd.DataFrame", columns: dict[str, str], path: str) -
 
 
 def require_filled(frame: "pd.DataFrame", columns: dict[str, str], path: str) -> None:
-    """Raise unless each column has a value in every row; `columns` holds the words that ask for it.
-
-    Raises:
-        ValueError: If one is empty, with the first such row.
-    """
+    """Raise a ValueError unless each column is filled in every row; `columns` holds the words that ask for it."""
     for name, asked in columns.items():
         empty = frame.index[frame[name].isna().to_numpy()]
         if len(empty):

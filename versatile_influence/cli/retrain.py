@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from versatile_influence.cli.words import check_out
+from versatile_influence.core.sizes import SHOWN
 from versatile_influence.verbs.leave_one_out import leave_one_out
-
-SHOWN = 10
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

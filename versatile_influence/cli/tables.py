@@ -55,13 +55,3 @@ def decimals(size: float) -> int:
         (4, 1)
     """
     return 3 if not size or not math.isfinite(size) else min(12, max(0, 2 - math.floor(math.log10(abs(size)))))
-
-
-def counted(number: int, thing: str) -> str:
-    """Return the number with the noun, in the plural where it is one.
-
-    Example:
-        >>> counted(1, "death"), counted(1200, "patient")
-        ('1 death', '1,200 patients')
-    """
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -6,11 +6,7 @@ from pathlib import Path
 
 
 def count(text: str) -> int:
-    """Return a number of things given on the command line.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is none.
-    """
+    """Return a number of things given on the command line, or say that it is none."""
     try:
         number = int(text)
     except ValueError as error:
@@ -21,11 +17,7 @@ def count(text: str) -> int:
 
 
 def check_out(path: str | None) -> None:
-    """Raise, before hours of work, where the file of `--out` cannot be written at the end.
-
-    Raises:
-        ValueError: If so.
-    """
+    """Raise a ValueError, before hours of work, where the file of `--out` cannot be written at the end."""
     if path is None:
         return
     file, folder = Path(path), Path(path).parent

@@ -22,12 +22,7 @@ FORMER = {"dense_hessian", "on_terms", "outputs", "outer", "outer_differences", 
 
 
 class FunctionLoss(Loss):
-    """A function of (parameters, presence), of which nothing else is known.
-
-    Args:
-        function: The function.
-        n_objects: How many objects there are.
-        labels: Their names, or None.
+    """A function of (parameters, presence) and the number of objects, of which nothing else is known.
 
     Example:
         >>> FunctionLoss(lambda theta, presence: (presence * theta).sum(), 2).n_objects
@@ -40,7 +35,6 @@ class FunctionLoss(Loss):
         self.function, self.n_objects, self.object_labels = function, n_objects, labels
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the loss."""
         return self.function(params, presence)
 
 
@@ -59,10 +53,13 @@ def as_loss(loss: object, n_objects: int | None = None) -> Loss:
         UserWarning: Once, if a class that is no `Loss` has methods of one.
     """
     if isinstance(loss, Loss):
-        known_objects(loss.n_objects, n_objects)
+        known_objects(getattr(loss, "n_objects", None), n_objects)
+        if getattr(loss, "n_objects", None) is None:
+            raise ValueError(f"{type(loss).__name__} must say how many objects there are: set its `n_objects`.")
         return loss
-    if not callable(loss):
-        raise TypeError(f"`loss` must be a function of (params, presence), got {type(loss).__name__}.")
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(f"`loss` must be a function of (params, presence), got {loss!r}.")
+    # The one thing that is read of a function: how many objects there are is no capability.
     number = known_objects(getattr(loss, "n_objects", None), n_objects)
     _tell_of_methods(type(loss))
     return FunctionLoss(loss, number)  # pyright: ignore[reportArgumentType]
@@ -89,11 +86,11 @@ def known_objects(own: Any, n_objects: int | None) -> int:
     """
     if own is None and n_objects is None:
         raise ValueError("How many objects are there? The loss does not say: pass n_objects=….")
-    if own is not None and n_objects is not None and int(own) != int(n_objects):
+    if own is not None and n_objects is not None and own != n_objects:
         raise ValueError(f"`n_objects` is {n_objects}, but the loss has {own} objects. Leave `n_objects` out.")
-    number = int(own if own is not None else n_objects or 0)
-    if number < 1:
-        raise ValueError(f"There must be at least one object, got n_objects={number}.")
+    number = own if own is not None else n_objects
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"`n_objects` must be a whole number, at least 1, got {number!r}.")
     return number
 
 
@@ -112,6 +109,7 @@ def _tell_of_methods(kind: type) -> None:
 def methods_meant(kind: type) -> list[str]:
     """Return the methods of a class that is no `Loss` whose names are, or nearly are, those of one."""
     known = {*METHODS, *FORMER}
+    # Methods of torch.nn.Module, or of Python's own classes, mean no loss.
     parts = [part for part in kind.__mro__ if part.__module__.split(".")[0] not in ("builtins", "torch")]
     own = {name: value for part in reversed(parts) for name, value in vars(part).items()}
     named = [name for name, value in own.items() if callable(value) and not name.startswith("_")]

@@ -1,12 +1,12 @@
 """A loss as a value of parts: L(θ, b) = outer(outputs(θ), b) + (λ/2)‖θ‖², and the chain rule, once.
 
-The outer loss is itself a `Loss`, of the outputs; what it knows of its derivatives serves under any outputs. A wrapper,
-for some parameters, some terms, a linear model in a network's place, is another value of one part, and so cannot forget
-another.
+The outer loss is itself a `Loss`, of the outputs; what it knows of its derivatives serves under any outputs. A wrapper
+(some parameters, some terms, a linear model) is another value of one part, and so cannot forget another.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from torch.func import vmap
 
 from versatile_influence.core.derivatives import in_blocks
 from versatile_influence.core.loss import Loss, Objects, Part, share
-from versatile_influence.core.outputs import Outputs
+from versatile_influence.core.outputs import Function, Outputs
 from versatile_influence.core.ravel import Params, flat, flat_each, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import CHUNK_NUMBERS, HELD_NUMBERS, at_once
@@ -33,14 +33,15 @@ class Composed(Loss):
     """An outer loss of outputs, plus a penalty.
 
     Args:
-        outputs: From parameters to outputs.
-        outer: The loss of the outputs and of presence.
+        outputs: From parameters to outputs: `vif.losses.Linear(x)`, or any function of the parameters.
+        outer: The loss of the outputs and of presence, a `vif.Loss`.
         penalty: λ.
         labels: Names of the objects; None for the outer loss's own.
         names: Names of the parameters, or None.
         constant: What parameters that are held add.
 
     Raises:
+        TypeError: If outputs or outer are nothing of the kind.
         ValueError: If the penalty is negative, or the labels are not one an object.
 
     Example:
@@ -51,11 +52,18 @@ class Composed(Loss):
         1.386...
     """
 
+    # Even one that evaluates each presence does so on outputs, which costs little beside what makes them.
     differences_together = True
+
+    def __init_subclass__(cls, **kwargs: object):
+        """Refuse another value than that of the parts: what makes a loss of other parts would forget it."""
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            raise TypeError(f"{cls.__name__} is its parts: put what it adds into its outer loss, or write a vif.Loss.")
 
     def __init__(
         self,
-        outputs: Outputs,
+        outputs: Outputs | Callable[[Any], Any],
         outer: Loss,
         *,
         penalty: float = 0.0,
@@ -63,6 +71,18 @@ class Composed(Loss):
         names: Sequence[str] | None = None,
         constant: float = 0.0,
     ):
+        if not isinstance(outer, Loss):
+            raise TypeError(
+                f"`outer` must be a vif.Loss of the outputs, got {outer!r}. A function of (outputs, presence) "
+                "goes into vif.losses.OutputLoss(model, x, outer, n_objects=…)."
+            )
+        if not isinstance(outputs, Outputs):
+            if not callable(outputs) or isinstance(outputs, torch.nn.Module | Loss | type):
+                raise TypeError(
+                    f"`outputs` must be vif.losses.Linear(x) or a function of the parameters, got {type(outputs)}"
+                    ". A network goes into vif.losses.OutputLoss(model, x, outer)."
+                )
+            outputs = Function(outputs)
         if not 0 <= penalty < float("inf"):
             raise ValueError(f"`penalty` must be finite and ≥ 0, got {penalty}.")
         self.outputs, self.outer, self.ridge, self.constant = outputs, outer, float(penalty), constant
@@ -97,7 +117,6 @@ class Composed(Loss):
         return self.outputs.start()
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the penalised loss of the objects present."""
         return self._held(self.outer(self.outputs(params), presence), params)
 
     def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
@@ -111,6 +130,7 @@ class Composed(Loss):
         removals = Removals.of(objects, self.n_objects)
         if self.outputs.identity:
             return self.outer.removal_products(params, directions, removals)
+        # A group's difference is no sum of its members': closed forms are of single objects.
         if not removals.grouped and self.outputs.written_out(self.outer):
             gradients = removals.of_each(self.outputs.removal_gradients(self.outer, params))
             return gradients if directions is None else gradients @ directions
@@ -120,20 +140,18 @@ class Composed(Loss):
             # Neither Jacobian fits: that of both together, some directions at a time.
             return super().removal_products(params, None, removals)
         if directions is None and p > removals.count:
+            # As many passes back as removals, and J is never held.
             return jacobian.transposed(self.outer.removal_products(outputs, None, removals).T).T
         if directions is None:
             return self.outer.removal_products(outputs, jacobian.dense(), removals)
-        # Along the directions the outputs move by an array each; some of them at a time.
         size = at_once(jacobian.shape[0], most=max(16 * jacobian.shape[0], CHUNK_NUMBERS))
         return in_blocks(lambda part: self.outer.removal_products(outputs, jacobian @ part, removals), directions, size)
 
     def gradients_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p"]:
-        """Return ∇L(θ, 1₋ᵢ) of each removal."""
         outputs, pull = self.outputs.pull(params)
         return vmap(pull)(self.outer.gradients_without(outputs, removals)) + self.ridge * flat(params)
 
     def hessians_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p p"]:
-        """Return ∇²L(θ, 1₋ᵢ) of each removal."""
         if self.outputs.identity:
             found = self.outer.hessians_without(params, removals)
             return found + self.ridge * torch.eye(found.shape[-1]).to(found) if self.ridge else found
@@ -144,7 +162,7 @@ class Composed(Loss):
     def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
         """Return ∇L = Jᵀ ∇outer + λθ."""
         outputs, pull = self.outputs.pull(params)
-        return self._sloped(pull(self.outer.gradient(outputs, presence)), params)
+        return pull(self.outer.gradient(outputs, presence)) + self.ridge * flat(params)
 
     def gradient_and_value(
         self, params: Params, presence: Float[Tensor, " n"]
@@ -152,12 +170,10 @@ class Composed(Loss):
         """Return ∇L and L, the outputs had once."""
         outputs, pull = self.outputs.pull(params)
         slopes, value = self.outer.gradient_and_value(outputs, presence)
-        return self._sloped(pull(slopes), params), self._held(value, params)
+        return pull(slopes) + self.ridge * flat(params), self._held(value, params)
 
     def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"]:
-        """Return ∇L at k stacked parameters."""
         if not self.outputs.linear:
-            # Through a network once, there and back.
             return super().gradients(params, presence)
         slopes = self.outer.gradients(self.outputs.at_each(params), presence)
         return self.outputs.pull_each(params, slopes) + self.ridge * flat_each(params)
@@ -184,22 +200,20 @@ class Composed(Loss):
         if not self.outputs.linear:
             return super().hessian(params, presence)
         if self.outputs.identity:
-            matrix = self.outer.hessian(params, presence)
+            # A loss may keep the matrix that it gives.
+            matrix = self.outer.hessian(params, presence).clone()
         else:
             matrix = self.outputs.curvature(self.outer, params, presence)
         matrix.diagonal().add_(self.ridge)
         return matrix
 
     def owned(self, i: int) -> Int[Tensor, " m"]:
-        """Return the positions in the flat parameters that only object i trains."""
         return self.outputs.owned(i)
 
     def null_directions(self, params: Params, presence: Float[Tensor, " n"]) -> dict[str, Params]:
-        """Return, by name, directions along which L(·, b) is constant."""
         return {} if self.ridge else self.outputs.null_directions(self.outer, params, presence)
 
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
-        """Return the terms of the outer loss."""
         return self.outer.terms(self.outputs(params), presence)
 
     def part(self, terms: Int[Tensor, " m"]) -> "Composed":
@@ -212,30 +226,24 @@ class Composed(Loss):
         return self.with_parts(outputs, outer, ridge=some * self.ridge, constant=some * self.constant)
 
     def sampled(self, terms: Int[Tensor, " m"]) -> "Composed":
-        """Return the loss of some terms with the outputs of all, so that one Jacobian serves every sample."""
+        """Return the loss of some terms with the outputs of all: one Jacobian serves every sample."""
         return self.with_parts(self.outputs, Part(self.outer, terms), ridge=share(self.outer, terms) * self.ridge)
 
     def at(self, presence: Float[Tensor, " n"]) -> "Composed":
-        """Return the loss for that presence alone."""
         outer = self.outer.at(presence)
-        return (
-            self
-            if outer is self.outer
-            else self.with_parts(self.outputs, outer, ridge=self.ridge, constant=self.constant)
-        )
+        changed = outer is not self.outer
+        return self.with_parts(self.outputs, outer, ridge=self.ridge, constant=self.constant) if changed else self
 
     def with_parts(self, outputs: Outputs, outer: Loss, *, ridge: float, constant: float = 0.0) -> "Composed":
         """Return the loss with other parts, and all that is not about them."""
         other = Composed(outputs, outer, penalty=ridge, labels=self.object_labels, constant=constant)
+        # Everything that a part does not decide comes along: a wrapper that forgets one gives wrong scores.
         other.parameter_names, other.treatment = self.parameter_names, self.treatment
         return other
 
     def as_outer(self) -> Loss:
-        """Return the outer loss, for other outputs in the place of these, in the order in which rows were given."""
+        """Return the outer loss, for other outputs in the place of these."""
         return self.outer
-
-    def _sloped(self, gradient: Float[Tensor, " p"], params: Params) -> Float[Tensor, " p"]:
-        return gradient + self.ridge * flat(params) if self.ridge else gradient
 
     def _held(self, value: Float[Tensor, ""], params: Params) -> Float[Tensor, ""]:
         """Return the value with what the penalty adds."""

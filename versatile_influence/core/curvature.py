@@ -59,6 +59,7 @@ class Curvature(ABC):
         if not named:
             return None
         directions = torch.stack([flat(direction).to(flat(self.params)) for direction in named.values()], dim=1)
+        # Named directions may be nearly parallel; what is left out must be spanned once.
         basis, size, _ = torch.linalg.svd(directions, full_matrices=False)
         return basis[:, size > 1e-10 * size.max()]
 
@@ -98,13 +99,10 @@ def newton_is_dense(loss: Loss, params: Params) -> bool:
 
 
 def check_dense(theta: Float[Tensor, " p"]) -> None:
-    """Refuse a dense matrix that does not fit.
-
-    Raises:
-        MemoryError: If it does not.
-    """
+    """Refuse a dense matrix that does not fit, by a MemoryError."""
     p = len(theta)
     check_room(
+        # The matrix, its factor, and what is solved.
         3 * p * p,
         theta,
         what=f"A dense matrix of {p:,} × {p:,} curvatures, with room to factor it,",
@@ -123,6 +121,7 @@ def deflated(matrix: Float[Tensor, "*c p p"], null: Float[Tensor, "p m"] | None)
     """Return the matrix with `null` as eigenvectors of a typical eigenvalue, and unchanged across from them."""
     if null is None:
         return matrix
+    # (I − NNᵀ) H (I − NNᵀ) + size NNᵀ, multiplied out: no p×p projector for each of many matrices.
     crossed = matrix @ null
     inner = null.mT @ crossed
     size = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]

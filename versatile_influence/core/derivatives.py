@@ -55,6 +55,7 @@ class _Largest(TorchDispatchMode):
 
 def numbers_held(function: Callable[..., object], *arguments: object) -> int:
     """Return how many numbers the largest tensor of one call holds."""
+    # By running it: no estimate from shapes knows what a user's function makes in between.
     with _Largest() as largest, torch.no_grad():
         function(*arguments)
     return largest.numbers
@@ -74,6 +75,7 @@ def by_masks(function: Callable[[Tensor], Tensor], presences: Float[Tensor, "k n
     try:
         return vmap(function)(presences)
     except RuntimeError as error:
+        # Other errors are the loss's own and keep their words.
         if not any(word in str(error) for word in ("vmap", "dynamic shape", "data-dependent", "batched")):
             raise
         raise TypeError(

@@ -38,6 +38,7 @@ class Factor:
         """Return columns of the Jacobian, some at a time, each with the place of its first."""
         rows, per_row, height = self.left.shape
         width = self.entered.shape[1]
+        # Blocks near the size of the cache: products with them are then bound by arithmetic, not by memory.
         room = max(1, FACTOR_BLOCK // (rows * per_row))
         for first in range(0, height, step := max(1, room // width)):
             for column in range(0, width, across := min(room, width)):
@@ -49,6 +50,7 @@ class Factor:
         """Return its rows' inner products with one vector of all parameters."""
         height, width = self.left.shape[2], self.entered.shape[1]
         weight = direction[self.start : self.start + height * width].view(height, width)
+        # The narrower side first: the array in between is the smaller one.
         if height > width:
             return ((self.left @ weight) * self.entered[:, None]).sum(-1)
         return (self.left * (self.entered @ weight.T)[:, None]).sum(-1)
@@ -75,6 +77,7 @@ class Factored:
 
     def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
         """Return J V."""
+        # One column, as in CG: no block is made at all.
         if directions.shape[1] == 1:
             parts = [factor.along(directions[:, 0]) for factor in self.factors]
             return torch.stack(parts).sum(0).view(-1, 1)
@@ -163,6 +166,7 @@ def factored(by_row: ByRow | None, whole: Tensor, params: Params) -> Factored | 
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
     with torch.enable_grad(), _LinearCalls(copies=False) as seen:
         outputs = function(leaves, x)
+    # An in-place activation has overwritten what the layer gave: again, with copies between them.
     if any(output._version for *_, output in seen.calls):
         with torch.enable_grad(), _LinearCalls(copies=True) as seen:
             outputs = function(leaves, x)
@@ -171,11 +175,13 @@ def factored(by_row: ByRow | None, whole: Tensor, params: Params) -> Factored | 
     # Layers whose weights are held fixed are passed through.
     calls = [call for call in seen.calls if id(call[0]) in places or id(call[1]) in places]
     held = sum(m * sent.shape[-1] + entered.numel() for _, _, entered, sent in calls)
+    # A layer that was called with more rows, or by no rows at all, is no such network.
     if not calls or held > FACTOR_NUMBERS or m % rows or m != whole.numel() or not outputs.requires_grad:
         return None
     sent = [output for *_, output in calls]
     if any(output.dim() != 2 or len(output) != rows for output in sent):
         return None
+    # Rows do not meet, so the gradient of a column's sum holds every row's own.
     columns = outputs.reshape(rows, -1).unbind(1)
     gradients = [torch.autograd.grad(column.sum(), sent, retain_graph=True, allow_unused=True) for column in columns]
     for (weight, bias, entered, _), left in zip(calls, map(list, zip(*gradients, strict=True)), strict=True):
@@ -188,6 +194,7 @@ def factored(by_row: ByRow | None, whole: Tensor, params: Params) -> Factored | 
         if id(bias) in places:
             factors.append(Factor(places.pop(id(bias)), stacked, torch.ones_like(entered[:, :1])))
     found = Factored(factors, (m, p))
+    # Places that are left are weights that no linear layer used.
     return None if places or not _agrees(found, outputs, whole, leaves) else found
 
 
@@ -206,6 +213,7 @@ def _agrees(found: Factored, outputs: Tensor, whole: Tensor, leaves: dict[str, T
     values = outputs.reshape(-1)
     if not torch.allclose(values, whole.reshape(-1).to(values), rtol=1e3 * tolerance, atol=1e-30):
         return False
+    # Weights shared, layers between, rows that meet: each shows along a random vector.
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(len(values), generator=generator, dtype=torch.float64).to(values)
     gradients = torch.autograd.grad(values, list(leaves.values()), vector, allow_unused=True, materialize_grads=True)

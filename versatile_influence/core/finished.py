@@ -34,6 +34,7 @@ def finished(
     Raises:
         ValueError: If a score is not finite.
     """
+    # Two numbers say of all whether they are finite: no mask of the size of a large score matrix.
     least, most = torch.aminmax(scores)
     if leftover is not None:
         warn_if_unfinished(problem, leftover, torch.stack([least, most]))
@@ -60,6 +61,7 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
     """
     # Smallest and largest, rather than absolute values: no second copy of a large score matrix.
     largest = torch.stack(torch.aminmax(scores)).abs().max().item()
+    # In the units of the target, where a gradient alone would mean nothing to anybody.
     moved, slope = leftover.abs().max().item(), problem.gradient.abs().max().item()
     if moved > UNFINISHED * largest and slope > LOSS_ROUNDING * abs(problem.value().item()):
         warnings.warn(
@@ -73,6 +75,7 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
 
 def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) -> None:
     """Warn where a target changes along directions in which the loss says that it is constant."""
+    # A score along them would be that of one minimum among many.
     null = hessian.null_space()
     if null is None:
         return

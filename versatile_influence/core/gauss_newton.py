@@ -21,14 +21,8 @@ class GaussNewton(Curvature):
     derivatives are dropped. It is H where the outputs are linear in θ, and it has no negative eigenvalues where the
     outer loss is convex (Cox in log-risks, softmax in scores, pairs in scores).
 
-    Attributes:
-        loss: A loss of outputs: a ready one, or `vif.losses.OutputLoss(model, x, outer, …)`.
-        params: Where the curvature is taken.
-        presence: Who is present.
-        damping: Added to the diagonal, in units of the summed loss.
-
     Raises:
-        TypeError: If the loss has no outputs.
+        TypeError: If the loss has no outputs: a ready one has, and `vif.losses.OutputLoss(model, x, outer, …)`.
 
     References:
         Schraudolph (2002), "Fast curvature matrix-vector products"; Martens (2020), §8.
@@ -46,7 +40,8 @@ class GaussNewton(Curvature):
         if not isinstance(self.loss, Composed):
             raise TypeError(
                 f"GaussNewton needs a loss of outputs, L = outer(outputs(params), presence), got {self.loss!r}. Write "
-                "it as vif.losses.OutputLoss(model, x, outer, …), or leave `curvature` out for the Hessian."
+                "it as vif.losses.OutputLoss(model, x, outer, …) or vif.Composed(outputs, outer, …), or leave "
+                "`curvature` out for the Hessian."
             )
 
     @property
@@ -82,7 +77,6 @@ class GaussNewton(Curvature):
         return self.composed.outer.hessian_products(self.outputs, self.presence, moved)
 
     def dense(self) -> Float[Tensor, "p p"]:
-        """Return G as a matrix, exactly symmetric."""
         check_dense(flat(self.params))
         matrix = self.composed.outer.curvature_along(self.outputs, self.presence, self.jacobian.dense())
         matrix.diagonal().add_(self.ridge)

@@ -14,13 +14,7 @@ from versatile_influence.core.ravel import flat
 
 @dataclass(frozen=True)
 class Hessian(Curvature):
-    """H = ∇²L(θ, b) + damping · I, as an operator on flat parameter vectors.
-
-    Attributes:
-        loss: The loss L(θ, b), a sum; a function of (params, presence) becomes one.
-        params: Where the curvature is taken.
-        presence: Who is present.
-        damping: Added to the diagonal, in units of the summed loss.
+    """H = ∇²L(θ, b) + damping · I, as an operator on flat parameter vectors; a function of (params, presence) will do.
 
     Example:
         >>> import torch
@@ -40,17 +34,19 @@ class Hessian(Curvature):
         return self.loss.at(self.presence)
 
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        """Return H V."""
         return self._there.hessian_products(self.params, self.presence, vectors) + self.damping * vectors
 
     def dense(self) -> Float[Tensor, "p p"]:
-        """Return H as a matrix, exactly symmetric."""
         check_dense(flat(self.params))
         matrix = self._there.hessian(self.params, self.presence)
-        matrix.diagonal().add_(self.damping)
+        if self.damping:
+            # A loss may keep the matrix that it gives.
+            matrix = matrix.clone()
+            matrix.diagonal().add_(self.damping)
         return matrix
 
     def sample(self, terms: Int[Tensor, " m"]) -> "Scaled":
         """Return the Hessian of the loss's terms numbered `terms`, scaled up so that it estimates H without bias."""
+        # Damping is added once, after scaling, so that it is the same in every sample.
         part = replace(self, loss=self.loss.part(terms), damping=0.0)
         return Scaled(part, 1 / share(self.loss, terms), self.damping)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -62,21 +63,19 @@ class Stored(Jacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, p)."""
         return self.matrix.shape[0], self.matrix.shape[1]
 
     def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
-        """Return J V."""
         return (self.matrix @ directions.to(self.matrix)).to(directions)
 
     def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
-        """Return Jᵀ U."""
         return (self.matrix.T @ outputs.to(self.matrix)).to(outputs)
 
     def gram(self, block: int = 256) -> Float[Tensor, "m m"]:
         """Return J Jᵀ, of whose symmetric halves one is computed."""
         matrix = self.matrix
         result = matrix.new_empty(len(matrix), len(matrix))
+        # Half the arithmetic of one product, which computes both halves.
         for start in range(0, len(matrix), block):
             part = slice(start, start + block)
             result[part, start:] = matrix[part] @ matrix[start:].T
@@ -84,11 +83,9 @@ class Stored(Jacobian):
         return result
 
     def blocks(self) -> Iterator[Float[Tensor, "m p"]]:
-        """Yield the matrix."""
         yield self.matrix
 
     def dense(self) -> Float[Tensor, "m p"]:
-        """Return the matrix."""
         return self.matrix
 
 
@@ -113,16 +110,15 @@ class Derived(Jacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, p)."""
         return len(self.outputs), len(flat(self.params))
 
     @cached_property
     def factors(self) -> Factored | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """J in factors where the outputs are those of linear layers, each row by itself; None elsewhere."""
         return factored(self.by_row, self.outputs, self.params)
 
     def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
         """Return J V: by derivatives along a few directions, by the blocks or factors of J along many."""
+        # For a few directions holding J costs more than the derivatives along them.
         many = directions.shape[1] > MANY_DIRECTIONS
         if (many or "factors" in self.__dict__) and self.factors is not None:
             return self.factors @ directions
@@ -131,7 +127,6 @@ class Derived(Jacobian):
         return jacobian_products(self._flat, flat(self.params), directions, chunk_size=self._chunk)
 
     def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
-        """Return Jᵀ U."""
         many = outputs.shape[1] > MANY_DIRECTIONS
         if (many or "factors" in self.__dict__) and self.factors is not None:
             return self.factors.transposed(outputs)
@@ -139,7 +134,6 @@ class Derived(Jacobian):
         return vmap(lambda row: pull(row)[0], chunk_size=self._chunk)(outputs.T).T
 
     def gram(self) -> Float[Tensor, "m m"]:
-        """Return J Jᵀ."""
         return Stored(self.dense()).gram() if self.factors is None else self.factors.gram()
 
     def blocks(self) -> Iterator[Float[Tensor, "c p"]]:
@@ -147,13 +141,13 @@ class Derived(Jacobian):
         blocks = self._by_rows()
         if blocks is not None:
             yield from blocks
+        # Wide: one pass back an output. Tall: two derivatives backwards a parameter.
         elif self.shape[0] < self.shape[1]:
             yield jacrev(self._flat, chunk_size=self._chunk)(flat(self.params))
         else:
             yield jacobian_products(self._flat, flat(self.params), chunk_size=self._chunk)
 
     def dense(self) -> Float[Tensor, "m p"]:
-        """Return J as a matrix."""
         if self.factors is not None:
             return self.factors.dense()
         blocks = list(self.blocks())
@@ -174,9 +168,17 @@ class Derived(Jacobian):
             return None
         function, x = self.by_row
         first = function(self.params, x[:1]).reshape(-1)
+        # A row alone must give what it gives among all: a layer that looks across rows would not.
         if not torch.allclose(first, self.outputs.reshape(len(x), -1)[0], rtol=1e-6):
             return None
         theta, unravel = flat(self.params), shaper(self.params)
         each = vmap(jacrev(lambda vector, row: function(unravel(vector), row[None]).reshape(-1)), (None, 0))
+        # Each row has as many gradients as outputs, all of them as long as the parameters.
         size = max(1, ROW_NUMBERS // (len(theta) * (len(self.outputs) // len(x))))
-        return (each(theta, part).reshape(-1, len(theta)) for part in x.split(size))
+        head, *rest = x.split(size)
+        try:
+            begun = each(theta, head)
+        except RuntimeError:
+            # A layer that PyTorch cannot batch so, as nn.PReLU.
+            return None
+        return (block.reshape(-1, len(theta)) for block in chain([begun], (each(theta, part) for part in rest)))

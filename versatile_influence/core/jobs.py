@@ -27,6 +27,7 @@ def as_finished(function: Callable, calls: Iterable[tuple], *, n_jobs: int | Non
         raise ValueError(
             f"`n_jobs` must be a whole number other than 0, got {n_jobs!r}: 1 for one at a time, −1 for all."
         )
+    # Arguments are made here, where an error in them is the caller's.
     calls = list(calls)
     try:
         yield from _outputs(function, calls, n_jobs)
@@ -49,6 +50,7 @@ def _outputs(function: Callable, calls: list[tuple], n_jobs: int | None) -> Iter
     work = joblib.delayed(function)
     one: Any = 1  # joblib annotates batch_size as text
     try:
+        # One training a task: in joblib's batches, results would wait for each other and be lost together.
         parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=one, return_as="generator_unordered")
     except ValueError:
         # Engines built on multiprocessing.Pool, Ray's among them, give results back by blocks only.

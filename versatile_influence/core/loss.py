@@ -1,13 +1,13 @@
 """What a loss is: any differentiable function of the parameters and of who is present.
 
-    L(θ, b) -> scalar          (Definition 3.1 of the paper)
+    L(θ, b) -> scalar          (Deng et al. (2025), "A Versatile Influence Function", Definition 3.1)
 
 `presence` b is a float vector, 1.0 where an object takes part and 0.0 where not. Multiply by it, do not index with it:
 a boolean index changes shapes, so that many presences cannot be evaluated at once. The loss is a *sum*: a divisor that
 counts who is present would change every term when one object goes.
 
-Everything the method asks of a loss is a method of `Loss` with an answer by automatic differentiation, always right. A
-subclass replaces those that it knows a faster way to; `vif.check_loss` holds each of them to the answer here.
+All that is asked of a loss is a method of `Loss` with an answer by automatic differentiation. A subclass replaces those
+that it knows a faster way to; `vif.check_loss` holds each of them to the answer here.
 """
 
 import copy
@@ -15,6 +15,7 @@ import difflib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -49,9 +50,6 @@ class Loss(ABC):
         owning: Whether objects may own parameters: where the class says which, by `owned`.
         treatment: How parameters are treated that only a removed object trains.
 
-    References:
-        Deng et al. (2025), "A Versatile Influence Function", Definition 3.1.
-
     Example:
         >>> class Mean(Loss):
         ...     n_objects = 3
@@ -72,13 +70,13 @@ class Loss(ABC):
     treatment: Treatment = Marginalised()
 
     def __init_subclass__(cls, **kwargs: object):
-        """Note whether it names owners, and tell of a method whose name is nearly one of `Loss`'s: never called."""
+        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s: never looked at."""
         super().__init_subclass__(**kwargs)
-        if "owned" in vars(cls) and "owning" not in vars(cls):
+        if cls.owned is not Loss.owned and cls.owning is False:
             cls.owning = True
         for name in vars(cls).keys() - set(METHODS):
-            if callable(vars(cls)[name]) and (near := difflib.get_close_matches(name, METHODS, n=1, cutoff=0.87)):
-                warnings.warn(f"{cls.__name__}.{name} is never called. Is it `{near[0]}` of a loss?", stacklevel=2)
+            if not name.startswith("_") and (near := difflib.get_close_matches(name, METHODS, n=1, cutoff=0.9)):
+                warnings.warn(f"{cls.__name__}.{name} is never looked at. Is it `{near[0]}` of a loss?", stacklevel=3)
 
     @abstractmethod
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -89,7 +87,7 @@ class Loss(ABC):
         return first(params).new_ones(self.n_objects)
 
     def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
-        """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) for the removals asked for, or each object; here by evaluating each."""
+        """Return ΔL_i = L(θ, 1) − L(θ, 1₋ᵢ) of each removal asked for, differentiable; here by evaluating each."""
         removals = Removals.of(objects, self.n_objects)
         without = by_masks(lambda presence: self(params, presence), removals.presences(first(params)))
         return self(params, self.everyone(params)) - without
@@ -126,20 +124,24 @@ class Loss(ABC):
     def hessians_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p p"]:
         """Return ∇²L(θ, 1₋ᵢ) of each removal."""
         theta, unravel = flat(params), shaper(params)
+        # Reverse over reverse: forward over reverse is wrong for some masked losses (pytorch#196705).
+        bent = jacrev(grad(lambda vector, presence: self(unravel(vector), presence)))
+        masked = lambda some: by_masks(lambda presence: bent(theta, presence), some.presences(theta))  # noqa: E731
+        found = None
         if self.differences_together and not removals.grouped and len(theta) <= removals.count:
             # The differences are evaluated p² times, for all removals at once; the masked loss p times for each.
-            second = jacfwd(jacfwd(lambda vector: self.removal_differences(unravel(vector), removals)))(theta)
-            found = self.hessian(params, self.everyone(params)) - second
-        else:
-            # Reverse over reverse: forward over reverse is wrong for some masked losses (pytorch#196705).
-            bent = jacrev(grad(lambda vector, presence: self(unravel(vector), presence)))
-            found = by_masks(lambda presence: bent(theta, presence), removals.presences(theta))
+            second = jacfwd(jacfwd(lambda vector: self.removal_differences(unravel(vector), removals)))
+            # Some layers have no second forward derivative, and that of layer_norm is wrong: one removal tells.
+            with suppress(RuntimeError):
+                found = self.hessian(params, self.everyone(params)) - second(theta)
+                one = found[:1] if self.hessian_written_out else masked(removals.part(0, 1))
+                found = found if torch.allclose(found[:1], one, rtol=1e-6, atol=1e-9) else None
+        found = masked(removals) if found is None else found
         return (found + found.mT) / 2
 
     def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
         """Return ∇L(θ, b)."""
-        unravel = shaper(params)
-        return grad(lambda vector: self(unravel(vector), presence))(flat(params))
+        return Loss.gradient_and_value(self, params, presence)[0]
 
     def gradient_and_value(
         self, params: Params, presence: Float[Tensor, " n"]
@@ -193,7 +195,7 @@ class Loss(ABC):
             TypeError: If it has none of its own.
         """
         raise TypeError(
-            f"Sampling terms needs a loss with terms, and {self!r} has none of its own. Make it of terms, as "
+            f"Sampling terms needs a loss with `n_terms` terms, and {self!r} names none. Make it of terms, as "
             "vif.losses.TermLoss, or use what samples none (a training without `batch_size`, another solver)."
         )
 
@@ -207,16 +209,17 @@ class Loss(ABC):
 
     def treated(self: L, treatment: Treatment) -> L:
         """Return the same loss with another treatment of owned parameters."""
+        if not isinstance(treatment, Treatment):
+            raise TypeError(f"`treatment` must be a value such as vif.owned.Shared(), got {treatment!r}.")
         other = copy.copy(self)
         object.__setattr__(other, "treatment", treatment)
         return other
 
     def __repr__(self) -> str:
-        """Say what it is of."""
         return f"{type(self).__name__}({self.n_objects} objects)"
 
 
-METHODS = [name for name in vars(Loss) if not name.startswith("_")]
+METHODS = ["n_objects", *(name for name in vars(Loss) if not name.startswith("_"))]
 
 
 class Part(Loss):
@@ -225,15 +228,14 @@ class Part(Loss):
     def __init__(self, whole: Loss, chosen: Int[Tensor, " m"]):
         self.whole, self.chosen, self.n_objects, self.n_terms = whole, chosen, whole.n_objects, len(chosen)
         self.object_labels, self.parameter_names = whole.object_labels, whole.parameter_names
+        # All parts together have the penalty once, so that gradients of batches are unbiased.
         self.penalty, self.treatment = share(whole, chosen) * whole.penalty, whole.treatment
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the sum of the terms."""
         total = self.terms(params, presence).sum()
         return total + self.penalty / 2 * flat(params).square().sum() if self.penalty else total
 
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
-        """Return the terms."""
         return self.whole.terms(params, presence).index_select(0, self.chosen)
 
 
@@ -243,5 +245,5 @@ def share(whole: Loss, chosen: Int[Tensor, " m"]) -> float:
 
 
 def number_of_terms(loss: Loss) -> int:
-    """Return how many terms the loss has, or say, by its own `terms`, that it has none."""
-    return len(loss.terms(torch.zeros(0), torch.zeros(0))) if loss.n_terms is None else loss.n_terms
+    """Return how many terms the loss has, or say, by `Loss.terms`, that it names none."""
+    return len(Loss.terms(loss, torch.zeros(0), torch.zeros(0))) if loss.n_terms is None else loss.n_terms

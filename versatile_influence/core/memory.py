@@ -27,6 +27,7 @@ def check_room(numbers: int, like: Tensor, *, what: str, instead: str) -> None:
         MemoryError: If they do not fit.
     """
     needed = numbers * like.element_size()
+    # Asking for every small matrix would cost more than it saves.
     if needed < SMALL_BYTES:
         return
     free = available(like.device)
@@ -63,6 +64,7 @@ def memory_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # On the processor PyTorch raises a bare RuntimeError, with these words in it.
         if not (isinstance(error, torch.OutOfMemoryError) or any(said in str(error).lower() for said in SAID)):
             raise
         raise MemoryError(

@@ -34,36 +34,30 @@ class Linear(Outputs):
         """
         if isinstance(params, dict):
             raise TypeError(f"The parameters must be a tensor of {self.x.shape[1]} coefficients, got a dict.")
+        # Trained in float32 or not: what is lost in the sums over rows is not had back later.
         return self.x @ params.to(self.x)
 
     @property
     def by_row(self) -> ByRow:
-        """Each row by itself."""
         return (lambda params, rows: rows @ first(params)), self.x
 
     def start(self) -> Float[Tensor, " d"]:
-        """Return zeros."""
         return self.x.new_zeros(self.x.shape[1])
 
     def jacobian(self, params: Params) -> Stored:  # noqa: ARG002
-        """Return x."""
         return Stored(self.x)
 
     def pull(self, params: Params) -> tuple[Tensor, Pull]:
-        """Return x θ and u ↦ xᵀu."""
         return self(params), lambda slopes: slopes @ self.x
 
     def at_each(self, params: Params) -> Float[Tensor, "k m"]:
-        """Return x θ of each."""
         assert isinstance(params, Tensor)
         return params.to(self.x) @ self.x.T
 
     def pull_each(self, params: Params, slopes: Float[Tensor, "k m"]) -> Float[Tensor, "k d"]:  # noqa: ARG002
-        """Return uᵀx of each."""
         return slopes @ self.x
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "Linear":
-        """Return some of their rows."""
         return Linear(self.x[chosen])
 
 
@@ -83,20 +77,16 @@ class Affine(Outputs):
     linear = True
 
     def __call__(self, params: Params) -> Tensor:
-        """Return the outputs."""
         assert isinstance(params, Tensor)
         return self.values + (self.matrix @ (params - self.at)).reshape(self.values.shape)
 
     def start(self) -> Float[Tensor, " r"]:
-        """Return the coordinates."""
         return self.at
 
     def jacobian(self, params: Params) -> Stored:  # noqa: ARG002
-        """Return the matrix."""
         return Stored(self.matrix)
 
     def pull(self, params: Params) -> tuple[Tensor, Pull]:
-        """Return the outputs and u ↦ Jᵀu."""
         return self(params), lambda slopes: slopes @ self.matrix
 
 
@@ -115,21 +105,19 @@ class Network(Outputs):
     item_parameters: tuple[str, ...] = ()
 
     def __call__(self, params: Params) -> Tensor:
-        """Return the outputs."""
+        if self.item_parameters and isinstance(params, dict) and [*params] != [*self.start()]:
+            raise ValueError("Where objects own parameters, their order is that of model.named_parameters().")
         return through(self.model, params, self.x)
 
     @property
     def module(self) -> torch.nn.Module:
-        """The network."""
         return self.model
 
     @property
     def by_row(self) -> ByRow:
-        """Each row by itself."""
         return (lambda params, rows: through(self.model, params, rows)), self.x
 
     def start(self) -> dict[str, Tensor]:
-        """Return the network's present parameters, in float64."""
         return named(self.model)
 
     @property
@@ -140,6 +128,7 @@ class Network(Outputs):
     def owned(self, i: int) -> Int[Tensor, " m"]:
         """Return where the object's rows of `item_parameters` are in the flat parameters."""
         start, positions = 0, [torch.arange(0)]
+        # The flat parameters are in this order too.
         for name, value in self.model.named_parameters():
             if name in self.item_parameters:
                 width = value[0].numel()
@@ -148,7 +137,6 @@ class Network(Outputs):
         return torch.cat(positions)
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "Network":
-        """Return the outputs of some rows of its input."""
         return replace(self, x=self.x[chosen])
 
 
@@ -167,12 +155,10 @@ class Mapped(Outputs):
     each: bool = False
 
     def __call__(self, params: Params) -> Any:
-        """Return the function of the outputs."""
         return self.function(self.inner(params))
 
     @property
     def module(self) -> torch.nn.Module | None:
-        """The network of the inner outputs."""
         return self.inner.module
 
     @property
@@ -184,24 +170,19 @@ class Mapped(Outputs):
         return (lambda params, rows: self.function(function(params, rows))), x
 
     def start(self) -> Params:
-        """Return the inner outputs' start."""
         return self.inner.start()
 
     @property
     def owning(self) -> bool:
-        """Whether objects own parameters of the inner outputs."""
         return self.inner.owning
 
     def owned(self, i: int) -> Int[Tensor, " m"]:
-        """Return what is owned of the inner outputs' parameters."""
         return self.inner.owned(i)
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "Outputs":
-        """Return some of the rows."""
         return replace(self, inner=self.inner.rows(chosen)) if self.each else super().rows(chosen)
 
     def holding(self, params: dict[str, Tensor], free: Sequence[str]) -> "Mapped":
-        """Return them as a function of the parameters named `free` alone."""
         return replace(self, inner=self.inner.holding(params, free))
 
 
@@ -219,6 +200,13 @@ def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
     """
     if not isinstance(params, dict):
         raise TypeError("The parameters are a tensor, but the loss has a `model`. Pass the dict of `loss.zeros()`.")
+    # Present rows would then depend on absent ones by more than the loss says, and masking is not deleting.
+    known = [name for name, _ in model.named_parameters()]
+    if wrong := params.keys() ^ {*known, *(params.keys() & dict(model.named_buffers()).keys())}:
+        raise ValueError(
+            f"The parameters are not those of the network: {', '.join(sorted(wrong))} is in one alone. Pass all "
+            "of dict(model.named_parameters()); vif.subset holds some of them fixed."
+        )
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and (
             module.training or module.running_mean is None
@@ -227,6 +215,7 @@ def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
                 f"The batch normalisation `{name}` couples the rows: its statistics would change with who is present. "
                 "Call model.eval(), so that it uses the running statistics, or use another normalisation."
             )
+    # Buffers (running means, tables) must be of the dtype of the parameters, or PyTorch refuses the product.
     like = next(iter(params.values()))
     buffers = {name: value.to(like) for name, value in model.named_buffers() if value.is_floating_point()}
     x = x.to(like) if x.is_floating_point() else x.to(like.device)

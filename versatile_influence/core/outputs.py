@@ -55,6 +55,7 @@ class Outputs(ABC):
     def pull(self, params: Params) -> tuple[Any, Pull]:
         """Return the outputs and u ↦ Jᵀu, from flat derivatives along the outputs to those along the parameters."""
         unravel = shaper(params)
+        # One tape for value and derivative: a network is not run a second time on the way back.
         outputs, back = vjp(lambda vector: self(unravel(vector)), flat(params))  # pyright: ignore[reportAssignmentType]
         return outputs, lambda slopes: back(shaper(outputs)(slopes))[0]
 
@@ -105,7 +106,6 @@ class Parameters(Outputs):
     linear = identity = selection = True
 
     def __call__(self, params: Params) -> Params:
-        """Return the parameters."""
         return params
 
     def start(self) -> Params:
@@ -119,41 +119,30 @@ class Parameters(Outputs):
         return self.given
 
     def pull(self, params: Params) -> tuple[Params, Pull]:
-        """Return the parameters, and derivatives as they are."""
         return params, lambda slopes: slopes
 
     @property
     def owning(self) -> bool:
-        """Whether the loss says that objects own parameters."""
         return self.owner is not None and self.owner.owning
 
     def owned(self, i: int) -> Int[Tensor, " m"]:
-        """Return what the loss says."""
         return torch.arange(0) if self.owner is None else self.owner.owned(i)
 
     def null_directions(self, outer: Loss, params: Params, presence: Float[Tensor, " n"]) -> dict[str, Params]:
-        """Return what the outer loss says."""
         return outer.null_directions(params, presence)
 
 
 @dataclass(frozen=True, eq=False)
 class Function(Outputs):
-    """Outputs by any function of the parameters.
-
-    Attributes:
-        function: The function.
-        given: Parameters to start from, or None.
-    """
+    """Outputs by any function of the parameters, perhaps with parameters to start from."""
 
     function: Callable[[Any], Any]
     given: Params | None = None
 
     def __call__(self, params: Params) -> Any:
-        """Return what the function does."""
         return self.function(params)
 
     def start(self) -> Params:
-        """Return parameters to start from, or say that none are known."""
         return Parameters(self.given).start()
 
 
@@ -174,43 +163,37 @@ class Held(Outputs):
     def joined(self, params: Params) -> dict[str, Tensor]:
         """Return all parameters, those held in the dtype of those given."""
         assert isinstance(params, dict)
+        # Parameters are tried in float64 whatever they were trained in; what is held must follow.
         like = next(iter(params.values()))
         return {name: params[name] if name in self.free else value.to(like) for name, value in self.params.items()}
 
     def __call__(self, params: Params) -> Any:
-        """Return the outputs of all parameters."""
         return self.whole(self.joined(params))
 
     @property
     def linear(self) -> bool:
-        """Whether they are linear in the rest, up to a constant."""
         return self.whole.linear
 
     @property
     def selection(self) -> bool:
-        """Whether they are the parameters, some held."""
         return self.whole.selection
 
     @property
     def module(self) -> torch.nn.Module | None:
-        """The network."""
         return self.whole.module
 
     @property
     def by_row(self) -> ByRow | None:
-        """Each row by itself, where the whole has it so."""
         if self.whole.by_row is None:
             return None
         function, x = self.whole.by_row
         return (lambda params, rows: function(self.joined(params), rows)), x
 
     def start(self) -> dict[str, Tensor]:
-        """Return the present values of those not held."""
         return {name: self.params[name] for name in self.free}
 
     @property
     def owning(self) -> bool:
-        """Whether objects own parameters."""
         return self.whole.owning
 
     def owned(self, i: int) -> Int[Tensor, " m"]:
@@ -218,6 +201,7 @@ class Held(Outputs):
         positions = self.whole.owned(i)
         if not len(positions):
             return positions
+        # Owned positions count along all parameters; those of the rest count without what is held.
         free = torch.cat([torch.full((value.numel(),), name in self.free) for name, value in self.params.items()])
         place = torch.where(free, free.cumsum(0) - 1, -1)[positions]
         return place[place >= 0]
@@ -228,9 +212,9 @@ class Held(Outputs):
         return {
             name: {free: direction[free] for free in self.free}
             for name, direction in named.items()
+            # One that moves what is held is no direction of the rest alone.
             if isinstance(direction, dict) and not any(direction[held].any() for held in direction.keys() - self.free)
         }
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "Held":
-        """Return some of their rows."""
         return replace(self, whole=self.whole.rows(chosen))

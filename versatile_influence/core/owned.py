@@ -67,25 +67,16 @@ class Marginalised(Treatment):
     def changes(
         self, differences: Float[Tensor, "k p"], mask: Bool[Tensor, "k p"], theta: Float[Tensor, " p"], solve: Solve
     ) -> Float[Tensor, "k p"]:
-        """Return Δθ of each removal."""
         return torch.where(mask, -theta, solve(differences.masked_fill(mask, 0.0).T).T)
 
 
 @dataclass(frozen=True)
 class Conditioned(Treatment):
-    """S⁻¹ = (H_rr)⁻¹ = (H⁻¹)_rr − (H⁻¹)_ro ((H⁻¹)_oo)⁻¹ (H⁻¹)_or.
-
-    Example:
-        >>> mask = torch.tensor([[True, False]])
-        >>> differences, theta = torch.tensor([[5.0, 1.0]]), torch.tensor([3.0, 4.0])
-        >>> Conditioned().changes(differences, mask, theta, lambda columns: columns / 2)
-        tensor([[-3.0000,  0.5000]])
-    """
+    """S⁻¹ = (H_rr)⁻¹ = (H⁻¹)_rr − (H⁻¹)_ro ((H⁻¹)_oo)⁻¹ (H⁻¹)_or."""
 
     def changes(
         self, differences: Float[Tensor, "k p"], mask: Bool[Tensor, "k p"], theta: Float[Tensor, " p"], solve: Solve
     ) -> Float[Tensor, "k p"]:
-        """Return Δθ of each removal."""
         positions = mask.any(0).nonzero()[:, 0]
         units = torch.zeros(len(theta), len(positions), dtype=theta.dtype, device=theta.device)
         units[positions, torch.arange(len(positions), device=theta.device)] = 1.0
@@ -118,5 +109,4 @@ class Shared(Treatment):
         theta: Float[Tensor, " p"],  # noqa: ARG002
         solve: Solve,
     ) -> Float[Tensor, "k p"]:
-        """Return Δθ of each removal."""
         return solve(differences.T).T

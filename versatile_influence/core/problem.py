@@ -50,6 +50,7 @@ class Problem:
         checked = as_loss(loss, n_objects)
         theta, unravel = ravel(params)
         theta = evaluable(checked, theta, unravel)
+        # Once, for every verb: it says whether this is a minimum, and a Newton step begins with it.
         gradient = checked.gradient(unravel(theta), theta.new_ones(checked.n_objects)).to(theta.dtype)
         if not all_finite(gradient):
             raise ValueError(
@@ -72,7 +73,16 @@ class Problem:
         return self.loss(self.params, self.everyone())
 
     def curvature(self, kind: CurvatureOf, damping: float) -> Curvature:
-        """Return H with everybody present."""
+        """Return H with everybody present.
+
+        Raises:
+            TypeError: If the curvature is no function.
+            ValueError: If the damping is negative or no number.
+        """
+        if not callable(kind):
+            raise TypeError(f"`curvature` must be vif.Hessian, vif.GaussNewton or such a class, got {kind!r}.")
+        if not isinstance(damping, int | float) or not 0 <= damping < math.inf:
+            raise ValueError(f"`damping` must be finite and ≥ 0, got {damping!r}.")
         return kind(self.loss, self.params, self.everyone(), damping)
 
     def of_rows(self, rows: Sequence[int]) -> "Problem":
@@ -92,7 +102,13 @@ class Problem:
         """
         if directions is not None and directions.shape[1] >= len(self.theta):
             return self.gradient_differences() @ directions
-        return self.loss.removal_products(self.params, directions, self.removals)
+        found = self.loss.removal_products(self.params, directions, self.removals)
+        if len(found) != self.removals.count:
+            raise ValueError(
+                f"The loss's own removal differences are {len(found)} for {self.removals.count} removals: a method of "
+                "it takes no notice of `objects`. vif.check_loss(loss, params) says which."
+            )
+        return found
 
     def target_gradients(self, target: Target) -> Float[Tensor, "t p"]:
         """Return ∇f of each target number.
@@ -104,6 +120,7 @@ class Problem:
         values = checked_target(flat_target(target(self.params)))
         t, p = len(values), len(self.theta)
         check_room(
+            # The gradients, and H⁻¹ of them.
             2 * t * p,
             self.theta,
             what=f"The gradients of {t:,} targets in {p:,} parameters, and what is solved for them,",
@@ -121,6 +138,7 @@ class Problem:
         positions = [self.loss.owned(member) for member in self.removals.members.tolist()] if owns else []
         if not any(map(len, positions)):
             return torch.zeros((), dtype=torch.bool)
+        # A group owns what its members own.
         mask = torch.zeros(self.removals.count, len(self.theta), dtype=torch.bool, device=self.theta.device)
         for row, own in zip(self.removals.rows.tolist(), positions, strict=True):
             mask[row, own] = True
@@ -135,11 +153,13 @@ def evaluable(loss: Loss, theta: Float[Tensor, " p"], unravel: Callable[[Tensor]
         ValueError: If it is not finite or not deterministic.
     """
     value = error = None
+    # What removals change is a small difference of large sums: in float64 wherever the loss allows it.
     for dtype in dict.fromkeys((torch.float64, theta.dtype)):
         candidate = theta.to(dtype)
         try:
             value = loss(unravel(candidate), candidate.new_ones(loss.n_objects))
             break
+        # A loss that holds float32 data refuses float64 parameters: its own dtype is tried before anything is said.
         except (RuntimeError, IndexError, ValueError, TypeError) as caught:
             error = error or caught
     else:

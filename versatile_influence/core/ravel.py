@@ -13,6 +13,7 @@ Params = Tensor | dict[str, Tensor]
 
 def all_finite(numbers: Tensor) -> bool:
     """Return whether no number is NaN or infinite; a finite sum says so, without a second array of their size."""
+    # A sum may also overflow: then, and only then, they are looked at one by one.
     return math.isfinite(numbers.sum().item()) or bool(torch.isfinite(numbers).all())
 
 
@@ -27,6 +28,7 @@ def ravel(params: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Param
         ValueError: If the tensors are on different devices, of different types, or not finite.
     """
     _check(params if isinstance(params, dict) else {"params": params})
+    # Parameters straight from training carry a graph, which every derivative here would grow.
     detached = {n: t.detach() for n, t in params.items()} if isinstance(params, dict) else params.detach()
     return flat(detached), shaper(params)
 
@@ -66,7 +68,7 @@ def stacked(unravel: Callable[[Tensor], Params], theta: Float[Tensor, "k p"]) ->
 def flat_each(params: Params) -> Float[Tensor, "k p"]:
     """Return stacked parameters as one row each."""
     if isinstance(params, dict):
-        return torch.cat([tensor.flatten(1) for tensor in params.values()], dim=1)
+        return torch.cat([tensor.reshape(len(tensor), -1) for tensor in params.values()], dim=1)
     return params.reshape(len(params), -1)
 
 

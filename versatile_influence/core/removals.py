@@ -77,11 +77,13 @@ class Removals:
     def presences(self, like: Tensor) -> Float[Tensor, "k n"]:
         """Return 1₋ᵢ for each removal i, in the dtype and on the device of `like`."""
         masks = torch.ones(self.count, self.n_objects, dtype=like.dtype, device=like.device)
+        # Zeros where absent, and no shape depends on who is.
         masks[self.rows.to(like.device), self.members.to(like.device)] = 0.0
         return masks
 
     def of_each(self, singles: Float[Tensor, "n *q"]) -> Float[Tensor, "k *q"]:
         """Return of a number an object those of single removals; groups are for their caller."""
+        # All objects in order: no copy of what may be the largest array there is.
         return singles if self.everything else singles.index_select(0, self.members)
 
     def groups(self) -> list[Int[Tensor, " _"]]:
@@ -102,6 +104,7 @@ def _group(entry: object, position: int, n_objects: int) -> list[int]:
     members = list(entry) if isinstance(entry, Iterable) and not isinstance(entry, str) else [entry]
     numbers: list[int] = []
     for member in members:
+        # Numbers out of NumPy and PyTorch are whole numbers too; True is none.
         number = member.item() if isinstance(member, Tensor | np.generic) else member
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(

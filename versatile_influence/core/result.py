@@ -74,6 +74,7 @@ class Attribution:
         """
         if not -self.scores.shape[1] <= target < self.scores.shape[1]:
             raise IndexError(f"There is no target {target}: there are {self.scores.shape[1]}, numbered from 0.")
+        # Failed removals come last; equal ones in the order of the objects.
         rows = self.scores[:, target].abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[: max(k, 0)].cpu()
         return self.objects[rows] if isinstance(self.objects, Tensor) else rows
 
@@ -102,6 +103,7 @@ class Attribution:
         if solution is not None:
             arrays |= {"value": solution.value, "residual": solution.residual, "dropped": solution.dropped}
         header = {
+            # A file says what wrote it, so that a later form can read this one.
             "format": "versatile-influence attribution 1",
             "n_objects": self.n_objects,
             "groups": None if isinstance(self.objects, Tensor) else self.objects,
@@ -112,13 +114,14 @@ class Attribution:
             if solution is None
             else {"num_steps": solution.num_steps, "smallest_curvature": solution.smallest_curvature},
         }
+        # No pickle: opening somebody's scores must not run somebody's code.
         kept = {name: array.detach().cpu().numpy() for name, array in arrays.items() if array is not None}
         with open(path, "wb") as file:
             np.savez(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **kept)
 
     @classmethod
     def load(cls, path: str | PathLike) -> "Attribution":
-        """Return what `save` wrote, or what is in the folder of `attribute(…, out=folder)`, read as it is used.
+        """Return what `save` wrote, or what is in the folder of `vif.write_scores`, read as it is used.
 
         Raises:
             ValueError: If the file is not such a file.

@@ -28,6 +28,7 @@ class ScoreFile:
 
     def write(self, start: int, columns: Tensor) -> None:
         """Write columns `start` and on."""
+        # In float64 on disk whatever the device computed in.
         lines = columns.T.contiguous().cpu().double().numpy()
         with open(self.folder / "scores.npy", "r+b") as file:
             file.seek(self.offset + 8 * start * self.shape[0])

@@ -57,6 +57,36 @@ DEAD_END = 1e-12
 # Newton steps of the logistic regression on an embedding: it is strictly convex, and settled to rounding well before.
 LOGISTIC_STEPS = 15
 
+# Solvers. Numbers that the gradients of one batch of backward passes may hold.
+PASS_NUMBERS = 20_000_000
+# Up to this many outputs B is a dense matrix, made some columns at a time; beyond, Lanczos steps apply its root.
+DENSE_OUTPUTS, OUTER_CHUNK, ROOT_STEPS = 3000, 256, 60
+# A recursion whose steps grow to this many times the right-hand side has diverged: while it converges they shrink.
+DIVERGED = 1e3
+# LiSSA's scale: power iterations on the whole and on so many samples, and what is added to the largest they find.
+POWER_STEPS, SCALE_SAMPLES, SCALE_MARGIN = 8, 4, 1.1
+
+# Training. A direction whose curvature fell to less than this share of what it was at first may lead to infinity, and
+# so many steps beyond a minimiser's last tell a path without an end from a slow one.
+KEPT, FURTHER = 1e-6, 100
+# Up to this many parameters an indefinite Hessian is taken apart into eigenvectors; beyond, so many products look for
+# its most negative curvature.
+EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
+# The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
+NEWTON_FROM = 1e-5
+
+# Reading. Numbers converted to float64 at once: the scores themselves may be large, the copies never are.
+BLOCK_NUMBERS = 1_000_000
+# Names in a message, beside the largest dots and under the columns of a picture (more would overlap), rows that
+# `vif retrain` and the check of `vif cox` list.
+NAMED, NAMED_DOTS, NAMED_COLUMNS, SHOWN, LISTED = 5, 3, 16, 10, 6
+# Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
+MANY_DOTS = 2000
+# How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
+SUSPICIOUS = 3.5
+# Relative errors up to which predicted and refitted changes are said to agree: exactly, closely, not to the digit.
+AGREES = 0.02, 0.10, 0.30
+
 # How many numbers of one array a caller allows, by `memory_budget`.
 _ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)
 

@@ -62,6 +62,7 @@ class Solver(ABC):
                 f"{POSITIVE} Where the parameters are few, vif.Explicit() solves it as it is.",
                 stacklevel=3,
             )
+        # Written so that NaN counts as short.
         elif short := int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum()):
             steps = f" after {solution.num_steps} steps" if solution.num_steps else ""
             warnings.warn(
@@ -118,12 +119,14 @@ class Inverse:
         """Return H⁻¹ B."""
         p, k = columns.shape
         if self._whole is None and k >= p:
+            # As many columns as parameters: H⁻¹ itself costs no more, and serves what is asked next by a product.
             unit = torch.eye(p, dtype=columns.dtype, device=columns.device)
             self._whole = self._solved(unit)
         return self._solved(columns) if self._whole is None else self._whole @ columns
 
     def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         solution = self.solver.solve(self.hessian, columns)
+        # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution
         return solution.value
 
@@ -152,6 +155,7 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
 def eigenpairs(projected: Float[Tensor, "m m"], *, stacklevel: int) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
     """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
     curvature, turned = torch.linalg.eigh(projected)
+    # A zero eigenvalue comes out negative by rounding half of the time.
     if curvature[0] < -1e-10 * curvature.abs().max():
         warnings.warn(
             f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
@@ -182,5 +186,6 @@ def true_residual(
 
 def relative_residual(product: Float[Tensor, "p k"], rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
     """Return ‖H x − b‖ / ‖b‖ column by column, where `product` is H x."""
+    # A column of zeros is solved by zeros: its residual is 0, not 0/0.
     size, distance = (columns.square().sum(dim=0).sqrt() for columns in (rhs, product - rhs))
     return distance / size.masked_fill(size == 0, 1.0)

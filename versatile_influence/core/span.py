@@ -52,13 +52,17 @@ class Span:
         outputs and targets of linear layers, row by row, fewer together than the parameters.
         """
         whole, p = cls(problem, hessian, target), len(problem.theta)
+        # The Hessian of a network leaves the span; below some size dense matrices cost less than this.
         if not (isinstance(hessian, GaussNewton) and solver.any_basis and p > LARGE):
             return whole
+        # A Gram matrix has half the digits: of float32 too few are left. Owned entries are struck in θ's own basis.
         if problem.theta.dtype != torch.float64 or problem.owned().dim():
             return whole
+        # Without a ridge G is singular outside the span.
         if not hessian.ridge > 0 or hessian.null_space() is not None:
             return whole
         values = checked_target(flat_target(target(problem.params)))
+        # What is gained must be worth a Cholesky factor of that size.
         if hessian.outputs.numel() + len(values) >= min(SPAN_PARAMETERS, p):
             return whole
         changes = target.jacobian(problem.params).factors
@@ -83,6 +87,7 @@ def _spanned(
         rows, more = loss.outputs.jacobian(hessian.params).factors, whole.target.jacobian(hessian.params).factors
         assert rows is not None
         assert more is not None
+        # x = Q x' = Rᵀ C⁻ᵀ x', for Q = Rᵀ C⁻ᵀ.
         share = torch.linalg.solve_triangular(unit.T, columns, upper=True)
         share = torch.where(size > 0, 1 / size, 0.0)[:, None] * share
         lifted = rows.transposed(share[:m]).add_(more.transposed(share[m:-1]))
@@ -102,6 +107,7 @@ def root(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " n"], Float[Tensor,
         True
     """
     size = gram.diagonal().clamp_min(0).sqrt()
+    # Rows of length 1 first: gradients of a loss and of a target may differ by many orders of size.
     inverse = torch.where(size > 0, 1 / size, 0.0)
     unit = inverse[:, None] * gram * inverse
     unit.diagonal().fill_(1.0)
@@ -121,5 +127,6 @@ def _gram(jacobian: Factored, changes: Factored, theta: Float[Tensor, " p"]) -> 
     result[:m, m:-1] = jacobian.products(changes)
     result[:m, -1:], result[m:-1, -1:] = jacobian @ theta[:, None], changes @ theta[:, None]
     result[-1, -1] = theta @ theta
+    # The other half, without a product.
     result[m:, :m], result[-1, m:-1] = result[:m, m:].T.clone(), result[m:-1, -1].clone()
     return result

@@ -54,8 +54,6 @@ class LabelledTarget(Target):
 
     Attributes:
         fn: From parameters to t numbers.
-        labels: Their names.
-        by_row: (function, x) where the numbers are function(params, x), each row of x by itself, or None.
 
     Example:
         >>> both = LabelledTarget(lambda theta: theta[:2], ["age", "dose"])
@@ -68,7 +66,6 @@ class LabelledTarget(Target):
     by_row: ByRow | None = None
 
     def __call__(self, params: Any) -> Float[Tensor, "*t"]:
-        """Return the t numbers."""
         return self.fn(params)
 
 
@@ -80,7 +77,6 @@ class LinearTarget(Target):
         values: The numbers at `at`.
         rows: Their gradients, one a row.
         at: Where.
-        labels: Names of the numbers.
     """
 
     values: Float[Tensor, " t"]
@@ -89,11 +85,9 @@ class LinearTarget(Target):
     labels: Sequence[object] | None = None
 
     def __call__(self, params: Any) -> Float[Tensor, " t"]:
-        """Return the t numbers."""
         return self.values + self.rows @ (params - self.at)
 
     def gradients(self, params: Any) -> Float[Tensor, "t r"]:  # noqa: ARG002
-        """Return the rows."""
         return self.rows
 
 
@@ -138,6 +132,7 @@ class PresenceTarget:
     def effects(self, params: Params, changes: Float[Tensor, "k p"], removals: Removals) -> Effects:
         """Return f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ of each removal."""
         now = self.now(params, removals.n_objects)
+        # Written out by hand for one object at a time.
         if self.closed is not None and not removals.grouped:
             return self.closed(params, changes, removals.members)
         theta, unravel = flat(params), shaper(params)
@@ -176,6 +171,7 @@ def _split(rows: Tensor, parts: list[Removals]) -> Sequence[Tensor]:
 def evaluated(target: Target, params: Params, moved: Float[Tensor, "k p"]) -> Float[Tensor, "k t"]:
     """Return f(θᵢ) − f(θ) for each row of parameters."""
     now, unravel = checked_target(flat_target(target(params))), shaper(params)
+    # Each row of parameters is a whole evaluation of the target.
     size = at_once(max(numbers_held(target, params), len(now)))
     return vmap(lambda vector: flat_target(target(unravel(vector))), chunk_size=size)(moved) - now
 

@@ -42,11 +42,7 @@ def find(name: str, *, url: str, sha256: str, folder: str | PathLike | None = No
 
 
 def checked(path: Path, sha256: str) -> Path:
-    """Return the path if the file has this checksum.
-
-    Raises:
-        ValueError: If it has another.
-    """
+    """Return the path if the file has this checksum, else raise a ValueError."""
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:

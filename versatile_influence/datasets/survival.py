@@ -105,13 +105,14 @@ def read_deepsurv(path: str | PathLike) -> "pd.DataFrame":
         ) from error
     try:
         with h5py.File(path, "r") as file:
-            parts = {part: [_dataset(file, part, name) for name in ("x", "t", "e")] for part in ("train", "test")}
+            names = {part: [f"{part}/{name}" for name in ("x", "t", "e")] for part in ("train", "test")}
+            if absent := [name for part in names.values() for name in part if name not in file]:
+                raise ValueError(
+                    f"{path} has no dataset {absent[0]}. It needs groups `train` and `test`, each with x, t and e."
+                )
+            parts = {part: [np.asarray(file[name]) for name in own] for part, own in names.items()}
     except OSError as error:
         raise ValueError(f"{path} is not an HDF5 file: {error}.") from error
-    except KeyError as error:
-        raise ValueError(
-            f"{path} has no dataset {error.args[0]}. It needs groups `train` and `test`, each with x, t and e."
-        ) from error
     for part, (x, t, e) in parts.items():
         if x.ndim != 2 or t.shape != (len(x),) or e.shape != (len(x),):
             raise ValueError(
@@ -125,12 +126,6 @@ def read_deepsurv(path: str | PathLike) -> "pd.DataFrame":
     return frame.assign(duration=t.astype(np.float64), event=e.astype(np.int64))
 
 
-def _dataset(file, part: str, name: str) -> np.ndarray:
-    if f"{part}/{name}" not in file:
-        raise KeyError(f"{part}/{name}")
-    return file[f"{part}/{name}"][()]
-
-
 def _load(published: str, *, sha256: str, standardised: tuple[int, ...], folder: str | PathLike | None) -> SurvivalData:
     url = f"{_DEEPSURV}/{published}"
     frame = read_deepsurv(find(published.rpartition("/")[2], url=url, sha256=sha256, folder=folder))
@@ -141,13 +136,10 @@ def _load(published: str, *, sha256: str, standardised: tuple[int, ...], folder:
     train = rest.loc[~rest.index.isin(validation.index)]
     columns = [f"x{j}" for j in standardised]
     values = train[columns].to_numpy()
-    mean, spread = values.mean(axis=0), values.std(axis=0)
-    return SurvivalData(*(_standardise(part, columns, mean=mean, spread=spread) for part in (train, validation, test)))
-
-
-def _standardise(frame: "pd.DataFrame", columns: list[str], *, mean: np.ndarray, spread: np.ndarray) -> "pd.DataFrame":
-    """Return the frame with these columns standardised in float32 arithmetic, held in float64."""
-    values = frame[columns].to_numpy(dtype=np.float32)
-    frame = frame.copy()
-    frame[columns] = ((values - mean.astype(np.float32)) / spread.astype(np.float32)).astype(np.float64)
-    return frame
+    mean, spread = (number.astype(np.float32) for number in (values.mean(axis=0), values.std(axis=0)))
+    parts = []
+    for part in (train, validation, test):
+        # In float32 arithmetic, held in float64.
+        standard = ((part[columns].to_numpy(dtype=np.float32) - mean) / spread).astype(np.float64)
+        parts.append(part.assign(**dict(zip(columns, standard.T, strict=True))))
+    return SurvivalData(*parts)

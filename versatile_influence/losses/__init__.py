@@ -15,8 +15,7 @@ from versatile_influence.losses.softmax.nested_rows import NestedRows
 from versatile_influence.losses.softmax.owners import Owners
 from versatile_influence.losses.softmax.shared_rows import SharedRows
 from versatile_influence.losses.softmax.targets import ndcg_change, query_loss, top_k_probability
-from versatile_influence.losses.terms.families import Logistic, Poisson, SquaredError
-from versatile_influence.losses.terms.linear import Linear
+from versatile_influence.losses.terms.families import Linear, Logistic, Poisson, SquaredError
 from versatile_influence.losses.terms.loss import TermLoss, term_values
 from versatile_influence.losses.terms.outer import Terms
 from versatile_influence.losses.terms.pairs import PairwiseLoss, TripletLoss

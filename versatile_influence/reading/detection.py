@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
-SUSPICIOUS = 3.5
+from versatile_influence.core.sizes import SUSPICIOUS
 
 
 def suspicious(changes: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:

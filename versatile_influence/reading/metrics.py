@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.reading.pairs import BLOCK_NUMBERS, Pair, Scores, few
+from versatile_influence.core.sizes import BLOCK_NUMBERS
+from versatile_influence.reading.pairs import Pair, Scores, few
 
 
 def pearson(a: Scores, b: Scores) -> Float[Tensor, " t"]:
@@ -112,7 +113,7 @@ class Agreement:
     def __str__(self) -> str:
         """Return a few lines to read."""
         failed = f", {self.n_failed} without a result left out" if self.n_failed else ""
-        lines = [f"{_counted(self.n_removals, 'removal')}{failed}; {_counted(self.n_targets, 'target')}"]
+        lines = [f"{counted(self.n_removals, 'removal')}{failed}; {counted(self.n_targets, 'target')}"]
         if self.n_targets > 1:
             undefined = f", of the {self.n_targets - self.n_undefined} that vary" if self.n_undefined else ""
             lines += [
@@ -200,17 +201,23 @@ def _told(pair: Pair, values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
     """Return the values, after a warning that counts what is undefined and names what was left out."""
     if pair.left_out:
         warnings.warn(
-            f"{_counted(len(pair.left_out), 'removal')} without a result left out: {few(pair.left_out)}.", stacklevel=3
+            f"{counted(len(pair.left_out), 'removal')} without a result left out: {few(pair.left_out)}.", stacklevel=3
         )
     if number := int(values.isnan().sum()):
         where = few(tuple(map(str, values.isnan().nonzero()[:, 0].tolist())))
         warnings.warn(
-            f"{number} of {_counted(len(values), 'target')} undefined (NaN): all removals score the same there, or "
+            f"{number} of {counted(len(values), 'target')} undefined (NaN): all removals score the same there, or "
             f"zero. Number {where}.",
             stacklevel=3,
         )
     return values
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s' * (number != 1)}"
+def counted(number: int, thing: str) -> str:
+    """Return the number with the noun, in the plural where it is one.
+
+    Example:
+        >>> counted(1, "death"), counted(1200, "patient")
+        ('1 death', '1,200 patients')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -8,13 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import BLOCK_NUMBERS, NAMED
 
 Scores = Attribution | Float[Tensor, "k t"] | Float[Tensor, " k"]
-
-# How many numbers are converted to float64 at once: the scores themselves may be large, the copies never are.
-BLOCK_NUMBERS = 1_000_000
-# Names listed in a message before it says how many more there are.
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ class Pair:
             return cls(left, right, ())
         named = next((scores.names() for scores in (a, b) if isinstance(scores, Attribution)), range(len(kept)))
         missing = tuple(str(name) for name, here in zip(named, kept.tolist(), strict=True) if not here)
-        return cls(left[kept.to(left.device)], right[kept.to(right.device)], missing)
+        return cls(left[kept], right[kept.to(right.device)], missing)
 
     def blocks(self) -> Iterator[tuple[Float[Tensor, "c t"], Float[Tensor, "c t"]]]:
         """Yield both in float64 on one device, some rows at a time."""
@@ -121,12 +117,10 @@ def _matrix(scores: Scores) -> Float[Tensor, "k t"]:
 
 
 def _complete(left: Float[Tensor, "k t"], right: Float[Tensor, "k t"]) -> Tensor:
-    """Return which rows have every result, in targets that have any, some rows at a time."""
-    rows = max(1, BLOCK_NUMBERS // max(1, left.shape[1]))
+    """Return which rows have every result, in targets that have any."""
 
     def finite() -> Iterator[Tensor]:
-        for a, b in zip(left.split(rows), right.split(rows), strict=True):
-            yield torch.isfinite(a).cpu() & torch.isfinite(b).cpu()
+        return (a.isfinite() & b.isfinite() for a, b in Pair(left, right, ()).blocks())
 
     every = torch.cat([block.all(1) for block in finite()])
     if every.all():

@@ -1,6 +1,7 @@
 """Pictures of attributions: each draws on the axes given, or on new ones, and returns them.
 
-Nothing is shown or saved, and no global setting is touched: colours are those of the style in use.
+All say with an IndexError that there is no such target, and with an ImportError that matplotlib is missing. Nothing is
+shown or saved, and no global setting is touched: colours are those of the style in use.
 """
 
 from typing import TYPE_CHECKING
@@ -8,16 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import MANY_DOTS, NAMED_DOTS
 from versatile_influence.reading.metrics import agreement
 from versatile_influence.reading.pairs import Pair
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
-MANY_DOTS = 2000
-# The largest changes are named beside their dots.
-NAMED_DOTS = 3
 
 
 def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "Axes | None" = None) -> "Axes":
@@ -32,13 +29,8 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "
         target: Number of the target.
         ax: Where to draw; new axes by default.
 
-    Returns:
-        The axes, in the target's units.
-
     Raises:
         ValueError: If the two are about different things.
-        IndexError: If there is no such target.
-        ImportError: If matplotlib is missing.
 
     Example:
         >>> import torch
@@ -82,8 +74,6 @@ def top(attribution: Attribution, *, target: int = 0, k: int = 20, ax: "Axes | N
 
     Raises:
         ValueError: If k < 1.
-        IndexError: If there is no such target.
-        ImportError: If matplotlib is missing.
 
     Example:
         >>> import torch
@@ -113,12 +103,7 @@ def top(attribution: Attribution, *, target: int = 0, k: int = 20, ax: "Axes | N
 
 
 def influence_vs_time(
-    attribution: Attribution,
-    durations: object,
-    events: object,
-    *,
-    target: int = 0,
-    ax: "Axes | None" = None,
+    attribution: Attribution, durations: object, events: object, *, target: int = 0, ax: "Axes | None" = None
 ) -> "Axes":
     """Draw the change of one target of a survival model against each patient's observed time, by event or censoring.
 
@@ -132,8 +117,6 @@ def influence_vs_time(
 
     Raises:
         ValueError: If patients were removed in groups, or lengths disagree.
-        IndexError: If there is no such target.
-        ImportError: If matplotlib is missing.
 
     Example:
         >>> import torch
@@ -201,12 +184,5 @@ def _name_largest(ax: "Axes", x: np.ndarray, y: np.ndarray, *, by: np.ndarray, n
     largest = np.argsort(-np.nan_to_num(np.abs(by), nan=-1.0), kind="stable")[:NAMED_DOTS]
     for row in largest[np.isfinite(by[largest])]:
         right = x[row] > middle
-        ax.annotate(
-            names[row],
-            (x[row], y[row]),
-            xytext=(-6 if right else 6, 0),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            va="center",
-            fontsize=8,
-        )
+        place = {"xytext": (-6 if right else 6, 0), "ha": "right" if right else "left"}
+        ax.annotate(names[row], (x[row], y[row]), textcoords="offset points", va="center", fontsize=8, **place)

@@ -45,8 +45,7 @@ def network(
     import matplotlib.pyplot as plt
     import networkx as nx
 
-    if ax is None:
-        _, ax = plt.subplots()
+    ax = plt.subplots()[1] if ax is None else ax
     drawn = nx.Graph()
     drawn.add_nodes_from(range(graph.n_nodes))
     drawn.add_edges_from(graph.ends.tolist())
@@ -58,20 +57,12 @@ def network(
     )
     nx.draw_networkx_edges(drawn, places, ax=ax, edge_color="0.8")
     widths = [2.5 if node in mark else 0.6 for node in range(graph.n_nodes)]
-    nx.draw_networkx_nodes(
-        drawn, places, ax=ax, node_color=colours, edgecolors="black", linewidths=widths, node_size=220
-    )
+    dots = {"node_color": colours, "edgecolors": "black", "linewidths": widths, "node_size": 220}
+    nx.draw_networkx_nodes(drawn, places, ax=ax, **dots)
     dark = np.abs(np.nan_to_num(values)) > 0.6 * size
     for node, name in enumerate(graph.labels):
         colour = "white" if dark[node] else "black"
-        ax.text(
-            float(places[node][0]),
-            float(places[node][1]),
-            str(name),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=colour,
-        )
+        x, y = map(float, places[node])
+        ax.text(x, y, str(name), ha="center", va="center", fontsize=7, color=colour)
     ax.set_axis_off()
     return ax

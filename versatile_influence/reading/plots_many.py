@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import NAMED_COLUMNS
 from versatile_influence.reading.plots import _frame, _new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Names of more columns than this would overlap.
-NAMED_COLUMNS = 16
 
 
 def heatmap(attribution: Attribution, *, k: int = 20, ax: "Axes | None" = None) -> "Axes":
@@ -27,7 +25,6 @@ def heatmap(attribution: Attribution, *, k: int = 20, ax: "Axes | None" = None) 
 
     Raises:
         ValueError: If k < 1.
-        ImportError: If matplotlib is missing.
 
     Example:
         >>> import torch
@@ -76,7 +73,6 @@ def convergence(
 
     Raises:
         ValueError: If a curve's two sides differ in length, or an error is not above 0.
-        ImportError: If matplotlib is missing.
 
     Example:
         >>> ax = convergence({"CG": ([1, 2, 4], [0.1, 0.01, 1e-4])})  # doctest: +SKIP

@@ -58,14 +58,7 @@ class Arnoldi(Solver):
         return self.rtol
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X ≈ H⁻¹ B; the residuals say how much of B the eigenvectors hold.
-
-        Raises:
-            ValueError: If H is not finite.
-
-        Warns:
-            UserWarning: If H curves downward along one of the directions found.
-        """
+        """Return X ≈ H⁻¹ B; the residuals say how much of B the eigenvectors hold."""
         null = hessian.null_space()
         rhs = without(null, rhs)
         generator = torch.Generator().manual_seed(self.seed)
@@ -73,12 +66,9 @@ class Arnoldi(Solver):
         def drawn() -> Tensor:
             return without(null, torch.randn(len(rhs), 1, generator=generator, dtype=torch.float64).to(rhs))[:, 0]
 
-        room = len(rhs) - (0 if null is None else null.shape[1])
+        steps = min(self.num_steps, len(rhs) - (0 if null is None else null.shape[1]))
         basis, projected = lanczos(
-            lambda columns: without(null, finite(hessian @ columns)),
-            drawn(),
-            min(self.num_steps, room),
-            restart=drawn,
+            lambda columns: without(null, finite(hessian @ columns)), drawn(), steps, restart=drawn
         )
         curvature, turned = eigenpairs(projected, stacklevel=4)
         order = curvature.abs().argsort(descending=True)[: self.rank]
@@ -88,7 +78,5 @@ class Arnoldi(Solver):
         if mu > 0:
             value = value + (rhs - directions @ inside) / mu
         value = without(null, value)
-        residual = true_residual(hessian, value, rhs, null)
-        return Solution(
-            value, residual, num_steps=len(projected), smallest_curvature=curvature.min().item(), dropped=null
-        )
+        residual, smallest = true_residual(hessian, value, rhs, null), curvature.min().item()
+        return Solution(value, residual, num_steps=len(projected), smallest_curvature=smallest, dropped=null)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.jacobian import Stored
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
-from versatile_influence.solvers.output_space import OutputSpace
+from versatile_influence.solvers.woodbury import OutputSpace
 
 Product = Callable[[Tensor], Tensor]
 
@@ -61,11 +62,7 @@ class CG(Solver):
         return self.preconditioner is None or self.preconditioner.any_basis
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X with H X ≈ B.
-
-        Raises:
-            ValueError: If H has NaN or infinite entries.
-        """
+        """Return X with H X ≈ B."""
         if self.preconditioner is None and (space := _among_outputs(hessian, rhs)) is not None:
             return self._in_outputs(space, rhs)
         null = hessian.null_space()
@@ -157,7 +154,7 @@ def _among_outputs(hessian: Curvature, rhs: Float[Tensor, "p k"]) -> OutputSpace
     """Return the system in the space of the outputs, where there is one and it is the smaller."""
     if not (isinstance(hessian, GaussNewton) and hessian.ridge > 0 and hessian.null_space() is None):
         return None
-    factors = hessian.jacobian.factors
-    if factors is None or factors.shape[0] > min(KERNEL_OUTPUTS, len(rhs) - 1):
+    held = hessian.jacobian if isinstance(hessian.jacobian, Stored) else hessian.jacobian.factors
+    if held is None or held.shape[0] > min(KERNEL_OUTPUTS, len(rhs) - 1):
         return None
     return OutputSpace.of(hessian, rhs, single=0)

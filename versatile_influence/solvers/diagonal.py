@@ -50,8 +50,7 @@ class Diagonal(Preconditioner):
         """Return diag(H), exact where p ≤ `num_probes`."""
         theta = flat(hessian.params)
         if len(theta) <= self.num_probes:
-            probes = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
-            return (probes * finite(hessian @ probes)).sum(dim=1)
+            return finite(hessian @ torch.eye(len(theta)).to(theta)).diagonal()
         generator = torch.Generator().manual_seed(self.seed)
         signs = torch.randint(0, 2, (len(theta), self.num_probes), generator=generator).to(theta) * 2 - 1
         return (signs * finite(hessian @ signs)).mean(dim=1)

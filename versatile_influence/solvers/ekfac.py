@@ -11,10 +11,10 @@ from torch import Tensor
 
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.ravel import flat_each, shaper, stacked
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, true_residual
-from versatile_influence.solvers.kronecker import Block, divided
-from versatile_influence.solvers.layers import Layer, backpropagated, layers_of, recorded
+from versatile_influence.solvers.layers import Block, Layer, backpropagated, divided, layers_of, recorded
 from versatile_influence.solvers.pseudo_gradients import pseudo_gradients
 
 
@@ -37,12 +37,11 @@ class EKFAC(Solver, Preconditioner):
     Differs from the usual factors in that they are second moments of T, not of a_r and g_r row by row: those leave out
     what couples rows, and a Cox loss, say, does not see its mean log-risk at all.
 
-    Two things get lost: what couples layers, and what U and V do not make diagonal. With `rank` r the r strongest
-    directions of the pseudo-gradients of all layers together, S = Σ_j s_j s_jᵀ, are kept as they are, coupling
-    included, and U, V and Λ are those of what is left of the pseudo-gradients. The matrix S + EK-FAC of the rest stays
-    positive definite, has the trace of the Gauss–Newton matrix, and becomes it as r grows; its inverse is the factors'
-    and a system of r equations (Woodbury). It costs no more passes, and r numbers a parameter. The strongest directions
-    of few draws are their noise: ask for `num_draws=None`, or some dozen draws a direction.
+    What couples layers gets lost, and what U and V do not make diagonal. With `rank` r the r strongest directions of
+    the pseudo-gradients of all layers together, S = Σ_j s_j s_jᵀ, are kept as they are, and U, V and Λ are those of the
+    rest. S + EK-FAC of the rest stays positive definite, has the trace of the Gauss–Newton matrix, and becomes it as r
+    grows; its inverse is the factors' and a system of r equations (Woodbury). It takes no more passes, and r numbers a
+    parameter. The strongest of few draws are their noise: ask for `num_draws=None`, or some dozen draws a direction.
 
     Attributes:
         num_draws: Vectors z; None for vectors whose second moment is B exactly, as many as there are outputs.
@@ -98,21 +97,20 @@ class EKFAC(Solver, Preconditioner):
             )
         if not isinstance(params, dict):
             raise TypeError("EKFAC needs the parameters as the dict of model.named_parameters(), got a tensor.")
-        mu, shapes = hessian.floor, {name: value.shape for name, value in params.items()}
+        mu, unravel = hessian.floor, shaper(params)
         if self.rank and not mu > 0:
             raise ValueError(
                 f"EKFAC(rank={self.rank}) divides by penalty + damping, which is 0. Add damping=…, or leave out `rank`."
             )
         blocks, diagonal, strong = self._factors(loss, params, hessian.presence)
-        sizes = [value.numel() for value in params.values()]
 
         def factored(columns: Tensor) -> Tensor:
-            pieces = columns.T.split(sizes, dim=1)
-            parts = {name: piece.reshape(-1, *shapes[name]) for name, piece in zip(shapes, pieces, strict=True)}
+            parts = stacked(unravel, columns.T)
+            assert isinstance(parts, dict)
             solved = {name: divided(parts[name], curvature, mu) for name, curvature in diagonal.items()}
             for block in blocks:
                 solved |= block.layer.parts(block.solved(block.layer.matrices(parts), mu))
-            return torch.cat([solved[name].flatten(1) for name in params], dim=1).T
+            return flat_each({name: solved[name] for name in params}).T
 
         return factored if strong is None else _with(strong, factored)
 
@@ -125,13 +123,8 @@ class EKFAC(Solver, Preconditioner):
         layers = layers_of(loss.model, set(params))
         with torch.enable_grad(), recorded(layers):
             outputs = loss.outputs(leaves)
-        drawn = pseudo_gradients(
-            loss.outer,
-            outputs,
-            presence,
-            num_draws=self.num_draws,
-            generator=torch.Generator().manual_seed(self.seed),
-        )
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = pseudo_gradients(loss.outer, outputs, presence, num_draws=self.num_draws, generator=generator)
         layers = [layer for layer in layers if layer.outputs and _complete(layer, outputs, leaves, drawn[:1])]
         within = {name for layer in layers for name in (layer.weight, layer.bias)}
         others = [name for name in params if name not in within]
@@ -168,7 +161,7 @@ def _flat(
     parts = dict(zip(others, strong[len(layers) :], strict=True))
     for layer, matrices in zip(layers, strong, strict=False):
         parts |= layer.parts(matrices)
-    return torch.cat([parts[name].flatten(1) for name in names], dim=1)
+    return flat_each({name: parts[name] for name in names})
 
 
 def _with(strong: Float[Tensor, "r p"], factored: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -40,11 +40,7 @@ class Explicit(Solver):
     advice: ClassVar[str] = "H is nearly singular: add a penalty or damping=…, or drop redundant parameters."
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return H⁻¹ B, or H⁺ B where H is singular.
-
-        Raises:
-            ValueError: If H has NaN or infinite entries.
-        """
+        """Return H⁻¹ B, or H⁺ B where H is singular."""
         matrix = finite(hessian.dense())
         null = hessian.null_space()
         matrix, rhs = deflated(matrix, null), without(null, rhs)

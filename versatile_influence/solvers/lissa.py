@@ -10,12 +10,9 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, Scaled, without
 from versatile_influence.core.loss import number_of_terms
+from versatile_influence.core.sizes import DIVERGED, POWER_STEPS, SCALE_MARGIN, SCALE_SAMPLES
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import POSITIVE, Solver, finite, true_residual
-
-# A recursion whose steps grow to this many times the right-hand side has diverged: while it converges they shrink.
-DIVERGED = 1e3
-POWER_STEPS, SCALE_SAMPLES, SCALE_MARGIN = 8, 4, 1.1
 
 
 @dataclass(frozen=True)
@@ -72,34 +69,29 @@ class LiSSA(Solver):
 
         Raises:
             TypeError: If terms are to be sampled and the loss has none.
-            ValueError: If the recursion diverges, or H is not finite.
+            ValueError: If the recursion diverges.
         """
         null = hessian.null_space()
         rhs = without(null, rhs)
         generator = torch.Generator().manual_seed(self.seed)
-        sampled = self._sampler(hessian, generator)
-        scale = self.scale if self.scale is not None else self._scale(hessian, sampled, rhs, generator)
-        total, step = torch.zeros_like(rhs), 0
-        for _ in range(self.repeats if self.batch_size is not None else 1):
+        batch, repeats = self.batch_size, 1 if self.batch_size is None else self.repeats
+        number = 0 if batch is None else number_of_terms(hessian.loss)
+
+        def sampled() -> Curvature | Scaled:
+            return hessian if batch is None else hessian.sample(torch.randint(number, (batch,), generator=generator))
+
+        scale, total, step = self.scale, torch.zeros_like(rhs), 0
+        if scale is None:
+            samples = [] if batch is None else [sampled() for _ in range(SCALE_SAMPLES)]
+            scale = self._scale([hessian, *samples], rhs, generator)
+        for _ in range(repeats):
             part, step = self._recursion(hessian, lambda columns: without(null, sampled() @ columns), rhs, scale)
             total += part
-        value = total / (scale * (self.repeats if self.batch_size is not None else 1))
+        value = total / (scale * repeats)
         return Solution(value, true_residual(hessian, value, rhs, null), num_steps=step, dropped=null)
 
-    def _sampler(self, hessian: Curvature, generator: torch.Generator) -> Callable[[], Curvature | Scaled]:
-        """Return what draws the Hessian of some terms."""
-        batch = self.batch_size
-        if batch is None:
-            return lambda: hessian
-        number = number_of_terms(hessian.loss)
-        return lambda: hessian.sample(torch.randint(number, (batch,), generator=generator))
-
-    def _scale(
-        self, hessian: Curvature, sampled: Callable[[], Curvature | Scaled], rhs: Tensor, generator: torch.Generator
-    ) -> float:
+    def _scale(self, operators: list[Curvature | Scaled], rhs: Tensor, generator: torch.Generator) -> float:
         """Return σ: a little more than the largest curvature of the whole and of some samples."""
-        operators: list[Curvature | Scaled] = [hessian]
-        operators += [sampled() for _ in range(SCALE_SAMPLES)] if self.batch_size is not None else []
         largest = 0.0
         for operator in operators:
             vector = torch.randn(len(rhs), 1, generator=generator, dtype=torch.float64).to(rhs)

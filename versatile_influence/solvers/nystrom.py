@@ -11,15 +11,8 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import flat
-from versatile_influence.core.solver import (
-    POSITIVE,
-    Preconditioner,
-    Solution,
-    Solver,
-    finite,
-    true_residual,
-    warn_if_singular,
-)
+from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import POSITIVE, Preconditioner, Solver, finite, true_residual, warn_if_singular
 
 
 @dataclass(frozen=True)
@@ -69,9 +62,6 @@ class Nystrom(Solver, Preconditioner):
 
         Raises:
             ValueError: If H is not finite, or there is neither damping nor penalty and `rank` is below p.
-
-        Warns:
-            UserWarning: If H is not positive semi-definite beyond μ.
         """
         null = hessian.null_space()
         mu, room = hessian.floor, len(rhs) - (0 if null is None else null.shape[1])
@@ -93,23 +83,16 @@ class Nystrom(Solver, Preconditioner):
         return _woodbury(directions, curvature, mu, mu + curvature.min().item())
 
     def sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
-        """Return V and λ, largest first, those of rounding left out.
-
-        Raises:
-            ValueError: If H is not finite.
-        """
-        theta = flat(hessian.params)
-        size, mu = min(self.rank, len(theta)), hessian.floor
+        """Return V and λ, largest first, those of rounding left out."""
+        theta, mu, null = flat(hessian.params), hessian.floor, hessian.null_space()
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randn(len(theta), size, generator=generator, dtype=torch.float64).to(theta)
-        null = hessian.null_space()
-        size = min(size, len(theta) - (0 if null is None else null.shape[1]))
-        drawn = torch.linalg.qr(without(null, drawn[:, :size]))[0]
+        drawn = torch.randn(len(theta), min(self.rank, len(theta)), generator=generator, dtype=torch.float64).to(theta)
+        room = len(theta) - (0 if null is None else null.shape[1])
+        drawn = torch.linalg.qr(without(null, drawn[:, :room]))[0]
         image = finite(hessian @ drawn) - mu * drawn
         core = drawn.T @ image
-        core = (core + core.T) / 2
         # Rather than the reference's Cholesky of a shifted core: this also sees a core that is not positive.
-        size, turned = torch.linalg.eigh(core)
+        size, turned = torch.linalg.eigh((core + core.T) / 2)
         rounding = 1e-13 if theta.dtype == torch.float64 else 1e-6
         cut = rounding * len(theta) * (size.abs().max().item() + mu)
         if size[0] < -max(cut, 1e-8 * size[-1].item()):

@@ -57,14 +57,7 @@ class Projected(Solver):
         return not self.unstructured
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X with Pᵀ(H X − B) = 0 and X in the span of P.
-
-        Raises:
-            ValueError: If H is not finite.
-
-        Warns:
-            UserWarning: If H curves downward, or not at all, along a direction within P.
-        """
+        """Return X with Pᵀ(H X − B) = 0 and X in the span of P."""
         null = hessian.null_space()
         rhs = without(null, rhs)
         basis = self._basis(hessian, null)

@@ -16,10 +16,8 @@ from torch.func import grad
 
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.loss import Loss
+from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, ROOT_STEPS, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
-
-# Up to this many outputs B is a dense matrix; beyond, its root is applied by the Lanczos process.
-DENSE_OUTPUTS, LANCZOS_STEPS, CHUNK = 3000, 60, 256
 
 
 def pseudo_gradients(
@@ -33,13 +31,7 @@ def pseudo_gradients(
 ) -> Float[Tensor, "d ..."]:
     """Return z_1 … z_d, each of the shape of the outputs, with Σ z zᵀ = B in the mean.
 
-    Args:
-        outer: The loss of the outputs.
-        outputs: Where.
-        presence: Who is present.
-        num_draws: d, or None for vectors with Σ z zᵀ = B exactly: as many as B has rank.
-        generator: Of the draws.
-        dense_outputs: Up to how many numbers the outputs may be for B to be a dense matrix.
+    Without `num_draws`, d, exactly: as many vectors as B has rank. B is dense up to `dense_outputs` outputs.
 
     Raises:
         ValueError: If B is not finite, or exact vectors are asked for with more outputs than a dense B allows.
@@ -50,7 +42,7 @@ def pseudo_gradients(
     draws = num_draws or 0
     noise = torch.randn(len(flat), draws, generator=generator, dtype=torch.float64).to(flat) / max(draws, 1) ** 0.5
     if len(flat) <= dense_outputs:
-        root = _root(jacobian_products(slope, flat, chunk_size=CHUNK))
+        root = _root(jacobian_products(slope, flat, chunk_size=OUTER_CHUNK))
         found = root if num_draws is None else root @ (torch.nn.functional.normalize(root, dim=0).T @ noise)
     elif num_draws is None:
         raise ValueError(
@@ -76,7 +68,7 @@ def _root(matrix: Float[Tensor, "m m"]) -> Float[Tensor, "m r"]:
 
 def _rooted(product: Callable[[Tensor], Tensor], vector: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
     """Return B^½ v from the Lanczos process started at v: ‖v‖ Q T^½ e₁."""
-    basis, projected = lanczos(product, vector, LANCZOS_STEPS)
+    basis, projected = lanczos(product, vector, ROOT_STEPS)
     size, turned = torch.linalg.eigh(projected)
     kept = _above(size)
     return vector.norm() * (basis @ (turned[:, kept] @ (size[kept].sqrt() * turned[0, kept])))
@@ -84,7 +76,7 @@ def _rooted(product: Callable[[Tensor], Tensor], vector: Float[Tensor, " m"]) ->
 
 def _above(size: Float[Tensor, " m"]) -> Tensor:
     """Return which eigenvalues are more than rounding; warns of negative ones, which are left out."""
-    cut = 1e-12 * len(size) * size.abs().max()
+    cut = SINGULAR * len(size) * size.abs().max()
     if size.min() < -1e3 * cut:
         warnings.warn(
             f"The outer loss is not convex in the outputs: its curvature there goes down to {size.min().item():.3g}, "

@@ -7,12 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import deflated, without
+from versatile_influence.core.sizes import FURTHER, KEPT, SINGULAR
 from versatile_influence.training.objective import Objective
-
-# A direction whose curvature fell to less than this share of what it was at the start may lead to infinity.
-KEPT = 1e-6
-# Steps taken beyond a minimiser's last to tell a path without an end from a slow one.
-FURTHER = 100
 
 
 class NoMinimumError(ValueError):
@@ -27,22 +23,14 @@ def check_bounded(
     before: Float[Tensor, "p p"],
     further: Callable[[Objective, Tensor, int], Tensor],
 ) -> None:
-    """Raise where the minimiser went off along a path on which the loss falls forever.
+    """Raise a NoMinimumError where the minimiser went off along a path on which the loss falls forever.
 
-    Args:
-        objective: The loss.
-        init: Where the minimiser began.
-        found: Where it stopped.
-        before: The Hessian at `init`.
-        further: Takes some more steps of the minimiser.
-
-    Raises:
-        NoMinimumError: If so.
+    It began at `init`, where the Hessian was `before`, and `further` takes some more steps.
     """
-    if not (found - init).any():
+    if (found == init).all():
         return
     if objective.hessian(found).null_space() is not None and not objective.loss.penalty > 0:
-        _check_paths(objective, init, found, before=before, further=further)
+        _check_paths(objective, init, found, before, further)
     _check_lines(objective, init, found, before)
 
 
@@ -51,7 +39,7 @@ def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Floa
     # What was flat from the start is no way out.
     scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
     flat, was, now = _lost(objective, found, before, scale)
-    if flat is None or not (was > 1e-12 * scale.max() ** 2 and abs(now) < KEPT * was):
+    if flat is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
         return
     moved = found - init
     outward = flat * torch.sign(flat @ moved)
@@ -71,8 +59,7 @@ def _check_paths(
     objective: Objective,
     init: Tensor,
     found: Tensor,
-    *,
-    before: Float[Tensor, "p p"],
+    before: Tensor,
     further: Callable[[Objective, Tensor, int], Tensor],
 ) -> None:
     """Raise where the parameters grew and grew while a curvature vanished: no line, but a path that leads to infinity.

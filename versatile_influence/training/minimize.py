@@ -13,14 +13,11 @@ from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
 from versatile_influence.core.problem import evaluable
 from versatile_influence.core.ravel import Params, ravel
-from versatile_influence.core.sizes import FINISHED_PARAMETERS
+from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.boundedness import NoMinimumError, check_bounded
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.objective import Objective
-
-# The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
-NEWTON_FROM = 1e-5
 
 
 def minimize(
@@ -69,8 +66,12 @@ def minimize(
         curvature = objective.hessian(theta).dense()
         found = _newton(objective, theta, max_steps, curvature)
         check_bounded(objective, theta, found, before=curvature, further=_newton)
+    elif len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
+        check_dense(theta)
+        near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(presence)))
+        found = _newton(objective, _lbfgs(near, theta, 100 * max_steps), max_steps)
     else:
-        found = _descend(objective, theta, max_steps)
+        found = _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
     gradient, value = objective.gradient(found)
     if not torch.isfinite(value):
         raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
@@ -90,23 +91,10 @@ def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> F
     return _lbfgs(objective, theta, 10 * steps)
 
 
-def _descend(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
-    """Descend by L-BFGS, and finish by Newton steps."""
-    if len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
-        near = NEWTON_FROM * len(objective.presence)
-        theta = _lbfgs(replace(objective, goal=max(objective.goal, near)), theta, 100 * max_steps)
-        check_dense(theta)
-        return _newton(objective, theta, max_steps)
-    return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
-
-
 def _newton(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, curvature: Float[Tensor, "p p"] | None = None
 ) -> Float[Tensor, " p"]:
-    """Descend by Newton steps; where H is indefinite, as `newton_direction` says.
-
-    `curvature` is H at θ, where it is known.
-    """
+    """Descend by Newton steps from θ, where H may be known as `curvature`."""
     finishing = False
     for _ in range(max_steps):
         gradient, value = objective.gradient(theta)
@@ -114,8 +102,7 @@ def _newton(
         if done and finishing:
             break
         hessian = objective.hessian(theta)
-        matrix = hessian.dense() if curvature is None else curvature
-        curvature = None
+        matrix, curvature = hessian.dense() if curvature is None else curvature, None
         if not torch.isfinite(matrix).all():
             raise NoMinimumError("The Hessian is not finite everywhere on the way. Start elsewhere, or add a penalty.")
         # Never along directions in which the loss is constant: they would move for no reason.
@@ -135,12 +122,10 @@ def _downhill(
     """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
     slope, now = (gradient @ step).item(), value.item()
     rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
-    length = 1.0
-    for _ in range(40):
+    for length in (0.5**halved for halved in range(40)):
         moved = theta + length * step
         if objective.value(moved) <= now + 1e-4 * length * slope + rounding:
             return moved
-        length /= 2
     return None
 
 

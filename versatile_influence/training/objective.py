@@ -14,7 +14,7 @@ from versatile_influence.core.ravel import Params
 
 @dataclass(frozen=True)
 class Objective:
-    """L(·, b) over flat parameters, with what a minimiser asks of it.
+    """L(·, b) over flat parameters.
 
     Attributes:
         loss: The loss.

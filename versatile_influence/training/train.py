@@ -1,10 +1,10 @@
 """Training for a number of epochs, one model or many at once."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.func import vmap
 
@@ -69,58 +69,38 @@ def train(
         presence = theta.new_ones(whole.n_objects)
     if presence.dim() not in (1, 2):
         raise ValueError(f"`presence` must be (n,), or (k, n) for k trainings, got shape {tuple(presence.shape)}.")
-    if batch_size is not None:
-        number_of_terms(whole)
-    course = _Course(whole, unravel, optimizer, epochs, lr, weight_decay, scale, seed, batch_size)
     presence = presence.to(theta.device, _accepted(whole, theta, unravel, presence))
+    step = partial(optimizer.step, lr=lr, weight_decay=weight_decay)
+
+    def trained(theta: Float[Tensor, "*k p"], presence: Float[Tensor, "*k n"]) -> Float[Tensor, "*k p"]:
+        """Return θ at the end, for one training or one a row."""
+        state = optimizer.start(theta)
+        for number, (some, share) in enumerate(_batches(whole, epochs, batch_size, seed), start=1):
+            there = theta.to(presence.dtype)
+            if theta.dim() == 1:
+                gradient = some.gradient(unravel(there), presence)
+            else:
+                gradient = some.gradients(stacked(unravel, there), presence)
+            theta, state = step(theta, (scale * share * gradient).to(theta), state, number=number)
+        return theta
+
     if presence.dim() == 1:
-        return unravel(_finite(course.run(theta, presence)))
+        return unravel(_finite(trained(theta, presence)))
     size = at_once(max(presence.shape[1], len(theta)), most=CACHE_NUMBERS if batch_size is None else CHUNK_NUMBERS)
-    parts = [course.run(theta.expand(len(part), -1), part) for part in presence.split(size)]
+    parts = [trained(theta.expand(len(part), -1), part) for part in presence.split(size)]
     return vmap(unravel)(_finite(torch.cat(parts)))
 
 
-@dataclass(frozen=True)
-class _Course:
-    """All that a training is, but for its start and its presence."""
-
-    loss: Loss
-    unravel: Callable[[Tensor], Params]
-    optimizer: Optimizer
-    epochs: int
-    lr: float
-    weight_decay: float
-    scale: float
-    seed: int
-    batch_size: int | None
-
-    def run(self, theta: Float[Tensor, "*k p"], presence: Float[Tensor, "*k n"]) -> Float[Tensor, "*k p"]:
-        """Return θ at the end, for one training or one a row."""
-        state = self.optimizer.start(theta)
-        for number, terms in enumerate(self._batches(), start=1):
-            gradient = self._gradient(theta, presence, terms)
-            theta, state = self.optimizer.step(
-                theta, gradient, state, number=number, lr=self.lr, weight_decay=self.weight_decay
-            )
-        return theta
-
-    def _gradient(self, theta: Tensor, presence: Tensor, terms: Int[Tensor, " b"] | None) -> Tensor:
-        loss, scale = self.loss, self.scale
-        if terms is not None:
-            loss, scale = loss.part(terms), scale * number_of_terms(loss) / len(terms)
-        there = theta.to(presence.dtype)
-        if theta.dim() == 1:
-            return (scale * loss.gradient(self.unravel(there), presence)).to(theta)
-        return (scale * loss.gradients(stacked(self.unravel, there), presence)).to(theta)
-
-    def _batches(self) -> Iterator[Int[Tensor, " b"] | None]:
-        """Yield the terms of each step."""
-        if self.batch_size is None:
-            yield from (None for _ in range(self.epochs))
-            return
-        count, order = number_of_terms(self.loss), torch.Generator().manual_seed(self.seed)
-        for _ in range(self.epochs):
-            yield from torch.randperm(count, generator=order).split(self.batch_size)
+def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[tuple[Loss, float]]:
+    """Yield the loss of each step, with how many times it has to be taken to be as large as the whole."""
+    if size is None:
+        yield from ((whole, 1.0) for _ in range(epochs))
+        return
+    count, order = number_of_terms(whole), torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        yield from (
+            (whole.part(terms), count / len(terms)) for terms in torch.randperm(count, generator=order).split(size)
+        )
 
 
 def _accepted(loss: Loss, theta: Tensor, unravel: Callable[[Tensor], Params], presence: Tensor) -> torch.dtype:

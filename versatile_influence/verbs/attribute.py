@@ -79,8 +79,10 @@ def attribute(
     problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
     hessian = problem.curvature(curvature, damping)
     if isinstance(asked, PresenceTarget):
+        # Each removal has a direct effect of its own, so that H⁻¹ goes to the removals, however few the targets.
         changes, leftover, solution = solved_changes(problem, hessian, solver)
         warn_if_unfinished(problem, leftover, changes)
+        # Gradients of the target without the object: there it is looked at.
         direct, parameter = asked.effects(problem.params, changes, problem.removals)
         result = finished(problem, direct + parameter, targets=asked.labels, solution=solution)
         return replace(result, direct=direct, parameter=parameter)

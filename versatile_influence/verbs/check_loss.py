@@ -1,21 +1,19 @@
 """Whether a loss is what it says: every method of it against the one answer by automatic differentiation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.boundary import as_loss, methods_meant
-from versatile_influence.core.derivatives import by_masks
-from versatile_influence.core.loss import Loss
+from versatile_influence.core.composed import Composed
+from versatile_influence.core.derivatives import by_masks, jacobian_products
+from versatile_influence.core.loss import Loss, Part
 from versatile_influence.core.problem import evaluable
 from versatile_influence.core.ravel import Params, flat, ravel, shaper, stacked
 from versatile_influence.core.removals import Removals
-
-# Relative to the largest number compared; digits lost to another order of sums are far fewer.
-RTOL = 1e-7
+from versatile_influence.verbs.point import Point
 
 
 def check_loss(
@@ -63,57 +61,28 @@ def check_loss(
         theta = evaluable(checked, theta, unravel)
     except TypeError as error:
         raise ValueError(f"{type(loss).__name__}.__call__: {error}") from error
-    check = _Check(checked, unravel(theta))
-    for step in (_value, _derivatives, _removals, _curvature, _ownership, _terms):
-        step(check)
+    check = Point(checked, unravel(theta))
+    for part in (*_outer(check), check):
+        for step in (_value, _derivatives, _removals, _curvature, _ownership, _terms):
+            step(part)
     if rebuilt is not None:
         _deleting(check, rebuilt)
 
 
-@dataclass(frozen=True)
-class _Check:
-    """A loss at a point, with what it is held to."""
-
-    loss: Loss
-    params: Params
-
-    @property
-    def presences(self) -> dict[str, Float[Tensor, " n"]]:
-        """Everybody, and the first and the last gone."""
-        everyone, n = self.loss.everyone(self.params), self.loss.n_objects
-        some = {"with everybody there": everyone}
-        for i in sorted({0, n - 1}) if n > 1 else ():
-            some[f"without object {i}"] = everyone.index_fill(0, torch.tensor([i]), 0.0)
-        return some
-
-    def same(self, method: str, given: object, right: Tensor, where: str = "", *, objects: Sequence | None = None):
-        """Raise unless a method gave what is right.
-
-        Raises:
-            ValueError: If not; with the object, where rows are objects.
-        """
-        name = f"{type(self.loss).__name__}.{method}"
-        if not isinstance(given, Tensor) or given.shape != right.shape:
-            shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-            raise ValueError(f"{name} gives {shape} {where}, where shape {tuple(right.shape)} is right.")
-        far = (given - right).abs().nan_to_num(float("inf"))
-        if not far.numel() or far.max() <= RTOL * right.abs().max().clamp_min(1e-6):
-            return
-        place = (far == far.max()).nonzero()[0].tolist()
-        if objects is not None:
-            where = f"for object {objects[place[0]]}" + (f", entry {place[1:]}" if place[1:] else "") + f" {where}"
-        elif place:
-            where = f"{where}, entry {place}"
-        raise ValueError(
-            f"{name} disagrees with the automatic answer {where.strip()}: {given[tuple(place)].item():.6g} where "
-            f"{right[tuple(place)].item():.6g} is right. See vif.Loss.{method} for what it must give."
-        )
+def _outer(check: Point) -> list[Point]:
+    """Return the outer loss at its outputs: under another curvature, or other outputs, its own methods serve."""
+    loss = check.loss
+    if not isinstance(loss, Composed) or loss.outputs.selection:
+        return []
+    outputs = loss.outputs(check.params)
+    return [Point(loss.outer, outputs)] if isinstance(outputs, Tensor) and outputs.is_floating_point() else []
 
 
-def _value(check: _Check) -> None:
+def _value(check: Point) -> None:
     loss, params = check.loss, check.params
     if loss.object_labels is not None and len(loss.object_labels) != loss.n_objects:
         raise ValueError(f"object_labels names {len(loss.object_labels)} of {loss.n_objects} objects. Name each.")
+    # Half there too: presence is a number, and is differentiated by some.
     presences = torch.stack([*check.presences.values(), 0.5 * loss.everyone(params)])
     each = torch.stack([loss(params, presence) for presence in presences])
     try:
@@ -125,12 +94,13 @@ def _value(check: _Check) -> None:
         check.same("at", loss.at(presence)(params, presence), loss(params, presence), name)
 
 
-def _removals(check: _Check) -> None:
-    loss, params, n = check.loss, check.params, check.loss.n_objects
-    some = sorted({0, n - 1}, reverse=True)
-    groups = [[0], list(range(0, n, 2))]
+def _removals(check: Point) -> None:
+    loss, params, n, unravel = check.loss, check.params, check.loss.n_objects, shaper(check.params)
+    ends = sorted({0, n - 1}, reverse=True)
+    # A group of one, and one whose members share terms.
+    groups = [[0], list(range(0, n, 2)), list(range(min(2, n)))]
     directions = torch.randn(len(flat(params)), 3, generator=torch.Generator().manual_seed(0)).to(flat(params))
-    for objects in (None, some, groups):
+    for objects in (None, ends, groups):
         removals = Removals.of(objects, n)
         names = range(n) if objects is None else objects
         # Some losses take as many evaluations as there are presences: the masks, always right.
@@ -140,14 +110,22 @@ def _removals(check: _Check) -> None:
         whole = Loss.gradient(loss, params, loss.everyone(params))
         check.same("gradients_without", loss.gradients_without(params, removals), masked, objects=names)
         rows = whole - masked
+        slopes = jacobian_products(partial(_differences, loss, unravel, removals), flat(params))
+        check.same("removal_differences", slopes, rows, "(its derivative)", objects=names)
         check.same("removal_products", loss.removal_products(params, None, removals), rows, objects=names)
-        along = loss.removal_products(params, directions, removals)
-        check.same("removal_products", along, rows @ directions, "along directions", objects=names)
+        for some in (directions, directions[:, :1]):
+            along = loss.removal_products(params, some, removals)
+            check.same("removal_products", along, rows @ some, f"along {some.shape[1]} directions", objects=names)
 
 
-def _derivatives(check: _Check) -> None:
+def _differences(loss: Loss, unravel: Callable, removals: Removals, vector: Tensor) -> Tensor:
+    return loss.removal_differences(unravel(vector), removals)
+
+
+def _derivatives(check: Point) -> None:
     loss, params = check.loss, check.params
     theta, unravel = flat(params), shaper(params)
+    # The first again as the third: what is batched must not mix its rows.
     points = torch.stack([theta, 1.1 * theta + 0.1, theta])
     for name, presence in check.presences.items():
         right = Loss.gradient(loss, params, presence)
@@ -156,22 +134,25 @@ def _derivatives(check: _Check) -> None:
         check.same("gradient_and_value", gradient, right, name)
         check.same("gradient_and_value", value, loss(params, presence), name)
         check.same("at", loss.at(presence).gradient(params, presence), right, f"(its gradient) {name}")
+        check.same("at", loss.at(presence).gradient_and_value(params, presence)[0], right, f"(its gradient) {name}")
         presences = torch.stack([presence, loss.everyone(params), presence])
         each = [Loss.gradient(loss, unravel(point), one) for point, one in zip(points, presences, strict=True)]
         check.same("gradients", loss.gradients(stacked(unravel, points), presences), torch.stack(each), name)
 
 
-def _curvature(check: _Check) -> None:
+def _curvature(check: Point) -> None:
     loss, params, n = check.loss, check.params, check.loss.n_objects
-    some = torch.randn(len(flat(params)), 2, generator=torch.Generator().manual_seed(1)).to(flat(params))
+    # Along random directions every entry of a matrix shows, at the cost of a few products.
+    some = torch.randn(len(flat(params)), 3, generator=torch.Generator().manual_seed(1)).to(flat(params))
     for name, presence in check.presences.items():
-        unit = torch.eye(len(some), dtype=some.dtype)
-        right = Loss.hessian_products(loss, params, presence, unit)
-        right = (right + right.T) / 2
-        check.same("hessian", loss.hessian(params, presence), right, name)
-        check.same("hessian_products", loss.hessian_products(params, presence, some), right @ some, name)
-        check.same("curvature_along", loss.curvature_along(params, presence, some), some.T @ right @ some, name)
-        check.same("at", loss.at(presence).hessian(params, presence), right, f"(its Hessian) {name}")
+        right, there = Loss.hessian_products(loss, params, presence, some), loss.at(presence)
+        check.same("hessian_products", loss.hessian_products(params, presence, some), right, name)
+        one = loss.hessian_products(params, presence, some[:, :1])
+        check.same("hessian_products", one, right[:, :1], f"(one direction) {name}")
+        check.same("hessian", loss.hessian(params, presence) @ some, right, f"times random directions {name}")
+        check.same("curvature_along", loss.curvature_along(params, presence, some), some.T @ right, name)
+        check.same("at", there.hessian(params, presence) @ some, right, f"(its Hessian) {name}")
+        check.same("at", there.hessian_products(params, presence, some), right, f"(its products) {name}")
         for called, direction in loss.null_directions(params, presence).items():
             slope = Loss.gradient(loss, params, presence) @ flat(direction)
             size = Loss.gradient(loss, params, presence).norm() * flat(direction).norm()
@@ -180,10 +161,12 @@ def _curvature(check: _Check) -> None:
                     f"{type(loss).__name__}.null_directions names `{called}` {name}, along which the loss changes at "
                     f"a rate of {slope.item():.3g}."
                 )
-    everyone = Removals.of(sorted({0, n - 1}), n)
-    without = [check.loss.hessian(params, presence) for presence in everyone.presences(some)]
-    given = loss.hessians_without(params, everyone)
-    check.same("hessians_without", given, torch.stack(without), objects=sorted({0, n - 1}))
+    for objects in (None, [[0], list(range(0, n, 2))]):
+        removals = Removals.of(objects, n)
+        presences = removals.presences(some)
+        right = torch.stack([Loss.hessian_products(loss, params, presence, some) for presence in presences])
+        given = loss.hessians_without(params, removals) @ some
+        check.same("hessians_without", given, right, "times random directions", objects=objects or range(n))
     if loss.penalty:
         nobody = Loss.hessian_products(loss, params, torch.zeros_like(loss.everyone(params)), some)
         least = (some * nobody).sum(0) / some.square().sum(0)
@@ -194,7 +177,7 @@ def _curvature(check: _Check) -> None:
             )
 
 
-def _ownership(check: _Check) -> None:
+def _ownership(check: Point) -> None:
     loss, params = check.loss, check.params
     theta, taken = flat(params), {}
     for i in range(loss.n_objects):
@@ -213,28 +196,36 @@ def _ownership(check: _Check) -> None:
         check.same("owned", held, loss.penalty * theta[positions], f"(the slope without object {i})")
 
 
-def _terms(check: _Check) -> None:
+def _terms(check: Point) -> None:
     loss, params = check.loss, check.params
     if loss.n_terms is None:
+        if type(loss).terms is not Loss.terms and not isinstance(loss, Composed | Part):
+            raise ValueError(f"{type(loss).__name__}.terms is never called: say how many by `n_terms`.")
         return
     order = torch.randperm(loss.n_terms, generator=torch.Generator().manual_seed(0))
-    parts = [loss.part(terms) for terms in order.split(max(1, (loss.n_terms + 2) // 3))]
+    batches = order.split(max(1, (loss.n_terms + 2) // 3))
+    parts = [loss.part(terms) for terms in batches]
     for name, presence in check.presences.items():
-        total = loss.terms(params, presence)
+        total, ridge = loss.terms(params, presence), loss.penalty / 2 * flat(params).square().sum()
         if total.shape != (loss.n_terms,):
             raise ValueError(f"{type(loss).__name__}.terms gives {tuple(total.shape)}, and n_terms is {loss.n_terms}.")
         whole, gradient = loss(params, presence), Loss.gradient(loss, params, presence)
-        check.same("part", torch.stack([part(params, presence) for part in parts]).sum(), whole, f"(summed) {name}")
+        rest = whole - ridge - total.sum()
+        # A constant, such as what held parameters add, is in no term.
+        right = torch.stack([total[terms].sum() + (ridge + rest) * len(terms) / len(total) for terms in batches])
+        check.same("part", torch.stack([part(params, presence) for part in parts]), right, f"(of three parts) {name}")
         slopes = torch.stack([part.gradient(params, presence) for part in parts]).sum(0)
         check.same("part", slopes, gradient, f"(gradients summed) {name}")
 
 
-def _deleting(check: _Check, rebuilt: Callable[[Sequence[int]], tuple[Loss, Params]]) -> None:
+def _deleting(check: Point, rebuilt: Callable[[Sequence[int]], tuple[Loss, Params]]) -> None:
     loss, theta = check.loss, flat(check.params)
     for i in range(loss.n_objects):
         kept = [j for j in range(loss.n_objects) if j != i]
         without, rest = rebuilt(kept)
+        without = as_loss(without, len(kept))
         presence = loss.everyone(check.params).index_fill(0, torch.tensor([i]), 0.0)
         # The penalty holds on to the parameters of whoever is gone; at zero they add nothing.
         masked = loss(shaper(check.params)(theta.index_fill(0, loss.owned(i), 0.0)), presence)
-        check.same("__call__", masked, without(rest, without.everyone(rest)), f"(masked, beside deleted) {i}")
+        where = f"(with presence 0 of object {i}, where the loss `rebuilt` without it is right)"
+        check.same("__call__", masked, without(rest, without.everyone(rest)), where)

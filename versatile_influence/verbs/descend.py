@@ -28,15 +28,8 @@ def descend(
     the loss falls. Costs one Hessian a step and object, so a fraction of a refit. Above some hundred parameters each
     step is ten of L-BFGS in its place.
 
-    Arguments and result are those of `attribute`; the parameters should be at a minimum.
-
-    Args:
-        loss: `loss(params, presence) -> scalar`, a sum.
-        params: The trained parameters.
-        target: What to explain.
-        n_objects: How many objects there are, where the loss does not say.
-        objects: Which to remove, as in `attribute`.
-        steps: How many steps are taken at most.
+    At most `steps` are taken. Other arguments and the result are those of `attribute`; the parameters should be at a
+    minimum.
 
     Raises:
         ValueError: If `steps` is less than 1.
@@ -61,6 +54,7 @@ def descend(
     moved, goal = [], 1e-10 * problem.removals.n_objects
     for row in range(problem.removals.count):
         presence = problem.presence_without(row)
+        # What a presence costs (walks, risk sets) is paid once for all steps.
         objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal)
         moved.append(few_steps(objective, problem.theta, steps))
     return at_parameters(problem, target, torch.stack(moved))

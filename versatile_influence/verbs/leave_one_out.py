@@ -103,8 +103,10 @@ def leave_one_out(
     if store is not None:
         settings = {"n_objects": n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
         kept = Store(Path(store), settings)
+        # Before anything is trained: a wrong folder must cost no time.
         kept.compare_settings()
 
+    # Also where a folder knows it: that the same `fit` gives the same again is how a folder is recognised.
     full = _full(training, repeats, n_jobs)
     expected = shapes(full[0][0])
     done: Finished = {}
@@ -118,6 +120,7 @@ def leave_one_out(
             for row, outcome in zip(rows, given, strict=True):
                 done[position, row] = outcome
                 if kept is not None:
+                    # At once: a kill loses no more than what is being trained.
                     kept.write(position, row, outcome)
             bar.update(len(rows))
     return assembled(training, removals, repeats, full, done)
@@ -137,6 +140,7 @@ def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
 def _full(training: Training, repeats: list[Seed], n_jobs: int | None) -> list[tuple[Params, Outcome]]:
     """Return parameters and targets with everyone present, seed by seed."""
     calls = [(training, position, seed) for position, seed in enumerate(repeats)]
+    # They come as they finish; seeds keep their order.
     given = sorted(as_finished(Training.full, calls, n_jobs=n_jobs), key=lambda result: result[0])
     return [(params, outcome) for _, params, outcome in given]
 

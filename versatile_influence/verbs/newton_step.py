@@ -61,8 +61,9 @@ def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "
         return problem.theta - _steps_by_cg(problem, gradients, damping)
     steps, start = [], 0
     for part, curvatures in hessians_without(problem):
-        curvatures.diagonal(dim1=-2, dim2=-1).add_(damping)
-        steps.append(solve_each(curvatures, gradients[start : start + part.count], warn=True))
+        # Damping holds θ where it is; a penalty would pull it to zero.
+        held = curvatures + damping * torch.eye(len(problem.theta)).to(curvatures) if damping else curvatures
+        steps.append(solve_each(held, gradients[start : start + part.count], warn=True))
         start += part.count
     return problem.theta - torch.cat(steps)
 
@@ -70,6 +71,7 @@ def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "
 def hessians_without(problem: Problem) -> Iterator[tuple[Removals, Float[Tensor, "c p p"]]]:
     """Yield the removals part by part, with H₋ᵢ = ∇²L(θ, 1₋ᵢ) of each."""
     p, loss, params = len(problem.theta), problem.loss, problem.params
+    # A matrix each, or the second derivatives of a masked loss, which hold n numbers a column.
     for part in problem.removals.parts(p * (p if loss.differences_together else max(p, loss.n_objects))):
         curvatures = loss.hessians_without(params, part)
         if not loss.hessian_written_out and loss.null_directions(params, problem.everyone()):
@@ -84,7 +86,9 @@ def solve_each(
     """Return H₋ᵢ⁻¹ bᵢ of each, by Cholesky, or by the least-norm solution where H₋ᵢ is not positive definite."""
     factors, failed = torch.linalg.cholesky_ex(matrices)
     pivots = factors.diagonal(dim1=-2, dim2=-1).square()
+    # A factor may exist by rounding alone: a last pivot of 1e-16 is a singular matrix.
     bad = (failed != 0) | (pivots.amin(-1) <= 1e-12 * pivots.amax(-1)) | ~torch.isfinite(pivots).all(-1)
+    # What failed is solved below; here it must only do no harm.
     safe = torch.where(bad[:, None, None], torch.eye(rhs.shape[1], dtype=rhs.dtype, device=rhs.device), factors)
     value = torch.cholesky_solve(rhs[..., None], safe)[..., 0]
     if bad.any():
@@ -110,6 +114,7 @@ def _flat_step(
     flat = curvature.abs() <= 1e-12 * curvature.abs().amax(-1, keepdim=True)
     slope = (directions.mT @ rhs[..., None])[..., 0]
     value = (directions @ torch.where(flat, 0.0, slope / torch.where(flat, 1.0, curvature))[..., None])[..., 0]
+    # A slope along a flat direction would carry the step to infinity.
     left_out = (torch.where(flat, slope, 0.0).abs() > 1e-6 * rhs.abs().amax(-1, keepdim=True)).any(-1)
     return value, left_out | ((curvature < 0) & ~flat).any(-1)
 
@@ -119,6 +124,7 @@ def _steps_by_cg(problem: Problem, gradients: Float[Tensor, "k p"], damping: flo
     steps = []
     for row in range(problem.removals.count):
         hessian = Hessian(problem.loss, problem.params, problem.presence_without(row), damping)
+        # One column a Hessian: no work is shared between removals.
         steps.append(CG().solve(hessian, gradients[row][:, None]).value[:, 0])
     return torch.stack(steps)
 
@@ -141,5 +147,6 @@ def _named(
     if not failed:
         return finished(problem, scores, targets=labels)
     rows = torch.tensor(sorted(failed))
+    # What failed is NaN by design; everything else must still be finite.
     result = finished(problem, scores.index_fill(0, rows, 0.0), targets=labels)
     return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)

@@ -35,17 +35,9 @@ def refit(
     object at θ, and exact gradients; a refit that these do not settle, and every refit of a large model, is minimised
     on its own.
 
-    Arguments and result are those of `attribute`. A removal without which the loss has no finite minimum is recorded
-    in `Attribution.failed`, with NaN scores.
-
-    Args:
-        loss: `loss(params, presence)`.
-        params: Parameters near the minimum with everybody present.
-        target: What to explain.
-        n_objects: How many objects there are, where the loss does not say.
-        objects: Which to remove, as in `attribute`.
-        gtol: A refit is done when the gradient's largest entry is at most gtol · n.
-        max_steps: Largest number of steps of a minimisation.
+    A refit is done when the gradient's largest entry is at most gtol · n, or after `max_steps` steps. Other arguments
+    and the result are those of `attribute`. A removal without which the loss has no finite minimum is recorded in
+    `Attribution.failed`, with NaN scores.
 
     Example:
         >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
@@ -55,6 +47,7 @@ def refit(
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
     n, loss = problem.removals.n_objects, problem.loss
+    # Else part of every score would be training that had not been finished.
     best = minimize(loss, problem.params, gtol=gtol, max_steps=max_steps)
     theta = ravel(best)[0]
     problem = replace(problem, theta=theta, gradient=loss.gradient(best, problem.everyone()))
@@ -65,10 +58,12 @@ def refit(
     failed = {}
     for row in unsettled:
         try:
+            # From the common minimum: the nearest minimum is the one that a removal leads to.
             refitted = minimize(loss, best, problem.presence_without(row), gtol=gtol, max_steps=max_steps)
             moved[row] = ravel(refitted)[0]
         except NoMinimumError as error:
             failed[row] = str(error)
+            # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
     return at_parameters(problem, target, moved, failed)
 
@@ -105,8 +100,10 @@ def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tens
     active, last = torch.arange(part.count), torch.full((part.count,), float("inf"), dtype=theta.dtype)
     stuck: list[int] = []
     while len(active):
+        # Exact gradients, so that what the steps settle at is the minimum whatever curvature they use.
         gradient = problem.loss.gradients(stacked(problem.unravel, theta[active]), presences[active])
         size = gradient.abs().amax(dim=1).nan_to_num(float("inf"))
+        # A fixed curvature converges linearly: a gradient that does not halve belongs to Newton's method proper.
         worse = (size > goal) & (size > 0.5 * last[active])
         stuck += active[worse].tolist()
         going = (size > goal) & ~worse

@@ -68,6 +68,7 @@ def _warn(count: int, failed: dict[int, str], full: list, outcomes: Finished) ->
         if len(failed) == count:
             raise ValueError(f"{said}. Try fit(presence) with one entry of presence 0.0.")
         warnings.warn(f"{said}. Their scores are NaN; see Attribution.failed.", stacklevel=4)
+    # The commonest mistake of all: a `fit` that ignores its argument gives scores of exactly zero.
     elif all(outcome.digest == full[position][1].digest for (position, _), outcome in outcomes.items()):
         warnings.warn(
             f"All {count} retrainings gave exactly the parameters of the full training. Does `fit` use `presence`? "

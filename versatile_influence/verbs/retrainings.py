@@ -47,6 +47,7 @@ class Training:
 
     def full(self, position: int, seed: int | None) -> tuple[int, Params, Outcome]:
         """Return the parameters and targets with everyone present, for seed number `position`."""
+        # Always float64: a `fit` that wants another dtype knows its own.
         presence = torch.ones(self.n_objects, dtype=torch.float64)
         params = self._apart(self._fit(presence[None], seed), 1)[0]
         shapes(params)
@@ -107,6 +108,7 @@ class Training:
         return list(fitted)
 
     def _outcome(self, params: Params, presence: Tensor) -> Outcome:
+        # Checked, and a checksum in place of parameters: thousands of networks fit no memory.
         theta = ravel(params)[0]
         values = self.value(params, presence)
         return Outcome(values, digest=hashlib.sha256(theta.cpu().numpy().tobytes()).hexdigest())

@@ -43,6 +43,7 @@ class Store:
         """
         known = self._header()
         if known is not None:
+            # As JSON gives them back: tuples and lists are one.
             there, here = known["settings"], json.loads(json.dumps(self.settings))
             differ = [name for name in here if here[name] != there.get(name)]
             self._refuse([f"`{name}`: {_short(there.get(name))} there, {_short(here[name])} here" for name in differ])
@@ -78,6 +79,7 @@ class Store:
         """
         if there.values.shape != here.values.shape:
             self._refuse([f"targets {which}: {len(there.values)} there, {len(here.values)} here {here.reason or ''}"])
+        # Beside the typical target: one that happens to be near zero has no digits to compare.
         size = np.abs(there.values)
         distance = np.abs(there.values - here.values)
         if (wrong := distance > rtol * (size + size.mean())).any():
@@ -117,11 +119,13 @@ class Store:
         self._write(f"refit-{position}-{row}.npz", lambda file: np.savez(file, **parts, sha256=checksum))
 
     def _write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
+        # By process: two runs on one folder must not write into one file.
         part = self.folder / f"{name}.{os.getpid()}.part"
         try:
             with open(part, "wb") as file:
                 fill(file)
                 file.flush()
+                # Else the new name may be on disk before the contents are.
                 os.fsync(file.fileno())
             part.replace(self.folder / name)
         except OSError as error:

@@ -21,10 +21,12 @@ class Subset(Composed):
     def __init__(self, loss: Loss, params: Named, free: tuple[str, ...]):
         self._joined = Held(Parameters(params), params, free)
         held = {name: value for name, value in params.items() if name not in free}
+        # Of a function nothing is known: its own parameters are the outputs, some of them held.
         outputs: Outputs = Held(Parameters(params, loss), params, free)
         outer, ridge, constant = loss, 0.0, 0.0
         if isinstance(loss, Composed):
             outputs, outer, ridge = loss.outputs.holding(params, free), loss.outer, loss.ridge
+            # What the penalty says of the held parameters is a number, and belongs to the value of the loss.
             constant = loss.constant + (ridge / 2 * squared_norm(held).item() if held and ridge else 0.0)
         super().__init__(outputs, outer, penalty=ridge, labels=loss.object_labels, constant=constant)
         self.treatment = loss.treatment
@@ -49,7 +51,8 @@ def subset(
         n_objects: How many objects there are, where the loss does not say.
 
     Raises:
-        ValueError: If a pattern matches no name.
+        TypeError: If the parameters are no dict.
+        ValueError: If there is no pattern, or one matches no name.
 
     Example:
         >>> import torch
@@ -59,6 +62,11 @@ def subset(
         >>> list(chosen), part(chosen, torch.ones(3).double()).item()
         (['b.c'], 3.0)
     """
+    if not isinstance(params, dict):
+        raise TypeError("Some of the parameters are named in a dict of them; one tensor has no names.")
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not patterns:
+        raise ValueError("`patterns` is empty. Name the parameters to keep free, as ['head.*'].")
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in params):
             raise ValueError(f"`{pattern}` matches none of the parameters: {', '.join(params)}.")

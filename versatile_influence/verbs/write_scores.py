@@ -41,20 +41,9 @@ def write_scores(
     """Return what `attribute` does, its scores written to a folder block by block and read from there when used.
 
     H⁻¹ is applied to the targets, and a block is some of them: its scores are a product with the gradient differences
-    where these, (k, p), are few enough to keep, and else a derivative along the targets. Other arguments, warnings and
-    errors are those of `attribute`.
-
-    Args:
-        loss: The loss.
-        params: The trained parameters.
-        target: `target(params) -> (t,)`, of the parameters alone.
-        out: The folder; `Attribution.load(out)` opens it again.
-        n_objects: How many objects there are, where the loss does not say.
-        objects: Which to remove.
-        solver: How H x = b is solved.
-        damping: Added to the diagonal of H.
-        curvature: What stands for H.
-        n_jobs: How many blocks at once, on joblib's engines as in `leave_one_out`.
+    where these, (k, p), are few enough to keep, and else a derivative along the targets. `out` is the folder,
+    which `Attribution.load(out)` opens again, and `n_jobs` how many blocks are computed at once, on joblib's engines as
+    in `leave_one_out`. Other arguments, warnings and errors are those of `attribute`.
 
     Raises:
         ValueError: If a score is not finite, the folder holds scores already, the target depends on who is present, or
@@ -76,6 +65,7 @@ def write_scores(
             "Scores are written with no parameters treated as owned. Pass loss.treated(vif.owned.Shared()), or use "
             "vif.attribute."
         )
+    # Far fewer coordinates, where there are: directions of all targets are kept at once.
     whole, span = problem, Span.of(problem, problem.curvature(curvature, damping), asked, solver)
     problem = span.problem
     gradients = problem.target_gradients(span.target)
@@ -84,6 +74,7 @@ def write_scores(
     file = ScoreFile(out, (k, t))
     inverse = Inverse(span.hessian, solver)
     directions = inverse @ gradients.T
+    # Kept where small: blocks are then products with it, else each is a derivative of its own.
     left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
     extremes: list[float] = []
     for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
@@ -97,6 +88,7 @@ def write_scores(
         targets=asked.labels,
         solution=inverse.solution,
     )
+    # Last, and under another name until it is whole.
     part = file.folder / "rest.part"
     rest.save(part)
     part.replace(file.folder / "rest.npz")

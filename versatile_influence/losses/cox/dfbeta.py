@@ -1,5 +1,7 @@
 """The classical influence function of Cox regression, for comparison."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,14 +32,12 @@ def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
         torch.Size([4, 1])
     """
     theta, unravel = ravel(params)
-    theta = theta.double()
-    everyone = torch.ones(loss.n_objects, dtype=theta.dtype)
-    likelihood = loss.likelihood
-    present = torch.ones_like(likelihood.weights)
+    theta, outer = theta.double(), loss.outer
+    everyone = torch.ones_like(outer.weights)
 
-    def by_weight(flat: Tensor) -> Tensor:
-        return torch.func.grad(likelihood, argnums=1)(loss.outputs(unravel(flat)), likelihood.weights, present)
+    def value(weights: Tensor, flat: Tensor) -> Tensor:
+        return outer.event_terms(outer.weighted(loss.outputs(unravel(flat)), weights, everyone)).sum()
 
-    scores = likelihood.weights[:, None] * jacobian_products(by_weight, theta)
-    by_object = scores.new_zeros(loss.n_objects, len(theta)).index_add(0, loss.object_of_row, scores)
-    return -torch.linalg.solve(loss.hessian(unravel(theta), everyone), by_object.T).T
+    scores = outer.weights[:, None] * jacobian_products(partial(torch.func.grad(value), outer.weights), theta)
+    by_object = scores.new_zeros(loss.n_objects, len(theta)).index_add(0, outer.object_of_row, scores)
+    return -torch.linalg.solve(loss.hessian(unravel(theta), loss.everyone(theta)), by_object.T).T

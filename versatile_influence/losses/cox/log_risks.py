@@ -22,12 +22,10 @@ class NetworkRisks(Network):
     """Log-risks by a network, in the float64 of x whatever its parameters are kept in."""
 
     def __call__(self, params: Params) -> Float[Tensor, " rows"]:
-        """Return the log-risk of each row."""
         return self._of(params, self.x)
 
     @property
     def by_row(self) -> ByRow:
-        """Each row by itself."""
         return self._of, self.x
 
     def _of(self, params: Params, rows: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
@@ -58,5 +56,4 @@ class Sorted(Outputs):
         return params.reshape(-1).index_select(0, self.order)
 
     def start(self) -> Float[Tensor, " rows"]:
-        """Return log-risks of 0."""
         return torch.zeros(len(self.order), dtype=torch.float64)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class CoxLoss(Composed, CoxTargets):
+class CoxLoss(CoxTargets):
     """The Cox negative log partial likelihood; objects are rows, or subjects where rows share one.
 
     Args:
@@ -87,7 +87,7 @@ class CoxLoss(Composed, CoxTargets):
             collinear=penalty > 0 or model is not None,
         )
         outer = RiskSetLoss(rows, ties=ties, labels=labels if rows.subjects is None else rows.subjects)
-        self.x = tensor(rows.x[outer.likelihood.sets.order.numpy()])
+        self.x = tensor(rows.x[outer.sets.order.numpy()])
         super().__init__(
             log_risks(model, self.x),
             outer,
@@ -95,8 +95,7 @@ class CoxLoss(Composed, CoxTargets):
             labels=outer.object_labels,
             names=rows.columns if model is None else None,
         )
-        self.likelihood, self.object_of_row, self.ties = outer.likelihood, outer.object_of_row, ties
-        self.columns, self.strata_labels, self.strata_cols = rows.columns, rows.strata, []
+        self.columns, self.ties, self.strata_labels, self.strata_cols = rows.columns, ties, rows.strata, []
 
     @classmethod
     def from_frame(
@@ -140,4 +139,4 @@ class CoxLoss(Composed, CoxTargets):
 
     def as_outer(self) -> Loss:
         """Return the loss of log-risks, one for each row in the order in which the rows were given."""
-        return Composed(Sorted(self.likelihood.sets.order), self.outer)
+        return Composed(Sorted(self.outer.sets.order), self.outer)

@@ -31,17 +31,17 @@ def _polynomial(light: float, degree: int) -> list[float]:
     return (np.asarray(interpolated.coef, dtype=np.float64) * light ** np.arange(1, degree + 1)).tolist()
 
 
+# Members (None for all), largest r, and the terms too heavy for that r.
+Class = tuple[Int[Tensor, " _"] | None, Tensor, Tensor]
+Plan = tuple[float, list[Class]]
+Ranges = tuple[Int[Tensor, " q"], Int[Tensor, " q"]]
+
 # Bounds below which a polynomial of that many powers is exact to rounding (its error falls as (4/bound)^−K).
 POLYNOMIALS = {light: _polynomial(light, degree) for light, degree in ((1 / 512, 5), (1 / 64, 7), (1 / 16, 9))}
 
 
 def range_log_sums(
-    r: Float[Tensor, " q"],
-    u: Float[Tensor, " T"],
-    c: Float[Tensor, " T"],
-    *,
-    start: Int[Tensor, " q"],
-    stop: Int[Tensor, " q"],
+    r: Float[Tensor, " q"], u: Float[Tensor, " T"], c: Float[Tensor, " T"], ranges: Ranges
 ) -> Float[Tensor, " q"]:
     """Return F_j = Σ_{start_j ≤ τ < stop_j} −c_τ log(1 − r_j u_τ) for every query j; differentiable in r, u and c.
 
@@ -49,62 +49,34 @@ def range_log_sums(
         r: Weights of the queries, ≥ 0.
         u: Inverse denominators of the terms, ≥ 0, with r u < 1 inside each range.
         c: Multipliers of the terms.
-        start: First term of each range.
-        stop: One past its last.
+        ranges: First term of each range, and one past its last.
     """
-    return _range_sums(r, u, c[None], (start, stop), lambda p: -torch.log1p(-p))[0]
+    return _range_sums(r, u, c[None], ranges, planned(r.detach(), u.detach(), ranges))[0]
 
 
-def range_odds_sums(
-    r: Float[Tensor, " q"],
-    u: Float[Tensor, " T"],
-    c: Float[Tensor, "m T"],
-    *,
-    start: Int[Tensor, " q"],
-    stop: Int[Tensor, " q"],
-    plan: "Plan | None" = None,
-) -> Float[Tensor, "m q"]:
-    """Return Σ_{start_j ≤ τ < stop_j} c_τ p/(1 − p), p = r_j u_τ, for every query j and several multipliers c.
+def range_products(
+    r: Float[Tensor, " q"], u: Float[Tensor, " T"], c: Float[Tensor, " T"], ranges: Ranges
+) -> Callable[[Float[Tensor, "k q"], Float[Tensor, "k T"]], Float[Tensor, "k q"]]:
+    """Return the derivative of `range_log_sums` along directions, some of them at a time.
 
-    p/(1 − p) is p times the derivative of −log(1 − p): this is what derivatives of `range_log_sums` are made of. Not
-    to be differentiated again. `plan` is what `planned` gives, where several calls share it.
+    Where r moves by r η̇ and u by −u m, −log(1 − p) moves by p/(1 − p) (η̇ − m); a function of η̇ and m, one a row. Not to
+    be differentiated again.
     """
-    return _range_sums(r, u, c, (start, stop), lambda p: p / (1 - p), derivative=True, plan=plan)
+    odds = partial(_range_sums, r, u, ranges=ranges, plan=planned(r, u, ranges), derivative=True)
 
+    def products(moved: Float[Tensor, "k q"], mean: Float[Tensor, "k T"]) -> Float[Tensor, "k q"]:
+        sums = odds(torch.cat([c[None], c * mean]))
+        return moved * sums[:1] - sums[1:]
 
-class RangeProducts:
-    """The derivative of `range_log_sums` along directions, some of them at a time.
-
-    Where r moves by r η̇ and u by −u m, −log(1 − p) moves by p/(1 − p) (η̇ − m). Arguments are those of `range_log_sums`.
-    """
-
-    def __init__(self, r: Tensor, u: Tensor, c: Float[Tensor, " T"], *, start: Tensor, stop: Tensor):
-        self.c, self.whole = c[None], None
-        self.odds = partial(range_odds_sums, r, u, start=start, stop=stop, plan=planned(r, u, (start, stop)))
-
-    def __call__(self, moved: Float[Tensor, "k q"], mean: Float[Tensor, "k T"]) -> Float[Tensor, "k q"]:
-        """Return the derivative along each row of η̇ and m."""
-        if self.whole is None:
-            sums = self.odds(torch.cat([self.c, self.c * mean]))
-            self.whole, bent = sums[:1], sums[1:]
-        else:
-            bent = self.odds(self.c * mean)
-        return moved * self.whole - bent
+    return products
 
 
 def _range_sums(
-    r: Tensor,
-    u: Tensor,
-    c: Tensor,
-    ranges: tuple[Tensor, Tensor],
-    function: Callable[[Tensor], Tensor],
-    *,
-    derivative: bool = False,
-    plan: "Plan | None" = None,
+    r: Tensor, u: Tensor, c: Tensor, ranges: Ranges, plan: Plan, *, derivative: bool = False
 ) -> Float[Tensor, "m q"]:
-    """Return Σ c_τ f(r_j u_τ) over each range, for f(p) = −log(1 − p) or p times its derivative."""
+    """Return Σ c_τ f(r_j u_τ) over each range, for f(p) = −log(1 − p), or p times its derivative: p/(1 − p)."""
     total = r.new_zeros(len(c), len(r))
-    light, classes = planned(r.detach(), u.detach(), ranges) if plan is None else plan
+    light, classes = plan
     coefficients = [a * k if derivative else a for k, a in enumerate(POLYNOMIALS[light], start=1)]
     for members, top, heavy in classes:
         whole = members is None
@@ -114,14 +86,15 @@ def _range_sums(
         )
         pairs, terms = _heavy_pairs(heavy, start, stop)
         if len(pairs):
-            single = c.index_select(1, terms) * function(rows[pairs] * u[terms])
-            summed = summed.index_add(1, pairs, single)
+            p = rows[pairs] * u[terms]
+            single = p / (1 - p) if derivative else -torch.log1p(-p)
+            summed = summed.index_add(1, pairs, c.index_select(1, terms) * single)
         total = summed if whole else total.index_add(1, members, summed)
     return total
 
 
 def _light(
-    z: Tensor, v: Tensor, c: Tensor, ranges: tuple[Tensor, Tensor], coefficients: list[float], *, reuse: bool
+    z: Tensor, v: Tensor, c: Tensor, ranges: Ranges, coefficients: list[float], *, reuse: bool
 ) -> Float[Tensor, "m q"]:
     """Return the polynomial part: Σ_k a_k z_jᵏ Σ_τ c_τ v_τᵏ over each range, with z ≤ 1 and v ≤ 1.
 
@@ -145,31 +118,21 @@ def _light(
     return torch.mul(total, ended, out=total if reuse else None)
 
 
-# Members (None for all), largest r, and the terms too heavy for that r.
-Class = tuple[Int[Tensor, " m"] | None, Tensor, Tensor]
-Plan = tuple[float, list[Class]]
-
-
-def planned(r: Tensor, u: Tensor, ranges: tuple[Tensor, Tensor]) -> Plan:
+def planned(r: Tensor, u: Tensor, ranges: Ranges) -> Plan:
     """Return the polynomial's bound and classes of queries that leave no more than a few heavy pairs a query."""
     bounds = list(POLYNOMIALS)
     if not len(r) or not len(u):
         return bounds[-1], []
-    for light in bounds[:-1]:
-        classes, pairs = _classes(r, u, ranges, light=light, number=1)
-        if pairs <= (len(r) + len(u)) // 4:
+    few, many = (len(r) + len(u)) // 4, 8 * (len(r) + len(u)) + 4096
+    tries = [(bound, 1, few) for bound in bounds[:-1]] + [(bounds[-1], number, many) for number in (1, 4, 16)]
+    for light, number, most in tries:
+        classes, pairs = _classes(r, u, ranges, light=light, number=number)
+        if pairs <= most:
             return light, classes
-    number = 1
-    while True:
-        classes, pairs = _classes(r, u, ranges, light=bounds[-1], number=number)
-        if pairs <= 8 * (len(r) + len(u)) + 4096 or number >= 64:
-            return bounds[-1], classes
-        number *= 4
+    return bounds[-1], _classes(r, u, ranges, light=bounds[-1], number=64)[0]
 
 
-def _classes(
-    r: Tensor, u: Tensor, ranges: tuple[Tensor, Tensor], *, light: float, number: int
-) -> tuple[list[Class], int]:
+def _classes(r: Tensor, u: Tensor, ranges: Ranges, *, light: float, number: int) -> tuple[list[Class], int]:
     """Return up to `number` classes, which divide the logarithm of r evenly, and how many heavy pairs they leave."""
     tiny = torch.finfo(r.dtype).tiny
     logs = r.clamp_min(tiny).log()
@@ -194,7 +157,5 @@ def _heavy_pairs(heavy: Tensor, start: Tensor, stop: Tensor) -> tuple[Int[Tensor
     before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
     first, count = before[start], (before[stop] - before[start]).clamp_min(0)
     pairs = torch.repeat_interleave(count)
-    if not len(pairs):
-        return pairs, pairs
     offset = torch.arange(len(pairs), device=pairs.device) - (count.cumsum(0) - count)[pairs]
     return pairs, terms[first[pairs] + offset]

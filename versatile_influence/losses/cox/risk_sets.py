@@ -12,6 +12,8 @@ from torch import Tensor
 from versatile_influence.losses.cox.segments import SegmentedCumsum, pick
 from versatile_influence.losses.cox.survival_data import SurvivalRows, tensor
 
+EachRow = Float[Tensor, "... rows"]
+
 
 class RiskSets:
     """Risk sets, event times and ties of survival data; all in the order of the sorted rows.
@@ -25,10 +27,11 @@ class RiskSets:
 
     Attributes:
         order: Row numbers in sorted order.
+        event: 1 for each row with an event.
         event_rows: Sorted rows with an event, by time.
         time_of_event: Time of each of them.
         counts: Events at each time.
-        tied: Whether any time has several events.
+        tied, efron: Whether any time has several events, and whether Efron's fractions are taken of them.
         term_time, term_fraction: Time of each term, and the fraction of the tied risk that it leaves out.
         own_time: Time of each row's own event, 0 for censored rows.
         start, stop: Terms at whose time a row is at risk, those of its own event's time excepted.
@@ -43,7 +46,7 @@ class RiskSets:
         width = len(times) + 2
         order = np.lexsort((-code, rows.stratum))
         code, stratum, event = code[order], rows.stratum[order], rows.event[order]
-        self.order = tensor(order)
+        self.order, self.event = tensor(order), tensor(event.astype(float))
         self._lengths = np.bincount(stratum)
         self._cumsum = SegmentedCumsum(self._lengths)
 
@@ -67,7 +70,9 @@ class RiskSets:
         counts = np.bincount(time_of_event, minlength=len(keys))
         self.event_rows, self.time_of_event, self.counts = map(tensor, (event_rows, time_of_event, counts))
         self.tied = bool((counts > 1).any())
-        self._set_terms(counts, efron=efron)
+        # Without ties the two methods are one.
+        self.efron = efron and self.tied
+        self._set_terms(counts)
 
         begin = np.searchsorted(keys, stratum * width + entered, side="right")
         end = np.searchsorted(keys, key, side="right") - event
@@ -85,9 +90,9 @@ class RiskSets:
         self._entry_order = tensor(entry_order)
         self._entry_last = tensor(np.where(none, len(entry_order), last))
 
-    def _set_terms(self, counts: np.ndarray, *, efron: bool) -> None:
+    def _set_terms(self, counts: np.ndarray) -> None:
         """Lay out the terms of the likelihood, and those that stay when a tied event goes."""
-        each = counts if efron and self.tied else np.ones_like(counts)
+        each = counts if self.efron else np.ones_like(counts)
         left = np.where(counts > 1, np.maximum(each - 1, 1), 0)
         self._first_term = np.concatenate([[0], np.cumsum(each)])
         self._first_reduced = np.concatenate([[0], np.cumsum(left)])
@@ -97,7 +102,7 @@ class RiskSets:
         self.term_time, self.reduced_time = tensor(term_time), tensor(reduced_time)
         self.term_fraction = tensor(place / each[term_time])
         self.reduced_fraction = tensor(reduced_place / left[reduced_time])
-        self.terms_each, self.reduced_each = tensor(each.astype(float)), tensor(left.astype(float))
+        self.reduced_each = tensor(left.astype(float))
 
     def _set_tied_rows(self, event_rows: np.ndarray, time_of_event: np.ndarray, counts: np.ndarray) -> None:
         tied = counts[time_of_event] > 1
@@ -105,7 +110,7 @@ class RiskSets:
         self.tied_start = tensor(self._first_reduced[time_of_event[tied]])
         self.tied_stop = tensor(self._first_reduced[time_of_event[tied] + 1])
 
-    def at_risk(self, risk: Float[Tensor, "... rows"]) -> Float[Tensor, "... times"]:
+    def at_risk(self, risk: EachRow) -> Float[Tensor, "... times"]:
         """Return the sum of `risk` over the risk set of each time."""
         total = pick(self._cumsum(risk), self._last)
         if self._entry_order is None:
@@ -120,3 +125,29 @@ class RiskSets:
     def by_time(self, values: Float[Tensor, "... m"], time: Int[Tensor, " m"]) -> Float[Tensor, "... times"]:
         """Return the sum of values at each time."""
         return values.new_zeros(*values.shape[:-1], len(self.counts)).index_add(-1, time, values)
+
+    def sums(self, risk: EachRow, fraction: Tensor) -> Float[Tensor, "... T"]:
+        """Return Q, which is linear in the risks."""
+        return self._less(risk, fraction, self.term_time) if self.efron else self.at_risk(risk)
+
+    def remaining(self, risk: EachRow) -> Float[Tensor, "... R"]:
+        """Return A, which is linear in the risks."""
+        return self._less(risk, self.reduced_fraction, self.reduced_time)
+
+    def _less(self, risk: Tensor, fraction: Tensor, times: Tensor) -> Tensor:
+        """Return the risk at some times less a fraction of that of the events there."""
+        at_risk = pick(self.at_risk(risk), times)
+        if not self.efron:
+            return at_risk
+        return at_risk - fraction * pick(self.over_events(pick(risk, self.event_rows)), times)
+
+    def seen(self, inverse: Float[Tensor, "... T"], fraction: Tensor) -> EachRow:
+        """Return each row's Σ c/Q over the terms it is at risk in; at its own event's time Σ (1 − f) c/Q."""
+        upto = torch.nn.functional.pad(inverse.cumsum(-1), (1, 0))
+        seen = pick(upto, self.stop if self.efron else self.through)
+        seen = seen if self.from_first else seen - pick(upto, self.start)
+        return seen + self.event * self.own(inverse * (1 - fraction)) if self.efron else seen
+
+    def own(self, values: Float[Tensor, "... T"]) -> EachRow:
+        """Return for each row the sum over the terms of its own event's time."""
+        return pick(self.by_time(values, self.term_time) if self.efron else values, self.own_time)

@@ -26,17 +26,16 @@ class SegmentedCumsum:
             return
         total, starts = int(lengths.sum()), np.cumsum(lengths) - lengths
         widths = 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(int)
-        self.rectangles, places, filled = [], np.empty(total, dtype=np.int64), 0
+        rectangles = []
         for width in np.unique(widths):
-            chosen = np.flatnonzero(widths == width)
-            column = np.arange(width)[None, :]
-            index = starts[chosen][:, None] + column
-            inside = column < lengths[chosen][:, None]
+            chosen, column = np.flatnonzero(widths == width), np.arange(width)
             # Index `total` is a zero appended to the values.
-            self.rectangles.append(torch.from_numpy(np.where(inside, index, total)))
-            places[index[inside]] = filled + np.flatnonzero(inside.ravel())
-            filled += index.size
-        self.places = torch.from_numpy(places)
+            inside = column < lengths[chosen][:, None]
+            rectangles.append(np.where(inside, starts[chosen][:, None] + column, total))
+        self.rectangles = [torch.from_numpy(rectangle) for rectangle in rectangles]
+        # In order of index the zeros come last.
+        order = np.argsort(np.concatenate([rectangle.ravel() for rectangle in rectangles]), kind="stable")
+        self.places = torch.from_numpy(order[:total])
 
     def __call__(self, values: Float[Tensor, "... n"]) -> Float[Tensor, "... n"]:
         """Return the cumulative sums along the last axis."""

@@ -67,17 +67,8 @@ def survival_rows(
 ) -> SurvivalRows:
     """Return checked rows.
 
-    Args:
-        x: Covariates, (rows,) or (rows, d).
-        durations: Times of event or censoring, ≥ 0.
-        events: 1 or True for an event, 0 or False for censoring.
-        entry: Times of entry, or None.
-        strata: Labels of strata, or None.
-        weights: Case weights, or None.
-        subjects: Labels that rows of one subject share, or None.
-        columns: Names of the covariates, for messages.
-        rows: Names of the rows, for messages.
-        collinear: Whether collinear covariates are allowed (with a penalty they are harmless).
+    Args are those of `CoxLoss`, and `rows`, the names of the rows for messages; `collinear` covariates are harmless
+    with a penalty.
 
     Raises:
         TypeError: If something is not numeric.
@@ -142,16 +133,17 @@ def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[str]:
         ValueError: If a named column is missing, or no covariate is left.
         TypeError: If a covariate is not numeric.
     """
-    taken: list = []
-    for role, names in given.items():
-        for name in [names] if isinstance(names, str) or not isinstance(names, list | tuple) else names:
-            if name is None:
-                continue
-            if name not in frame.columns:
-                known = ", ".join(map(str, frame.columns))
-                raise ValueError(f"There is no column `{name}` (given as {role}). The columns are: {known}.")
-            taken.append(name)
-    columns = [name for name in frame.columns if name not in taken]
+    roles = {
+        name: role
+        for role, names in given.items()
+        for name in (names if isinstance(names, list | tuple) else [names])
+        if name is not None
+    }
+    for name, role in roles.items():
+        if name not in frame.columns:
+            known = ", ".join(map(str, frame.columns))
+            raise ValueError(f"There is no column `{name}` (given as {role}). The columns are: {known}.")
+    columns = [name for name in frame.columns if name not in roles]
     if not columns:
         raise ValueError("No covariate is left: every column of the frame is named as something else.")
     for name in columns:

@@ -4,39 +4,33 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.outputs import Outputs
+from versatile_influence.core.composed import Composed
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.cox.log_risks import log_risks
-from versatile_influence.losses.cox.partial_likelihood import PartialLikelihood
+from versatile_influence.losses.cox.outer import RiskSetLoss
 from versatile_influence.losses.cox.segments import SegmentedCumsum
 from versatile_influence.losses.cox.survival_data import Frame, survival_rows
 
 
-class CoxTargets:
+class CoxTargets(Composed):
     """The targets of a `CoxLoss`: each a function of the parameters that closes over test patients.
 
     Test patients are a frame with the training covariates' columns, whose index names them, or (m, d) numbers.
 
     Attributes:
-        x: Training covariates, in the likelihood's order of rows.
-        likelihood: The partial likelihood.
-        object_of_row: The object of each such row.
+        x: Training covariates, in the outer loss's order of rows.
         columns: Names of the covariates.
-        outputs: Log-risks of the training covariates.
-        ties: How ties are handled.
         strata_labels: Labels of the strata, or None.
         strata_cols: The columns they came from, where the data were a frame.
     """
 
     x: Float[Tensor, "rows d"]
-    likelihood: PartialLikelihood
-    object_of_row: Int[Tensor, " rows"]
+    outer: RiskSetLoss
     columns: list[str]
-    outputs: Outputs
     ties: str
     strata_labels: list | None
     strata_cols: list[str]
@@ -82,11 +76,11 @@ class CoxTargets:
     def partial_log_likelihood(self, x: object, durations: object, events: object) -> LabelledTarget:
         """Return the target of the log partial likelihood of held-out patients: one number, larger is better."""
         rows, _ = self.test_rows(x)
-        held_out = PartialLikelihood(survival_rows(rows, durations, events, collinear=True), ties=self.ties)
+        held_out = RiskSetLoss(survival_rows(rows, durations, events, collinear=True), ties=self.ties)
         sorted_rows, present = rows[held_out.sets.order], torch.ones(len(rows), dtype=torch.float64)
 
         def log_likelihood(params: Params) -> Tensor:
-            return -held_out(self.log_risks(params, sorted_rows), held_out.weights, present).reshape(1)
+            return -held_out(self.log_risks(params, sorted_rows), present).reshape(1)
 
         return LabelledTarget(log_likelihood, ["partial log-likelihood"])
 
@@ -111,22 +105,18 @@ class CoxTargets:
             strata = x[self.strata_cols].to_numpy()
         moments = np.atleast_1d(np.asarray(times, dtype=float))
         stratum = self.stratum_codes(strata, len(rows))
-        sets = self.likelihood.sets
+        sets = self.outer.sets
         cumulate = SegmentedCumsum(np.bincount(sets.time_stratum))
         first = np.searchsorted(sets.time_stratum, stratum)
         # Number of event times up to each moment, in each patient's own stratum; 0 points at a zero in front.
-        upto = np.array(
-            [
-                [int(((sets.time_stratum == s) & (sets.time_values <= moment)).sum()) for moment in moments]
-                for s in range(int(sets.time_stratum.max()) + 1)
-            ]
-        )[stratum]
+        own = sets.time_stratum == np.arange(int(sets.time_stratum.max()) + 1)[:, None, None]
+        upto = (own & (sets.time_values <= moments[:, None])).sum(-1)[stratum]
         index = torch.from_numpy(np.where(upto > 0, first[:, None] + upto, 0))
 
         def probability(params: Params, presence: Tensor) -> Tensor:
             eta = self.log_risks(params, self.x)
             shift = eta.detach().amax()
-            weights = self.likelihood.weights * presence.index_select(0, self.object_of_row)
+            weights = self.outer.weights * presence.index_select(0, self.outer.object_of_row)
             at_risk = sets.at_risk(weights * (eta - shift).exp())
             event_weight = sets.over_events(weights.index_select(0, sets.event_rows))
             hazard = torch.where(event_weight > 0, event_weight / torch.where(event_weight > 0, at_risk, 1.0), 0.0)

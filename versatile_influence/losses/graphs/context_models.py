@@ -124,12 +124,6 @@ class NegativeSampling:
 Model = Softmax | NegativeSampling
 
 
-def gradient(model: Model, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
-    """Return ∇L over the flat parameters, embedding first."""
-    slopes = model.slopes(params, counts, presence)
-    return torch.cat([(slopes @ params["output"]).reshape(-1), (slopes.T @ params["embedding"]).reshape(-1)])
-
-
 def curvature(params: Embeddings, weight: Matrix, slopes: Matrix) -> Float[Tensor, "p p"]:
     """Return the Hessian of Σ_uv f_uv(⟨e_u, o_v⟩) where f″ is `weight` and f′ is `slopes`."""
     e, o = params["embedding"], params["output"]

@@ -12,7 +12,7 @@ from versatile_influence.core.loss import Loss, Objects
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.losses.graphs.context_models import Embeddings, Model, gradient
+from versatile_influence.losses.graphs.context_models import Embeddings, Model
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
 
@@ -53,6 +53,8 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
             raise ValueError(f'`objects` is "nodes" or "edges", got {objects!r}.')
         self.node_labels, self.object_labels, self.objects = node_labels, object_labels, objects
         self.n_nodes, self.n_objects = len(node_labels), n_objects
+        # Numbers of the largest array of one evaluation.
+        self.numbers = self.n_nodes**2
         self.dim, self.penalty, self.model = dim, float(penalty), model
 
     @property
@@ -65,17 +67,11 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         """Whether value and gradient are had fastest from the table of counts."""
         return True
 
-    @property
-    def numbers(self) -> int:
-        """How many numbers the largest array of one evaluation holds."""
-        return self.n_nodes**2
-
     @abstractmethod
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         """Return which nodes are present, and how often each meets each."""
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        """Return the loss."""
         return self.at(presence)(params, presence)
 
     def removal_differences(self, params: Any, objects: Objects = None) -> Float[Tensor, " k"]:
@@ -95,41 +91,34 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return torch.cat(rows)
 
     def gradients_without(self, params: Any, removals: Removals) -> Float[Tensor, "k p"]:
-        """Return ∇L(θ, 1₋ᵢ) of each removal."""
         presences = removals.presences(first(params))
         return self.gradients({name: value.expand(len(presences), -1, -1) for name, value in params.items()}, presences)
 
     def hessians_without(self, params: Any, removals: Removals) -> Float[Tensor, "k p p"]:
-        """Return ∇²L(θ, 1₋ᵢ) of each removal."""
         return torch.stack([self.hessian(params, presence) for presence in removals.presences(first(params))])
 
     def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
-        """Return ∇L(θ, b)."""
         loss = self.at(presence) if self.counted else super()
         return loss.gradient(params, presence)
 
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        """Return ∇L(θ, b) and L(θ, b)."""
         loss = self.at(presence) if self.counted else super()
         return loss.gradient_and_value(params, presence)
 
     def gradients(self, params: Any, presence: Float[Tensor, "j k"]) -> Float[Tensor, "j p"]:
-        """Return ∇L at j stacked parameters, each with its own row of presence."""
         if not (self.large and self.counted):
             return super().gradients(params, presence)
-        return torch.stack([self.gradient(one, row) for one, row in zip(each(params), presence, strict=True)])
+        each = zip(presence, *params.values(), strict=True)
+        return torch.stack([self.gradient(dict(zip(params, one, strict=True)), row) for row, *one in each])
 
     def hessian_products(
         self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]
     ) -> Float[Tensor, "p q"]:
-        """Return ∇²L(θ, b) V."""
-        loss = self.at(presence) if self.counted else super()
-        return loss.hessian_products(params, presence, vectors)
+        return self.at(presence).hessian_products(params, presence, vectors)
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:
-        """Return ∇²L(θ, b)."""
         return self.at(presence).hessian(params, presence)
 
     def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
@@ -153,9 +142,35 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return torch.cat([row, self.n_nodes * self.dim + row])
 
     def null_directions(self, params: Any, presence: Float[Tensor, " k"]) -> dict[str, Params]:
-        """Return the directions along which L(·, presence) is constant, by name."""
-        nodes = presence if self.objects == "nodes" else presence.new_ones(self.n_nodes)
-        return null_directions(params, nodes, penalised=self.penalty > 0, shifts=self.model.shifts)
+        """Return the directions along which L(·, presence) is constant, by name.
+
+        ⟨e_u, o_v⟩ is the same after e → eA, o → oA⁻ᵀ, and the softmax after o → o + c. A penalty leaves the rotations
+        A. Rows of who is absent are in no term: without a penalty they are free, each by itself.
+        """
+        nodes, penalised = presence if self.objects == "nodes" else presence.new_ones(self.n_nodes), self.penalty > 0
+        here = nodes[:, None]
+        embedding, output = params["embedding"] * here, params["output"] * here
+        dim, directions, nothing = self.dim, {}, torch.zeros_like(output)
+        for a in range(dim):
+            for b in range(a + 1, dim) if penalised else range(dim):
+                mixing = torch.zeros(dim, dim, dtype=embedding.dtype)
+                mixing[a, b] = 1.0
+                name = f"embedding axis {a} into {b}, output axis {b} out of {a}" if a != b else f"scale of axis {a}"
+                if penalised:
+                    mixing[b, a], name = -1.0, f"rotation of axes {a} and {b}"
+                directions[name] = {"embedding": embedding @ mixing, "output": -output @ mixing.T}
+        if penalised:
+            return directions
+        for a in range(dim):
+            axis = torch.nn.functional.one_hot(torch.tensor(a), dim).to(output)
+            if self.model.shifts:
+                directions[f"shift of the output along axis {a}"] = {"embedding": nothing, "output": here * axis}
+            for i in (nodes <= 0).nonzero().flatten().tolist():
+                alone = torch.zeros_like(output)
+                alone[i, a] = 1.0
+                directions[f"embedding of absent {i}, axis {a}"] = {"embedding": alone, "output": nothing}
+                directions[f"output of absent {i}, axis {a}"] = {"embedding": nothing, "output": alone}
+        return directions
 
 
 class AtPresence(Loss):
@@ -175,71 +190,22 @@ class AtPresence(Loss):
         self.penalty, self.treatment = loss.penalty, loss.treatment
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
-        """Return the loss."""
         return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
 
     def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:  # noqa: ARG002
-        """Return ∇L."""
-        return gradient(self.model, params, self.counts, self.nodes) + self.penalty * flat(params)
+        slopes = self.model.slopes(params, self.counts, self.nodes)
+        found = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
+        return flat(found) + self.penalty * flat(params)
 
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        """Return ∇L and L."""
         return self.gradient(params, presence), self(params, presence)
 
-    def gradients(self, params: Any, presence: Float[Tensor, "j k"]) -> Float[Tensor, "j p"]:
-        """Return ∇L at j stacked parameters, one after the other: the tables of a large graph fill the memory."""
-        return torch.stack([self.gradient(one, row) for one, row in zip(each(params), presence, strict=True)])
-
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
-        """Return ∇²L."""
         whole = self.model.hessian(params, self.counts, self.nodes)
         whole.diagonal().add_(self.penalty)
         return whole
 
-    def owned(self, i: int) -> Int[Tensor, " d"]:
-        """Return the numbers of the parameters that belong to object i alone."""
-        return self.loss.owned(i)
-
     def null_directions(self, params: Any, presence: Float[Tensor, " k"]) -> dict[str, Params]:
-        """Return the directions along which the loss is constant, by name."""
         return self.loss.null_directions(params, presence)
-
-
-def each(params: Embeddings) -> list[Embeddings]:
-    """Return stacked parameters one by one."""
-    return [dict(zip(params, one, strict=True)) for one in zip(*params.values(), strict=True)]
-
-
-def null_directions(
-    params: Embeddings, presence: Float[Tensor, " n"], *, penalised: bool, shifts: bool
-) -> dict[str, Params]:
-    """Return the directions along which the loss is constant, each with its name.
-
-    ⟨e_u, o_v⟩ is the same after e → eA, o → oA⁻ᵀ, and the softmax after o → o + c. A penalty leaves the rotations A.
-    Rows of who is absent are in no term: without a penalty they are free, each by itself.
-    """
-    here = presence[:, None]
-    embedding, output = params["embedding"] * here, params["output"] * here
-    dim, directions, nothing = embedding.shape[1], {}, torch.zeros_like(output)
-    for a in range(dim):
-        for b in range(a + 1, dim) if penalised else range(dim):
-            mixing = torch.zeros(dim, dim, dtype=embedding.dtype)
-            mixing[a, b] = 1.0
-            name = f"embedding axis {a} into {b}, output axis {b} out of {a}" if a != b else f"scale of axis {a}"
-            if penalised:
-                mixing[b, a], name = -1.0, f"rotation of axes {a} and {b}"
-            directions[name] = {"embedding": embedding @ mixing, "output": -output @ mixing.T}
-    if penalised:
-        return directions
-    for a in range(dim):
-        axis = torch.nn.functional.one_hot(torch.tensor(a), dim).to(output)
-        if shifts:
-            directions[f"shift of the output along axis {a}"] = {"embedding": nothing, "output": here * axis}
-        for i in (presence <= 0).nonzero().flatten().tolist():
-            alone = torch.zeros_like(output)
-            alone[i, a] = 1.0
-            directions[f"embedding of absent {i}, axis {a}"] = {"embedding": alone, "output": nothing}
-            directions[f"output of absent {i}, axis {a}"] = {"embedding": nothing, "output": alone}
-    return directions

@@ -54,5 +54,4 @@ class SkipGramLoss(EmbeddingLoss):
         self.counts = counts.to(torch.float64)
 
     def met(self, presence: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Return who is present, and the counts of their pairs."""
         return presence, self.counts.to(presence) * presence[:, None] * presence

@@ -30,7 +30,7 @@ class EmbeddingTargets:
         parameters it had: so no score comes from its leaving the sum. `present_pair_losses` takes it out.
         """
         chosen, labels = self._pairs(pairs)
-        return LabelledTarget(lambda params: _pair_losses(params, chosen), labels)
+        return LabelledTarget(partial(_pair_losses, presence=None, pairs=chosen), labels)
 
     def present_pair_losses(self, pairs: Pairs | None = None) -> PresenceTarget:
         """Return the same with the softmax over nodes that are present, and v itself.
@@ -39,20 +39,30 @@ class EmbeddingTargets:
         a removed u is about an embedding that training no longer determines.
         """
         chosen, labels = self._pairs(pairs)
-        return PresenceTarget(partial(_present_pair_losses, pairs=chosen), labels)
+        return PresenceTarget(partial(_pair_losses, pairs=chosen), labels)
 
     def link_scores(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return ⟨e_u, o_v⟩ less its mean over all nodes v: the log-odds of a link against a typical node.
 
         The mean is taken off because softmax losses do not determine it.
         """
-        chosen, labels = self._pairs(pairs)
-        return LabelledTarget(lambda params: _link_scores(params, chosen), labels)
+        (centre, context), labels = self._pairs(pairs)
+
+        def link_scores(params: Embeddings) -> Tensor:
+            centred = params["output"] - params["output"].mean(dim=0)
+            return (params["embedding"][centre] * centred[context]).sum(dim=1)
+
+        return LabelledTarget(link_scores, labels)
 
     def cosine_similarities(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return the cosine between embeddings; determined by training only with a penalty."""
-        chosen, labels = self._pairs(pairs)
-        return LabelledTarget(lambda params: _cosines(params["embedding"], chosen), labels)
+        (first, second), labels = self._pairs(pairs)
+
+        def cosines(params: Embeddings) -> Tensor:
+            unit = params["embedding"] / params["embedding"].norm(dim=1, keepdim=True)
+            return (unit[first] * unit[second]).sum(dim=1)
+
+        return LabelledTarget(cosines, labels)
 
     def class_probabilities(
         self, classes: Mapping[Hashable, int], *, of: Iterable[Hashable] | None = None, ridge: float = 1.0
@@ -95,45 +105,31 @@ class EmbeddingTargets:
             f"There is no node {name!r}. The nodes are {shown}{', …' if len(self.node_labels) > 8 else ''}."
         )
 
-    def _pairs(self, pairs: Pairs | None) -> tuple[Int[Tensor, "t 2"], list[str]]:
+    def _pairs(self, pairs: Pairs | None) -> tuple[Int[Tensor, "2 t"], list[str]]:
+        """Return the numbers of both nodes of each pair, and the pairs' names."""
         names = list(self.node_labels)
         if pairs is None:
             every = torch.arange(len(names))
-            return torch.cartesian_prod(every, every), [f"{u},{v}" for u in names for v in names]
+            return torch.cartesian_prod(every, every).T, [f"{u},{v}" for u in names for v in names]
         given = [tuple(pair) for pair in pairs]
         if wrong := [pair for pair in given if len(pair) != 2]:
             raise ValueError(f"{wrong[0]!r} is no pair of nodes. Name two, as in (12, 10).")
         if not given:
             raise ValueError("There are no pairs. Name at least one, or leave `pairs` out for all.")
         chosen = torch.tensor([[self._node(u), self._node(v)] for u, v in given])
-        return chosen, [f"{u},{v}" for u, v in given]
+        return chosen.T, [f"{u},{v}" for u, v in given]
 
 
-def _pair_losses(params: Embeddings, pairs: Int[Tensor, "t 2"]) -> Float[Tensor, " t"]:
-    centre, context = pairs.T
-    everyone = params["output"].new_ones(len(params["output"]))
+def _pair_losses(params: Any, presence: Float[Tensor, " n"] | None, pairs: Int[Tensor, "2 t"]) -> Float[Tensor, " t"]:
+    """Return −log softmax of the second as context of the first, over who is present; None for everybody."""
+    centre, context = pairs
+    here = params["output"].new_ones(len(params["output"])) if presence is None else presence
     agreed = (params["embedding"][centre] * params["output"][context]).sum(dim=1)
-    return log_normalisers(params, everyone)[centre] - agreed
-
-
-def _present_pair_losses(params: Any, presence: Float[Tensor, " n"], pairs: Int[Tensor, "t 2"]) -> Float[Tensor, " t"]:
-    centre, context = pairs.T
-    agreed = (params["embedding"][centre] * params["output"][context]).sum(dim=1)
-    others = log_normalisers(params, presence)[centre]
-    # A context that is gone itself still belongs to its own sum.
-    with_it = torch.logaddexp(others, agreed)
-    return torch.where(presence[context] > 0, others, with_it) - agreed
-
-
-def _link_scores(params: Embeddings, pairs: Int[Tensor, "t 2"]) -> Float[Tensor, " t"]:
-    centre, context = pairs.T
-    centred = params["output"] - params["output"].mean(dim=0)
-    return (params["embedding"][centre] * centred[context]).sum(dim=1)
-
-
-def _cosines(embedding: Float[Tensor, "n d"], pairs: Int[Tensor, "t 2"]) -> Float[Tensor, " t"]:
-    unit = embedding / embedding.norm(dim=1, keepdim=True)
-    return (unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(dim=1)
+    others = log_normalisers(params, here)[centre]
+    if presence is not None:
+        # A context that is gone itself still belongs to its own sum.
+        others = torch.where(presence[context] > 0, others, torch.logaddexp(others, agreed))
+    return others - agreed
 
 
 def _logistic_fit(inputs: Float[Tensor, "m d"], kinds: Float[Tensor, " m"], ridge: float) -> Float[Tensor, " d"]:

@@ -43,13 +43,6 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         starts, dead_ends, p, q: Of the walks; see `Walks`.
         directed, weight: How the graph is read; see `Graph.of`.
 
-    Attributes:
-        walks: The walks.
-        dim: Length of an embedding.
-        penalty: λ.
-        model: How contexts are modelled.
-        objects: "nodes" or "edges".
-
     References:
         Deng et al., "A Versatile Influence Function", Example 2 and Section 5. Perozzi et al. (2014), "DeepWalk".
 
@@ -90,6 +83,8 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         self.graph = checked
         self.walks = Walks(checked, length=length, window=window, starts=starts, dead_ends=dead_ends, p=p, q=q)
         self.removed = WalkRemovals(self.walks, objects)
+        columns = self.n_nodes if self.counted else 2 * dim
+        self.numbers = max(self.numbers, len(self.walks.chain.source) * columns)
         if penalty == 0 and (parts := checked.components()) > 1:
             warnings.warn(
                 f"The graph has {parts} unconnected parts. Their nodes never meet in a walk. Without a penalty "
@@ -102,14 +97,7 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         """Whether value and gradient are had fastest from the table of counts: not of a large graph's softmax."""
         return not (self.large and self.differences_together)
 
-    @property
-    def numbers(self) -> int:
-        """How many numbers the largest array of one evaluation holds."""
-        columns = self.n_nodes if self.counted else 2 * self.dim
-        return max(super().numbers, len(self.walks.chain.source) * columns)
-
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        """Return the loss."""
         if self.counted:
             return super().__call__(params, presence)
         # The counts of a large graph are not formed: only their product with the parameters is.

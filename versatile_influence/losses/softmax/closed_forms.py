@@ -113,18 +113,10 @@ def removal_effects(
 
 def _subtract_products(half: Float[Tensor, "n a n"], mass: Float[Tensor, "R n"], weights: Float[Tensor, "R a"]) -> None:
     """Take half of massᵀ diag(w) mass from the block of each column w of weights, up to adding its transpose."""
-    (rows, n), count = mass.shape, weights.shape[1]
-    if n <= TRIANGLE:
-        size = max(CLOSED_FORM_ROWS, CLOSED_FORM_NUMBERS // (n * count))
-        for start in range(0, rows, size):
-            part = slice(start, start + size)
-            bent = (mass[part, None, :] * weights[part, :, None]).flatten(1)
-            half.flatten(1).addmm_(mass[part].T, bent, alpha=-0.5)
-        return
     for pair, weight in enumerate(weights.T):
         bent = (mass * weight[:, None]).T
         # Blocks below the diagonal are those above, transposed.
-        for start in range(0, n, TRIANGLE):
+        for start in range(0, len(half), TRIANGLE):
             block, after = slice(start, start + TRIANGLE), slice(start + TRIANGLE, None)
             half[block, pair, block].addmm_(bent[block], mass[:, block], alpha=-0.5)
             half[block, pair, after].addmm_(bent[block], mass[:, after], alpha=-1.0)

@@ -1,7 +1,7 @@
 """Contrastive losses over fixed batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -13,35 +13,6 @@ from versatile_influence.losses.softmax.linear_items import matrix
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.owners import Owners
 from versatile_influence.losses.softmax.shared_rows import SharedRows
-
-
-@dataclass(frozen=True, eq=False)
-class Similarities:
-    """From embeddings to the similarities z zᵀ/τ of each batch's anchors with its candidates, embeddings normalised.
-
-    Attributes:
-        batches: (G, B) objects of each batch, n past its end.
-        temperature: τ.
-        across: Whether anchors are compared with the other view only (CLIP), and not with all views (SimCLR).
-        one_way: Whether the first view's are the only anchors, the other views their candidates.
-    """
-
-    batches: Int[Tensor, "G B"]
-    temperature: float
-    across: bool
-    one_way: bool
-
-    def __call__(self, embeddings: Float[Tensor, "views n d"]) -> Float[Tensor, "R V B"]:
-        """Return a row of scores for each anchor, batch by batch, view by view."""
-        z = torch.nn.functional.normalize(embeddings, dim=-1)
-        z = torch.cat([z, torch.zeros_like(z[:, :1])], dim=1)[:, self.batches]
-        if self.one_way:
-            scores = torch.einsum("gad,vgbd->gavb", z[0], z[1:])[:, None]
-        elif self.across:
-            scores = torch.einsum("vgad,vgbd->gvab", z, z.flip(0))[:, :, :, None]
-        else:
-            scores = torch.einsum("vgad,wgbd->gvawb", z, z)
-        return scores.flatten(0, 2) / self.temperature
 
 
 class InfoNCELoss(SoftmaxLoss):
@@ -101,22 +72,30 @@ class InfoNCELoss(SoftmaxLoss):
             raise ValueError(f"`one_way` needs two views or more and no `across`; got {len(views)} and {across}.")
         if not temperature > 0:
             raise ValueError(f"`temperature` must be above 0, got {temperature}.")
-        n = views.shape[1]
-        table = batch_table(batches, n)
-        embeddings = linear_embedding(views, dim) if model is None else Network(model, views)
-        scores = Mapped(embeddings, Similarities(table, temperature, across, one_way))
-        rows = batch_rows(
-            table, n, len(views), across=across, one_way=one_way, classes=classes, positive_counts=positive_counts
-        )
-        super().__init__(rows, scores, penalty=penalty, labels=labels)
+        table = batch_table(batches, views.shape[1])
+        if model is None:
+            start = torch.eye(views.shape[-1], dim, dtype=torch.float64)
+            embeddings = Function(lambda params: views.to(matrix(params).dtype) @ params, start)
+        else:
+            embeddings = Network(model, views)
+        scores = partial(similarities, batches=table, temperature=temperature, across=across, one_way=one_way)
+        rows = batch_rows(table, views.shape, across=across, one_way=one_way, classes=classes, given=positive_counts)
+        super().__init__(rows, Mapped(embeddings, scores), penalty=penalty, labels=labels)
 
 
-def linear_embedding(views: Float[Tensor, "V n a"], dim: int) -> Function:
-    """Return the embeddings x W, from W = the first unit vectors."""
-    return Function(
-        lambda params: views.to(matrix(params).dtype) @ params,
-        torch.eye(views.shape[-1], dim, dtype=torch.float64),
-    )
+def similarities(
+    embeddings: Float[Tensor, "V n d"], batches: Int[Tensor, "G B"], temperature: float, *, across: bool, one_way: bool
+) -> Float[Tensor, "R W B"]:
+    """Return cosines over τ of each anchor, batch by batch, view by view, with its candidates."""
+    z = torch.nn.functional.normalize(embeddings, dim=-1)
+    z = torch.cat([z, torch.zeros_like(z[:, :1])], dim=1)[:, batches]
+    if one_way:
+        scores = torch.einsum("gad,vgbd->gavb", z[0], z[1:])[:, None]
+    elif across:
+        scores = torch.einsum("vgad,vgbd->gvab", z, z.flip(0))[:, :, :, None]
+    else:
+        scores = torch.einsum("vgad,wgbd->gvawb", z, z)
+    return scores.flatten(0, 2) / temperature
 
 
 def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, "G B"]:
@@ -137,39 +116,31 @@ def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, 
 
 def batch_rows(
     table: Int[Tensor, "G B"],
-    n: int,
-    n_views: int,
+    shape: Sequence[int],
     *,
     across: bool,
     one_way: bool,
     classes: Tensor | None,
-    positive_counts: Tensor | None,
+    given: Tensor | None,
 ) -> SharedRows:
     """Return the terms of all batches: a row for each anchor (batch, view, object)."""
-    g, b = table.shape
+    (g, b), (n_views, n, *_) = table.shape, shape
+    anchors, others = (1, n_views - 1) if one_way else (2, 1) if across else (n_views, n_views)
     there = table < n
-    same = torch.eye(b, dtype=torch.bool).expand(g, b, b)
+    same = torch.eye(b, dtype=torch.bool)
     if classes is not None:
         kind = torch.cat([torch.as_tensor(classes), torch.as_tensor(classes)[:1]])[table]
         same = kind[:, :, None] == kind[:, None, :]
     pairs = there[:, :, None] & there[:, None, :]
+    allowed, positive = (some[:, None, :, None, :].expand(g, anchors, b, others, b) for some in (pairs, same & pairs))
     if one_way:
-        allowed = pairs[:, None, :, None, :].expand(g, 1, b, n_views - 1, b)
-        second = torch.arange(n_views - 1) == 0
-        positive = (same & pairs)[:, None, :, None, :] & second[:, None]
-    elif across:
-        allowed = pairs[:, None, :, None, :].expand(g, 2, b, 1, b)
-        positive = (same & pairs)[:, None, :, None, :].expand(g, 2, b, 1, b)
-    else:
-        itself = torch.einsum("vw,ab->vawb", torch.eye(n_views), torch.eye(b)) > 0
-        allowed = pairs[:, None, :, None, :] & ~itself
-        positive = (same & pairs)[:, None, :, None, :] & ~itself
-    views = positive.shape[1]
+        positive = positive & (torch.arange(others) == 0)[:, None]
+    elif not across:
+        apart = torch.einsum("vw,ab->vawb", torch.eye(n_views), torch.eye(b)) == 0
+        allowed, positive = allowed & apart, positive & apart
     counts = positive.double().sum((-2, -1), keepdim=True).clamp_min(1.0)
-    if positive_counts is not None:
-        given = torch.cat([positive_counts.double(), torch.ones(1, dtype=torch.float64)])[table]
-        counts = given[:, None, :, None, None]
-    objects = table[:, None, :].expand(g, views, b)
-    owners = Owners(n, table[:, None, None, :].expand(g, views, b, b).reshape(-1, b), objects.reshape(-1))
-    targets = (positive.double() / counts).flatten(0, 2)
-    return SharedRows(owners, targets, allowed.expand(positive.shape).flatten(0, 2))
+    if given is not None:
+        counts = torch.cat([given.double(), torch.ones(1, dtype=torch.float64)])[table][:, None, :, None, None]
+    units, objects = table[:, None, None].expand(g, anchors, b, b), table[:, None].expand(g, anchors, b)
+    owners = Owners(n, units.reshape(-1, b), objects.reshape(-1))
+    return SharedRows(owners, (positive.double() / counts).flatten(0, 2), allowed.flatten(0, 2))

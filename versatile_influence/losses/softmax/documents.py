@@ -1,19 +1,20 @@
 """Listwise ranking of each query's own documents."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.models import Network
+from versatile_influence.core.models import Linear, Network
+from versatile_influence.core.ravel import Params
 from versatile_influence.core.tables import features
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows
 from versatile_influence.losses.softmax.owners import Owners
 from versatile_influence.losses.softmax.ranking_data import grouped_rows, listed, padded
-from versatile_influence.losses.softmax.scores import LinearCandidates
 
 
 class DocumentListMLELoss(SoftmaxLoss):
@@ -75,6 +76,24 @@ class DocumentListMLELoss(SoftmaxLoss):
         linear = LinearCandidates(candidates.flatten(0, 1), table.shape[1])
         scores = linear if model is None else Network(model, candidates)
         super().__init__(rows, scores, penalty=penalty, labels=labels if objects == "documents" else ids)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearCandidates(Linear):
+    """Scores x w of the documents of each query; a bias would cancel.
+
+    Attributes:
+        x: (R·D, d) features of each query's documents, zeros where there is none.
+        width: D.
+    """
+
+    width: int
+
+    def __call__(self, params: Params) -> Float[Tensor, "R D"]:
+        return super().__call__(params).view(-1, self.width)
+
+    def rows(self, chosen: Int[Tensor, " r"]) -> "LinearCandidates":
+        return LinearCandidates(self.x.unflatten(0, (-1, self.width))[chosen].flatten(0, 1), self.width)
 
 
 def document_ids(documents: object, n_rows: int) -> tuple[Int[Tensor, " rows"], list[object]]:

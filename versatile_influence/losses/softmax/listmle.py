@@ -74,7 +74,6 @@ class ListMLELoss(SoftmaxLoss):
         super().__init__(rows, scores, penalty=penalty, labels=labels)
 
     def __repr__(self) -> str:
-        """Say what it is of."""
         return f"{type(self).__name__}({len(self.rows.allowed)} queries, {self.n_objects} objects)"
 
 
@@ -83,18 +82,10 @@ class SoftmaxRankingLoss(SoftmaxLoss):
 
         L(θ, b) = Σ_q Σ_{i listed} g_qi b_i (log Σ_l b_l e^{s_l} − s_i) + (λ/2)‖θ‖²
 
-    The order in a list does not matter. Arguments are those of `ListMLELoss`.
+    The order in a list does not matter. Other arguments are those of `ListMLELoss`.
 
     Args:
-        x: (queries, d) features.
-        rankings: One list of item ids a query.
-        n_items: How many items there are.
         gains: A weight for each entry of `rankings`, or None for 1 each.
-        penalty: λ.
-        objects: What is removed: "items" or "queries".
-        model: A network from x to (queries, n_items) scores in place of the linear one.
-        item_parameters: Names of the network's parameters with one row an item, which the item owns.
-        labels: Names of the objects.
 
     References:
         Cao et al. (2007), "Learning to rank: from pairwise approach to listwise approach".

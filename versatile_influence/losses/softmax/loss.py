@@ -1,7 +1,4 @@
-"""Losses that are sums of log-softmax terms: Plackett–Luce, cross-entropy, InfoNCE.
-
-One engine serves them all: `rows` holds the terms, `scores` turns parameters into the candidates' scores.
-"""
+"""Losses that are sums of log-softmax terms: Plackett–Luce, cross-entropy, InfoNCE."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.composed import Composed
-from versatile_influence.core.outputs import Function, Outputs
+from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.ravel import Params
 from versatile_influence.losses.softmax.rows import Rows
 
@@ -43,8 +40,7 @@ class SoftmaxLoss(Composed):
         penalty: float = 0.0,
         labels: Sequence[object] | None = None,
     ):
-        outputs = scores if isinstance(scores, Outputs) else Function(scores)
-        super().__init__(outputs, rows, penalty=penalty, labels=labels)
+        super().__init__(scores, rows, penalty=penalty, labels=labels)
 
     @property
     def rows(self) -> Rows:

@@ -1,6 +1,6 @@
 """Rows of log-softmax terms in a ranked list: Plackett–Luce, ListMLE."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,16 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from versatile_influence.core.ravel import Params
-from versatile_influence.losses.softmax.masses import (
-    bounded_exp,
-    leave_one_out_sums,
-    log_growth,
-    masses,
-    reverse_cumsum,
-    shifts,
-)
 from versatile_influence.losses.softmax.owners import Chosen, Owners
-from versatile_influence.losses.softmax.rows import Rows, Stage
+from versatile_influence.losses.softmax.rows import Rows, Stage, leave_one_out_sums, log_growth, masses, reverse_cumsum
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,11 +38,9 @@ class NestedRows(Rows):
 
     @property
     def n_stages(self) -> int:
-        """The length of the longest list."""
         return self.ranking.shape[1]
 
     def of_rows(self, rows: Chosen) -> "NestedRows":
-        """Return some of the rows."""
         tables = (table[rows] for table in (self.ranking, self.weights, self.ranked, self.allowed))
         return NestedRows(self.owners.part(rows), *tables)
 
@@ -66,24 +56,7 @@ class NestedRows(Rows):
         slopes = (unlisted * odds[..., -1:]).scatter_add(-1, self.ranking, listed * odds - weights)
         return (rows[..., None] * slopes).reshape(-1)
 
-    def bending(self, params: Params, presence: Float[Tensor, " n"]) -> Callable[[Tensor], Float[Tensor, " m"]]:
-        """Return v ↦ ∇²L v: what `gradient` returns, differentiated along v."""
-        rows, weights, sums, _, listed, unlisted = self._positions(self.shaped(params), presence)
-        rates = weights / sums
-        odds = rates.cumsum(-1)
-
-        def bent(vector: Tensor) -> Tensor:
-            vector = self.shaped(vector)
-            top, rest = listed * vector.gather(-1, self.ranking), unlisted * vector
-            turned = -(rates * (rest.sum(-1, keepdim=True) + reverse_cumsum(top)) / sums).cumsum(-1)
-            slopes = rest * odds[..., -1:] + unlisted * turned[..., -1:]
-            slopes = slopes.scatter_add(-1, self.ranking, top * odds + listed * turned)
-            return (rows[..., None] * slopes).reshape(-1)
-
-        return bent
-
     def differences(self, scores: Params) -> tuple[Float[Tensor, "R B"], Float[Tensor, " R"]]:
-        """Return what each row loses without each candidate, and without the row."""
         scores = self.shaped(scores)
         aligned, listed, unlisted = self._masses(scores, torch.ones_like(scores))
         unranked, tails = unlisted.sum(-1, keepdim=True), reverse_cumsum(listed)
@@ -102,7 +75,6 @@ class NestedRows(Rows):
         return units, terms.sum(-1)
 
     def stages(self, scores: Params, presence: Float[Tensor, " n"]) -> Iterator[Stage]:
-        """Yield the stages, from the top of the lists."""
         units, rows = self.owners.present(presence)
         _, mass = masses(self.shaped(scores), self.allowed, units)
         weights, steps = rows[..., None] * self.weights, torch.arange(self.n_stages)
@@ -116,10 +88,9 @@ class NestedRows(Rows):
 
     def _masses(self, scores: Tensor, units: Float[Tensor, "R B"]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the scores on the list less their shift, the masses on the list, and those of who is not listed."""
-        shift = shifts(scores, self.allowed & (units > 0))
-        aligned = scores.gather(-1, self.ranking) - shift
-        listed = bounded_exp(aligned) * units.gather(-1, self.ranking) * (self.weights > 0)
-        return aligned, listed, bounded_exp(scores - shift) * torch.where(self.ranked, 0.0, self.allowed * units)
+        shift, mass = masses(scores, self.allowed, units)
+        listed = mass.gather(-1, self.ranking) * (self.weights > 0)
+        return scores.gather(-1, self.ranking) - shift[:, None], listed, torch.where(self.ranked, 0.0, mass)
 
     def _positions(self, scores: Float[Tensor, "R B"], presence: Float[Tensor, " n"]) -> tuple[Tensor, ...]:
         """Return who is present of the rows; of each position its weight and denominator (1 without); and `_masses`."""

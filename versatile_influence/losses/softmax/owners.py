@@ -47,13 +47,10 @@ class Owners:
     @property
     def each_candidate(self) -> bool:
         """Whether the objects are the candidates, the same in all rows and in order, and rows are nobody's."""
-        every = torch.arange(self.n_objects)
-        return self.rows is None and self.units.shape == every.shape and bool((self.units == every).all())
+        return self.rows is None and torch.equal(self.units, torch.arange(self.n_objects))
 
     @property
     def each_row(self) -> bool:
         """Whether the objects are the rows, in order, and candidates are nobody's."""
-        if self.rows is None or len(self.rows) != self.n_objects:
-            return False
-        in_order = (self.rows == torch.arange(self.n_objects)).all()
-        return bool(in_order & (self.units == self.n_objects).all())
+        every = torch.arange(self.n_objects)
+        return self.rows is not None and torch.equal(self.rows, every) and bool((self.units == self.n_objects).all())

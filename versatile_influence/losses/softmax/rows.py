@@ -13,20 +13,17 @@ W the sum of all weights and t_i those on i: the exact −log(1 − p_i), writte
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.func import vmap
 
 from versatile_influence.core.composed import ByRows
 from versatile_influence.core.loss import Objects
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.sizes import HELD_NUMBERS, at_once
-from versatile_influence.losses.softmax.masses import leave_one_out_sums
 from versatile_influence.losses.softmax.owners import Chosen, Owners
 
 
@@ -81,30 +78,12 @@ class Rows(ByRows):
 
     @property
     def n_terms(self) -> int:
-        """How many rows there are."""
         return len(self.allowed)
-
-    @property
-    def views(self) -> int:
-        """How many scores each candidate has in a row."""
-        return 1
 
     @property
     def n_stages(self) -> int:
         """How many stages a row has at most."""
         return 1
-
-    @abstractmethod
-    def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
-        """Return the loss of each row."""
-
-    @abstractmethod
-    def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
-        """Return the derivative of the rows' summed losses along each score."""
-
-    @abstractmethod
-    def bending(self, params: Params, presence: Float[Tensor, " n"]) -> Callable[[Tensor], Float[Tensor, " m"]]:
-        """Return v ↦ ∇²L v, written out."""
 
     @abstractmethod
     def differences(self, scores: Params) -> tuple[Float[Tensor, "R B"], Float[Tensor, " R"]]:
@@ -132,7 +111,6 @@ class Rows(ByRows):
         return numbers.reshape(shape)
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the sum over the rows."""
         return self.terms(params, presence).sum()
 
     def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
@@ -155,13 +133,29 @@ class Rows(ByRows):
             rows.append(changes if directions is None else changes @ directions)
         return torch.cat(rows)
 
-    def gradients_without(self, params: Params, removals: Removals) -> Float[Tensor, "k m"]:
-        """Return the derivative along each score without each removal."""
-        return vmap(lambda presence: self.gradient(params, presence))(removals.presences(flat(params)))
 
-    def hessian_products(
-        self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "m k"]
-    ) -> Float[Tensor, "m k"]:
-        """Return ∇²L V."""
-        size = at_once(len(vectors), most=HELD_NUMBERS)
-        return vmap(self.bending(params, presence), chunk_size=size)(vectors.T).T
+def masses(scores: Tensor, allowed: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest score of who is there, row by row, and b e^{s − it}; the shift carries no derivative."""
+    there = allowed & (units > 0)
+    shift = torch.where(there, scores.detach(), -torch.inf).amax(tuple(range(1, there.dim())), keepdim=True)
+    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+    # No infinity for who is absent and may be above.
+    return shift.reshape(-1), (scores - shift).clamp(max=0.0).exp() * (there * units)
+
+
+def reverse_cumsum(values: Tensor) -> Tensor:
+    """Return the sum of each entry and all after it, along the last axis."""
+    return values.flip(-1).cumsum(-1).flip(-1)
+
+
+def leave_one_out_sums(mass: Float[Tensor, "... B"]) -> Float[Tensor, "... B"]:
+    """Return Σ_{l ≠ i} m_l for each i without cancellation: only the largest is summed anew, the rest by difference."""
+    top = torch.arange(mass.shape[-1]) == mass.detach().argmax(-1, keepdim=True)
+    rest = torch.where(top, 0.0, mass).sum(-1, keepdim=True)
+    return torch.where(top, rest, mass.sum(-1, keepdim=True) - mass)
+
+
+def log_growth(mass: Tensor, others: Tensor) -> Tensor:
+    """Return log(Σ m) − log(Σ m − m_i) = log(1 + m_i / others), 0 where there are no others."""
+    alone = others <= 0
+    return torch.log1p(torch.where(alone, 0.0, mass / torch.where(alone, 1.0, others)))

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.target import PresenceTarget
+from versatile_influence.losses.softmax.closed_forms import removal_effects
 from versatile_influence.losses.softmax.linear_items import LinearItems
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 
@@ -26,8 +27,8 @@ def query_loss(test: SoftmaxLoss) -> PresenceTarget:
         torch.Size([3, 1])
     """
     scores, rows = test.scores, test.rows
-    if isinstance(scores, LinearItems) and rows.views == 1 and rows.owners.each_candidate:
-        return PresenceTarget(test.row_losses, closed=partial(scores.removal_effects, rows))
+    if isinstance(scores, LinearItems) and rows.owners.each_candidate:
+        return PresenceTarget(test.row_losses, closed=partial(removal_effects, rows, scores.x))
     return PresenceTarget(test.row_losses)
 
 

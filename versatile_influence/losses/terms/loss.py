@@ -17,7 +17,7 @@ from versatile_influence.core.models import Linear
 from versatile_influence.core.outputs import Function, Outputs, Parameters
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.target import Target
-from versatile_influence.losses.terms.linear import check_elementwise
+from versatile_influence.losses.terms.families import check_elementwise
 from versatile_influence.losses.terms.outer import Terms, incidence_table, members_of
 
 
@@ -87,37 +87,29 @@ class TermLoss(Composed):
 
 @dataclass(frozen=True)
 class TermValues(Target):
-    """The target of each test row's own loss; `term_values` makes it.
+    """The target of each test row's own loss, without the penalty.
 
     Attributes:
-        test: A loss made from the test rows.
-    """
-
-    test: TermLoss
-
-    def __call__(self, params: Params) -> Float[Tensor, " T"]:
-        """Return the terms."""
-        return self.test.outer.each(self.test.outputs(params))
-
-    def gradients(self, params: Params) -> Float[Tensor, "T d"]:
-        """Return the gradient of each term."""
-        outer, outputs = self.test.outer, self.test.outputs
-        if not outer.elementwise:
-            return super().gradients(params)
-        return outer.slopes(outputs(params))[:, None] * outputs.jacobian(params).dense()
-
-
-def term_values(test: TermLoss) -> TermValues:
-    """Return the target of each test row's own loss, without the penalty.
-
-    Args:
         test: A `TermLoss` made from the test rows, over the same parameters.
 
     Example:
         >>> import torch, versatile_influence as vif
         >>> y = torch.tensor([1.0, 2.0]).double()
         >>> test = vif.losses.TermLoss(lambda theta: (y - theta) ** 2, [0, 1])
-        >>> term_values(test)(torch.tensor(0.0)).tolist()
+        >>> vif.losses.term_values(test)(torch.tensor(0.0)).tolist()
         [1.0, 4.0]
     """
-    return TermValues(test)
+
+    test: TermLoss
+
+    def __call__(self, params: Params) -> Float[Tensor, " T"]:
+        return self.test.outer.each(self.test.outputs(params))
+
+    def gradients(self, params: Params) -> Float[Tensor, "T d"]:
+        outer, outputs = self.test.outer, self.test.outputs
+        if not outer.elementwise:
+            return super().gradients(params)
+        return outer.slopes(outputs(params))[:, None] * outputs.jacobian(params).dense()
+
+
+term_values = TermValues

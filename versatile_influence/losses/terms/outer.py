@@ -47,11 +47,9 @@ class Terms(Loss):
         self._single = one_each and bool((members[:, 0] == torch.arange(n_objects)).all())
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the sum of the terms whose objects are all present."""
         return self.terms(params, presence).sum()
 
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
-        """Return the terms, 0 where an object is absent."""
         return self._alive(presence) * self.each(params)
 
     def each(self, outputs: Any) -> Float[Tensor, " T"]:
@@ -80,7 +78,6 @@ class Terms(Loss):
     def removal_products(
         self, params: Params, directions: Float[Tensor, "m q"] | None = None, objects: Objects = None
     ) -> Float[Tensor, "k q"]:
-        """Return the Jacobian of the removal differences, or its product with directions."""
         removals = Removals.of(objects, self.n_objects)
         if not self.elementwise or directions is None:
             return super().removal_products(params, directions, removals)
@@ -90,7 +87,6 @@ class Terms(Loss):
         return removals.of_each(self._by_object(moved))
 
     def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
-        """Return the derivative along each output."""
         if not self.elementwise:
             return super().gradient(params, presence)
         return self.slopes(flat(params)) * self._alive(presence)
@@ -98,13 +94,11 @@ class Terms(Loss):
     def gradient_and_value(
         self, params: Params, presence: Float[Tensor, " n"]
     ) -> tuple[Float[Tensor, " m"], Float[Tensor, ""]]:
-        """Return the derivative along each output, and the sum."""
         if not self.elementwise:
             return super().gradient_and_value(params, presence)
         return self.gradient(params, presence), self(params, presence)
 
     def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k m"]:
-        """Return the derivatives at k stacked outputs, each with its own presence."""
         if not self.elementwise or not isinstance(params, Tensor):
             return super().gradients(params, presence)
         alive = presence if self._single else vmap(self._alive)(presence)
@@ -113,7 +107,6 @@ class Terms(Loss):
     def hessian_products(
         self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "m k"]
     ) -> Float[Tensor, "m k"]:
-        """Return ∇²L V."""
         if not self.elementwise:
             return super().hessian_products(params, presence, vectors)
         return (self.bends(flat(params)) * self._alive(presence))[:, None] * vectors
