@@ -63,7 +63,7 @@ def delicious(items, _):
     test = query_loss(ListMLELoss(tests.x, tests.lists, n_items=items))
     params, everybody = loss.zeros(), torch.ones(items, dtype=torch.float64)
     gradient = torch.func.grad(loss)(params, everybody).reshape(-1, 1)
-    step = torch.cholesky_solve(gradient, torch.linalg.cholesky(loss.hessian(params, everybody)))
+    step = torch.cholesky_solve(gradient, torch.linalg.cholesky(vif.Hessian(loss, params, everybody).dense()))
     return lambda: vif.attribute(loss, params - step.reshape(params.shape), test)
 
 
