@@ -43,14 +43,14 @@ cat(seconds, as.character(packageVersion("survival")), R.version.string, sep = "
 """
 
 
-def best_seconds(work, repeats: int) -> float:
+def best_seconds(work, repeats: int, clock=time.perf_counter) -> float:
     """Return the shortest of some timings, after one that is not counted."""
     work()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 

@@ -11,21 +11,11 @@ import time
 import torch
 
 import versatile_influence as vif
+from benchmarks.cox_speed import best_seconds
 from examples import own_loss
 from experiments.run import Run
 
 SETS, QUICK_SETS, REPEATS = 500, 60, 5
-
-
-def seconds(call):
-    """Return the least processor time of some calls."""
-    call()
-    times = []
-    for _ in range(REPEATS):
-        began = time.process_time()
-        call()
-        times.append(time.process_time() - began)
-    return min(times)
 
 
 def main():
@@ -46,8 +36,12 @@ def main():
         scores = vif.attribute(*given, n_objects=n).scores
         first = scores if first is None else first
         numbers[name] = {
-            "attribute, processor seconds": seconds(lambda g=given: vif.attribute(*g, n_objects=n)),
-            "newton_step, processor seconds": seconds(lambda g=given: vif.newton_step(*g, n_objects=n)),
+            "attribute, processor seconds": best_seconds(
+                lambda g=given: vif.attribute(*g, n_objects=n), REPEATS, time.process_time
+            ),
+            "newton_step, processor seconds": best_seconds(
+                lambda g=given: vif.newton_step(*g, n_objects=n), REPEATS, time.process_time
+            ),
             "largest difference of scores": (scores - first).abs().max().item(),
         }
     print(run.record(numbers))

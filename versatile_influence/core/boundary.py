@@ -5,6 +5,7 @@ name but `n_objects`.
 """
 
 import difflib
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -88,9 +89,14 @@ def known_objects(own: Any, n_objects: int | None) -> int:
         raise ValueError("How many objects are there? The loss does not say: pass n_objects=….")
     if own is not None and n_objects is not None and own != n_objects:
         raise ValueError(f"`n_objects` is {n_objects}, but the loss has {own} objects. Leave `n_objects` out.")
-    number = own if own is not None else n_objects
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(f"`n_objects` must be a whole number, at least 1, got {number!r}.")
+    given = own if own is not None else n_objects
+    try:
+        # NumPy's whole numbers are whole numbers too; True is none.
+        number = 0 if isinstance(given, bool) else operator.index(given or 0)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"`n_objects` must be a whole number, at least 1, got {given!r}.")
     return number
 
 

@@ -236,10 +236,9 @@ class Composed(Loss):
 
     def with_parts(self, outputs: Outputs, outer: Loss, *, ridge: float, constant: float = 0.0) -> "Composed":
         """Return the loss with other parts, and all that is not about them."""
-        other = Composed(outputs, outer, penalty=ridge, labels=self.object_labels, constant=constant)
         # Everything that a part does not decide comes along: a wrapper that forgets one gives wrong scores.
-        other.parameter_names, other.treatment = self.parameter_names, self.treatment
-        return other
+        named = {"labels": self.object_labels, "names": self.parameter_names}
+        return Composed(outputs, outer, penalty=ridge, constant=constant, **named).treated(self.treatment)
 
     def as_outer(self) -> Loss:
         """Return the outer loss, for other outputs in the place of these."""

@@ -34,16 +34,9 @@ def finished(
     Raises:
         ValueError: If a score is not finite.
     """
-    # Two numbers say of all whether they are finite: no mask of the size of a large score matrix.
-    least, most = torch.aminmax(scores)
+    ends = extremes(scores)
     if leftover is not None:
-        warn_if_unfinished(problem, leftover, torch.stack([least, most]))
-    if not least - most > -float("inf"):
-        row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
-        raise ValueError(
-            f"The score of removal {row} on target {column} is {scores[row, column].item()}. Look for (a) an object "
-            "without which the loss or target is undefined, (b) a singular Hessian, (c) overflow in the data's scale."
-        )
+        warn_if_unfinished(problem, leftover, ends)
     return Attribution(
         scores,
         problem.removals.objects(),
@@ -52,6 +45,24 @@ def finished(
         targets=targets,
         solution=solution,
     )
+
+
+def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, " 2"]:
+    """Return the least and the largest of the scores of targets `first` and on.
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
+    # Two numbers say of all whether they are finite: no mask of the size of a large score matrix.
+    least, most = torch.aminmax(scores)
+    if not least - most > -float("inf"):
+        row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
+        raise ValueError(
+            f"The score of removal {row} on target {first + column} is {scores[row, column].item()}. Look for (a) an "
+            "object without which the loss or target is undefined, (b) a singular Hessian, (c) overflow in the data's "
+            "scale."
+        )
+    return torch.stack([least, most])
 
 
 def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> None:

@@ -34,6 +34,11 @@ class Jacobian(ABC):
         """J in factors where the outputs are those of linear layers, each row by itself; None elsewhere."""
         return None
 
+    @property
+    def held(self) -> "Stored | Factored | None":
+        """J where it is kept already, as a matrix or in factors; None where only its products are known."""
+        return self.factors
+
     @abstractmethod
     def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
         """Return J V."""
@@ -60,6 +65,10 @@ class Stored(Jacobian):
     """A Jacobian as a matrix, perhaps in single precision; what it gives has the precision of what it is given."""
 
     matrix: Float[Tensor, "m p"]
+
+    @property
+    def held(self) -> "Stored":
+        return self
 
     @property
     def shape(self) -> tuple[int, int]:

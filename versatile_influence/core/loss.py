@@ -6,8 +6,7 @@
 a boolean index changes shapes, so that many presences cannot be evaluated at once. The loss is a *sum*: a divisor that
 counts who is present would change every term when one object goes.
 
-All that is asked of a loss is a method of `Loss` with an answer by automatic differentiation. A subclass replaces those
-that it knows a faster way to; `vif.check_loss` holds each of them to the answer here.
+All that is asked of a loss is a method of `Loss`; `vif.check_loss` holds a subclass's to the automatic answers here.
 """
 
 import copy
@@ -16,6 +15,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -41,14 +41,12 @@ class Loss(ABC):
 
     Attributes:
         n_objects: How many objects there are.
-        object_labels: Their names, for tables, or None.
-        parameter_names: Names of the parameters, for messages, or None.
+        object_labels, parameter_names: Names of objects and parameters, for tables and messages, or None.
         penalty: λ of a term (λ/2)‖θ‖² that the loss holds: the least curvature of a convex loss.
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        owning: Whether objects may own parameters: where the class says which, by `owned`.
-        treatment: How parameters are treated that only a removed object trains.
+        owning: Whether the class says, by `owned`, what objects own; `treatment`: how that is treated.
 
     Example:
         >>> class Mean(Loss):
@@ -97,29 +95,21 @@ class Loss(ABC):
     ) -> Float[Tensor, "k q"]:
         """Return the Jacobian of the removal differences, (k, p), or its product with directions, one a column.
 
-        By one derivative backwards for all where differences are had together, else by one gradient a removal.
+        By one derivative backwards for all where differences are had together, of groups and else by a gradient each.
         """
         removals = Removals.of(objects, self.n_objects)
+        if removals.grouped or not self.differences_together:
+            return by_gradients(self, params, directions, removals, numbers_held(self, params, self.everyone(params)))
         theta, unravel = flat(params), shaper(params)
-        if self.differences_together:
-            differences = lambda vector: self.removal_differences(unravel(vector), removals)  # noqa: E731
-            chunk = chunk_that_fits(differences, theta)
-            if directions is not None or len(theta) <= removals.count:
-                return jacobian_products(differences, theta, directions, chunk_size=chunk)
-            return jacrev(differences, chunk_size=chunk)(theta)
-        rows, whole = [], self.gradient(params, self.everyone(params))
-        each = max(numbers_held(self, params, self.everyone(params)), self.n_objects, len(theta))
-        for part in removals.parts(each):
-            changes = whole - self.gradients_without(params, part)
-            rows.append(changes if directions is None else changes @ directions)
-        return torch.cat(rows)
+        differences = lambda vector: self.removal_differences(unravel(vector), removals)  # noqa: E731
+        chunk = chunk_that_fits(differences, theta)
+        if directions is not None or len(theta) <= removals.count:
+            return jacobian_products(differences, theta, directions, chunk_size=chunk)
+        return jacrev(differences, chunk_size=chunk)(theta)
 
     def gradients_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p"]:
         """Return ∇L(θ, 1₋ᵢ) of each removal."""
-        unravel = shaper(params)
-        one = grad(lambda vector, presence: self(unravel(vector), presence))
-        theta = flat(params)
-        return by_masks(lambda presence: one(theta, presence), removals.presences(theta))
+        return by_masks(partial(Loss.gradient, self, params), removals.presences(first(params)))
 
     def hessians_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p p"]:
         """Return ∇²L(θ, 1₋ᵢ) of each removal."""
@@ -237,6 +227,17 @@ class Part(Loss):
 
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
         return self.whole.terms(params, presence).index_select(0, self.chosen)
+
+
+def by_gradients(
+    loss: Loss, params: Params, directions: Float[Tensor, "p q"] | None, removals: Removals, numbers: int
+) -> Float[Tensor, "k q"]:
+    """Return what `removal_products` does, by one gradient a removal, each of arrays of so many numbers."""
+    rows, whole = [], loss.gradient(params, loss.everyone(params))
+    for part in removals.parts(max(numbers, loss.n_objects, len(whole))):
+        changes = whole - loss.gradients_without(params, part)
+        rows.append(changes if directions is None else changes @ directions)
+    return torch.cat(rows)
 
 
 def share(whole: Loss, chosen: Int[Tensor, " m"]) -> float:

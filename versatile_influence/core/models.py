@@ -105,7 +105,8 @@ class Network(Outputs):
     item_parameters: tuple[str, ...] = ()
 
     def __call__(self, params: Params) -> Tensor:
-        if self.item_parameters and isinstance(params, dict) and [*params] != [*self.start()]:
+        order = [name for name, _ in self.model.named_parameters()]
+        if self.item_parameters and isinstance(params, dict) and [*params] != order:
             raise ValueError("Where objects own parameters, their order is that of model.named_parameters().")
         return through(self.model, params, self.x)
 

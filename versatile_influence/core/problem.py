@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -81,7 +82,7 @@ class Problem:
         """
         if not callable(kind):
             raise TypeError(f"`curvature` must be vif.Hessian, vif.GaussNewton or such a class, got {kind!r}.")
-        if not isinstance(damping, int | float) or not 0 <= damping < math.inf:
+        if not isinstance(damping, Real) or not 0 <= damping < math.inf:
             raise ValueError(f"`damping` must be finite and ≥ 0, got {damping!r}.")
         return kind(self.loss, self.params, self.everyone(), damping)
 

@@ -74,8 +74,9 @@ def flat_each(params: Params) -> Float[Tensor, "k p"]:
 
 def squared_norm(params: Params) -> Float[Tensor, ""]:
     """Return ‖θ‖²."""
-    parts = params.values() if isinstance(params, dict) else [params]
-    return torch.stack([part.square().sum() for part in parts]).sum()
+    if not isinstance(params, dict):
+        return params.square().sum()
+    return torch.stack([part.square().sum() for part in params.values()]).sum()
 
 
 def _check(named: dict[str, Tensor]) -> None:

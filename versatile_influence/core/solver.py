@@ -54,22 +54,24 @@ class Solver(ABC):
         """
         solution = self.solved(hessian, rhs)
         residual, name = solution.residual, type(self).__name__
-        worst = f"worst relative residual {residual.max():.2g}" if len(residual) else ""
-        if solution.bent_down:
-            warnings.warn(
-                f"The Hessian is not positive definite: {name} met a curvature of {solution.smallest_curvature:.3g} "
-                f"and stopped early on {solution.bent_down} of {len(residual)} columns ({worst}). "
-                f"{POSITIVE} Where the parameters are few, vif.Explicit() solves it as it is.",
-                stacklevel=3,
-            )
         # Written so that NaN counts as short.
-        elif short := int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum()):
-            steps = f" after {solution.num_steps} steps" if solution.num_steps else ""
-            warnings.warn(
-                f"{name} left {short} of {len(residual)} columns short of a relative residual of {self.tolerated:g}"
-                f"{steps} ({worst}). {self.advice}",
-                stacklevel=3,
+        short = int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum())
+        if not (short or solution.bent_down):
+            return solution
+        worst = f"(worst relative residual {residual.max():.2g})"
+        if solution.bent_down:
+            said = (
+                f"The Hessian is not positive definite: {name} met a curvature of {solution.smallest_curvature:.3g} "
+                f"and stopped early on {solution.bent_down} of {len(residual)} columns {worst}. "
+                f"{POSITIVE} Where the parameters are few, vif.Explicit() solves it as it is."
             )
+        else:
+            steps = f" after {solution.num_steps} steps" if solution.num_steps else ""
+            said = (
+                f"{name} left {short} of {len(residual)} columns short of a relative residual of {self.tolerated:g}"
+                f"{steps} {worst}. {self.advice}"
+            )
+        warnings.warn(said, stacklevel=3)
         return solution
 
     def _bound(self, rhs: Tensor) -> float:
@@ -131,10 +133,10 @@ class Inverse:
         return solution.value
 
 
-def _given_up(dropped: Float[Tensor, "p d"] | None, rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
+def _given_up(dropped: Float[Tensor, "p d"] | None, rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"] | float:
     """Return which share of each column lies along directions that were left out, and are told of elsewhere."""
     if dropped is None or not dropped.shape[1]:
-        return rhs.new_zeros(rhs.shape[1])
+        return 0.0
     return (dropped.T @ rhs).norm(dim=0) / rhs.norm(dim=0).clamp_min(torch.finfo(rhs.dtype).tiny)
 
 

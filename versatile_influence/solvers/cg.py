@@ -10,7 +10,6 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.gauss_newton import GaussNewton
-from versatile_influence.core.jacobian import Stored
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
@@ -154,7 +153,7 @@ def _among_outputs(hessian: Curvature, rhs: Float[Tensor, "p k"]) -> OutputSpace
     """Return the system in the space of the outputs, where there is one and it is the smaller."""
     if not (isinstance(hessian, GaussNewton) and hessian.ridge > 0 and hessian.null_space() is None):
         return None
-    held = hessian.jacobian if isinstance(hessian.jacobian, Stored) else hessian.jacobian.factors
+    held = hessian.jacobian.held
     if held is None or held.shape[0] > min(KERNEL_OUTPUTS, len(rhs) - 1):
         return None
     return OutputSpace.of(hessian, rhs, single=0)

@@ -85,8 +85,7 @@ class OutputSpace:
         """
         if not hessian.ridge > 0:
             raise ValueError("Woodbury divides by penalty + damping, which is 0. Add damping=…, or use vif.Explicit().")
-        held = hessian.jacobian if isinstance(hessian.jacobian, Stored) else hessian.jacobian.factors
-        jacobian = held or Stored(_stored(hessian.jacobian, single))
+        jacobian = hessian.jacobian.held or Stored(_stored(hessian.jacobian, single))
         kernel = jacobian.gram().to(rhs)
         outer = hessian.outer_products(torch.eye(len(kernel), dtype=rhs.dtype, device=rhs.device))
         return cls(jacobian, kernel, outer, hessian.ridge)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import CurvatureOf
-from versatile_influence.core.finished import warn_if_undetermined, warn_if_unfinished
+from versatile_influence.core.finished import extremes, warn_if_undetermined, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jobs import as_finished
 from versatile_influence.core.memory import memory_named
@@ -76,9 +76,9 @@ def write_scores(
     directions = inverse @ gradients.T
     # Kept where small: blocks are then products with it, else each is a derivative of its own.
     left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
-    extremes: list[float] = []
+    ends = []
     for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
-        extremes += _checked_extremes(block, start)
+        ends.append(extremes(block, first=start))
         file.write(start, block)
     rest = Attribution(
         gradients.new_empty(k, 0),
@@ -92,21 +92,8 @@ def write_scores(
     part = file.folder / "rest.part"
     rest.save(part)
     part.replace(file.folder / "rest.npz")
-    warn_if_unfinished(whole, directions.T @ problem.gradient, gradients.new_tensor(extremes))
+    warn_if_unfinished(whole, directions.T @ problem.gradient, torch.cat(ends))
     return Attribution.load(file.folder)
-
-
-def _checked_extremes(block: Float[Tensor, "k q"], start: int) -> list[float]:
-    """Return the least and the largest score of a block that starts at a target.
-
-    Raises:
-        ValueError: If a score is not finite.
-    """
-    least, most = (end.item() for end in torch.aminmax(block))
-    if not least - most > -float("inf"):
-        row, column = (~torch.isfinite(block)).nonzero()[0].tolist()
-        raise ValueError(f"The score of removal {row} on target {start + column} is not finite.")
-    return [least, most]
 
 
 def _calls(left: Problem | Tensor, directions: Float[Tensor, "p t"], count: int) -> Iterator[tuple]:

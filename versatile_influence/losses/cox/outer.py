@@ -31,6 +31,8 @@ from versatile_influence.losses.cox.survival_data import SurvivalRows, overlappi
 
 Risks = Float[Tensor, " rows"]
 Presence = Float[Tensor, " n"]
+Along = Float[Tensor, "q rows"]
+Columns = Float[Tensor, "_ c"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class RiskSetLoss(Loss):
         inverse = terms.c / terms.denominator
         seen = self.sets.seen(inverse, terms.fraction)
 
-        def bends(moved: Float[Tensor, "q rows"]) -> Float[Tensor, "q rows"]:
+        def bends(moved: Along) -> Along:
             change = self.sets.sums(terms.risk * moved, terms.fraction) / terms.denominator
             return terms.risk * (moved * seen - self.sets.seen(inverse * change, terms.fraction))
 
@@ -141,7 +143,7 @@ class RiskSetLoss(Loss):
             return by_gradients(params, directions, removals)
         along = self._row_products(params)
 
-        def products(part: Float[Tensor, "rows c"]) -> Float[Tensor, "k c"]:
+        def products(part: Columns) -> Columns:
             rows = along(part.T.contiguous())
             return self._by_object(rows, removals, lambda some: by_gradients(params, part, some).T).T
 
@@ -196,7 +198,7 @@ class RiskSetLoss(Loss):
         elsewhere = range_products(terms.risk, 1 / terms.denominator, terms.c, (sets.start, sets.stop))
         removed = range_products(*self._tied(terms, remaining))
 
-        def products(moved: Float[Tensor, "q rows"]) -> Float[Tensor, "q rows"]:
+        def products(moved: Along) -> Along:
             change = terms.risk * moved
             mean = self.sets.sums(change, terms.fraction) / terms.denominator
             own = self.sets.own(terms.c * mean) - self.weights * moved

@@ -35,6 +35,8 @@ def _polynomial(light: float, degree: int) -> list[float]:
 Class = tuple[Int[Tensor, " _"] | None, Tensor, Tensor]
 Plan = tuple[float, list[Class]]
 Ranges = tuple[Int[Tensor, " q"], Int[Tensor, " q"]]
+# Named once: the annotation of a function made in a call would be made in each call.
+Each = Float[Tensor, "k _"]
 
 # Bounds below which a polynomial of that many powers is exact to rounding (its error falls as (4/bound)^−K).
 POLYNOMIALS = {light: _polynomial(light, degree) for light, degree in ((1 / 512, 5), (1 / 64, 7), (1 / 16, 9))}
@@ -64,7 +66,7 @@ def range_products(
     """
     odds = partial(_range_sums, r, u, ranges=ranges, plan=planned(r, u, ranges), derivative=True)
 
-    def products(moved: Float[Tensor, "k q"], mean: Float[Tensor, "k T"]) -> Float[Tensor, "k q"]:
+    def products(moved: Each, mean: Each) -> Each:
         sums = odds(torch.cat([c[None], c * mean]))
         return moved * sums[:1] - sums[1:]
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.loss import Loss, Objects
+from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
@@ -84,11 +84,7 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         self, params: Any, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
     ) -> Float[Tensor, "k q"]:
         """Return the Jacobian of `removal_differences`, or its product with directions, by one gradient a removal."""
-        rows, whole = [], self.gradient(params, self.everyone(params))
-        for part in Removals.of(objects, self.n_objects).parts(max(self.numbers, len(whole))):
-            changes = whole - self.gradients_without(params, part)
-            rows.append(changes if directions is None else changes @ directions)
-        return torch.cat(rows)
+        return by_gradients(self, params, directions, Removals.of(objects, self.n_objects), self.numbers)
 
     def gradients_without(self, params: Any, removals: Removals) -> Float[Tensor, "k p"]:
         presences = removals.presences(first(params))

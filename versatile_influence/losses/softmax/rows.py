@@ -120,19 +120,6 @@ class Rows(ByRows):
             return super().removal_differences(params, removals)
         return removals.of_each(self.owners.collected(*self.differences(params)))
 
-    def removal_products(
-        self, params: Params, directions: Float[Tensor, "m q"] | None = None, objects: Objects = None
-    ) -> Float[Tensor, "k q"]:
-        """Return the Jacobian of the removal differences, or its product with directions; a gradient a group."""
-        removals = Removals.of(objects, self.n_objects)
-        if not removals.grouped:
-            return super().removal_products(params, directions, removals)
-        whole, rows = self.gradient(params, self.everyone(params)), []
-        for part in removals.parts(max(len(whole), self.n_objects)):
-            changes = whole - self.gradients_without(params, part)
-            rows.append(changes if directions is None else changes @ directions)
-        return torch.cat(rows)
-
 
 def masses(scores: Tensor, allowed: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest score of who is there, row by row, and b e^{s − it}; the shift carries no derivative."""
