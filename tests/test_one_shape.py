@@ -1,5 +1,7 @@
 """Losses of one's own through the verbs: what once went wrong in silence, or ended inside PyTorch."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -178,3 +180,19 @@ def test_the_outer_loss_is_checked_with_the_whole(outer, method):
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double()
     with pytest.raises(ValueError, match=method):
         vif.check_loss(vif.Composed(vif.losses.Linear(x), outer), torch.tensor([0.3, -0.2]).double())
+
+
+def test_numpys_whole_numbers_count():
+    def loss(theta, presence):
+        return (presence * (theta - torch.arange(3.0).double()) ** 2).sum()
+
+    loss.n_objects = np.int64(3)
+    assert len(vif.attribute(loss, torch.tensor(1.0).double(), lambda theta: theta).scores) == 3
+
+
+def test_the_row_of_a_word_among_numbers_is_named():
+    frame = pd.DataFrame(
+        {"age": [50.0, "old", 61.0], "time": [1.0, 2.0, 3.0], "event": [1, 1, 0]}, index=["a", "b", "c"]
+    )
+    with pytest.raises(TypeError, match="Column `age` is not numeric \\(row 'b' holds 'old'\\)"):
+        vif.losses.CoxLoss.from_frame(frame, duration_col="time", event_col="event")

@@ -6,6 +6,7 @@ The outer loss is itself a `Loss`, of the outputs; what it knows of its derivati
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -72,19 +73,17 @@ class Composed(Loss):
         constant: float = 0.0,
     ):
         if not isinstance(outer, Loss):
-            raise TypeError(
-                f"`outer` must be a vif.Loss of the outputs, got {outer!r}. A function of (outputs, presence) "
-                "goes into vif.losses.OutputLoss(model, x, outer, n_objects=…)."
-            )
+            given = type(outer).__name__
+            raise TypeError(f"`outer` must be a vif.Loss, got {given}. vif.losses.OutputLoss also takes a function.")
         if not isinstance(outputs, Outputs):
             if not callable(outputs) or isinstance(outputs, torch.nn.Module | Loss | type):
                 raise TypeError(
-                    f"`outputs` must be vif.losses.Linear(x) or a function of the parameters, got {type(outputs)}"
-                    ". A network goes into vif.losses.OutputLoss(model, x, outer)."
+                    "`outputs` must be vif.losses.Linear(x) or a function of the parameters, got "
+                    f"{type(outputs).__name__}. A network goes into vif.losses.OutputLoss(model, x, outer)."
                 )
             outputs = Function(outputs)
-        if not 0 <= penalty < float("inf"):
-            raise ValueError(f"`penalty` must be finite and ≥ 0, got {penalty}.")
+        if not isinstance(penalty, Real) or not 0 <= penalty < float("inf"):
+            raise ValueError(f"`penalty` must be finite and ≥ 0, got {penalty!r}.")
         self.outputs, self.outer, self.ridge, self.constant = outputs, outer, float(penalty), constant
         self.n_objects, self.n_terms = outer.n_objects, outer.n_terms
         if labels is not None and len(labels) != self.n_objects:

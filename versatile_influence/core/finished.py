@@ -58,9 +58,8 @@ def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, "
     if not least - most > -float("inf"):
         row, column = (~torch.isfinite(scores)).nonzero()[0].tolist()
         raise ValueError(
-            f"The score of removal {row} on target {first + column} is {scores[row, column].item()}. Look for (a) an "
-            "object without which the loss or target is undefined, (b) a singular Hessian, (c) overflow in the data's "
-            "scale."
+            f"The score of removal {row} on target {first + column} is {scores[row, column].item()}. Look for (a) one "
+            "without which loss or target are undefined, (b) a singular Hessian, (c) overflow in the data's scale."
         )
     return torch.stack([least, most])
 

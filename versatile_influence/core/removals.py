@@ -46,6 +46,8 @@ class Removals:
         if objects is None:
             every = torch.arange(n_objects)
             return cls(n_objects, every, every, n_objects, grouped=False, everything=True)
+        if not isinstance(objects, Iterable):
+            raise TypeError(f"`objects` must be a list of object numbers, or of groups of them, got {objects!r}.")
         entries = objects.tolist() if isinstance(objects, Tensor | np.ndarray) else list(objects)
         if not entries:
             raise ValueError("`objects` is empty. Leave it out for all objects, or name at least one.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 
 # Numbers that the largest array of derivatives along many directions may hold. A digits network (1,400 rows, 2,410
 # parameters) takes 0.8 GB and less time at this size than at six times as much, which takes 3.6 GB.
@@ -111,8 +112,8 @@ def memory_budget(gigabytes: float) -> Iterator[None]:
         ...     vif.attribute(loss, torch.tensor(1.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [0.333..., 0.0, -0.333...]
     """
-    if not gigabytes > 0:
-        raise ValueError(f"`gigabytes` must be positive, got {gigabytes}.")
+    if not isinstance(gigabytes, Real) or not gigabytes > 0:
+        raise ValueError(f"`gigabytes` must be a positive number, got {gigabytes!r}.")
     token = _ALLOWED.set(int(gigabytes * 1e9 / 8 / LIVE_ARRAYS))
     try:
         yield

@@ -26,7 +26,6 @@ from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import Target
 
-Columns = Float[Tensor, "p k"]
 Scored = tuple[Float[Tensor, "k t"], Float[Tensor, " t"], Solution | None]
 
 
@@ -60,7 +59,7 @@ def solved_changes(
     """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, owned parameters treated, H⁻¹∇L(θ, 1), and a solution they come from."""
     inverse, rest = Inverse(hessian, solver), []
 
-    def solve(columns: Columns) -> Columns:
+    def solve(columns: Tensor) -> Tensor:
         # One call, so that H is factorised once.
         solved = inverse @ torch.cat([columns, problem.gradient[:, None]], dim=1)
         rest.append(solved[:, -1])

@@ -148,9 +148,11 @@ def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[str]:
         raise ValueError("No covariate is left: every column of the frame is named as something else.")
     for name in columns:
         if frame[name].dtype.kind not in "biuf":
-            example = frame[name].dropna().iloc[0] if bool(frame[name].notna().any()) else "nothing"
+            known = frame[name].dropna()
+            row = next((row for row, value in known.items() if isinstance(value, str)), next(iter(known.index), None))
+            example = "it is empty" if row is None else f"row {row!r} holds {known.loc[[row]].iloc[0]!r}"
             raise TypeError(
-                f"Column `{name}` is not numeric (it holds {example!r}). Encode it, for example with "
+                f"Column `{name}` is not numeric ({example}). Encode it, for example with "
                 f"pd.get_dummies(frame, columns=[{name!r}], drop_first=True, dtype=float), or drop it."
             )
     return columns
