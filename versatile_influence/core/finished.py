@@ -83,6 +83,13 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
         )
 
 
+def told(result: Attribution) -> Attribution:
+    """Return the result, after a warning where some of its scores are not to be trusted."""
+    if not result.trusted.all():
+        warnings.warn(result.trust(), stacklevel=4)
+    return result
+
+
 def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) -> None:
     """Warn where a target changes along directions in which the loss says that it is constant."""
     # A score along them would be that of one minimum among many.

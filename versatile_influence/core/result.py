@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from versatile_influence.core.removals import Objects
 from versatile_influence.core.score_files import read_scores
+from versatile_influence.core.sizes import TRUSTED
 from versatile_influence.core.solution import Solution
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attribution:
     """What each target would change by without each object: `f(θ without i) − f(θ)`, in the target's units.
 
@@ -38,6 +39,9 @@ class Attribution:
         parameter: Of a `PresenceTarget`, the part through the parameters.
         failed: Removals without a result, by row, with the reason; their scores are NaN.
         by_seed: Where trainings were repeated over seeds, the scores of each seed; `scores` is their mean.
+        error: (k,) estimated relative error of each removal's scores against retraining: 0 where they are retrained,
+            NaN where it was not checked.
+        rung: Which method gave each removal's scores, where they are of several (`attribute(…, tolerance=…)`).
 
     Example:
         >>> import torch
@@ -58,6 +62,42 @@ class Attribution:
     parameter: Float[Tensor, "k t"] | None = None
     failed: dict[int, str] | None = None
     by_seed: Float[Tensor, "s k t"] | None = None
+    error: Float[Tensor, " k"] | None = None
+    rung: Sequence[str] | None = None
+
+    def __post_init__(self):
+        if self.error is None:
+            object.__setattr__(self, "error", torch.full((len(self.scores),), float("nan"), dtype=torch.float64))
+
+    @property
+    def trusted(self) -> Bool[Tensor, " k"]:
+        """False for a removal whose error was checked and is above 0.15; what was not checked is not doubted."""
+        assert self.error is not None
+        return ~(self.error > TRUSTED)
+
+    def trust(self) -> str:
+        """Return one line: how many removals are trusted, which is worst, and what to do.
+
+        Example:
+            >>> error = torch.tensor([0.01, 0.4, float("nan")])
+            >>> Attribution(torch.ones(3, 1), torch.arange(3), n_objects=3, error=error).trust()
+            '1 of 2 removals checked (3 in all) are trusted to 0.15. The worst is 1, with an estimated error of 0.4...'
+        """
+        assert self.error is not None
+        checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
+        if not checked:
+            return 'No error was estimated: attribute(…, check="all") does, or refit some (vif.refit).'
+        worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
+        of_all = f" checked ({len(self.error):,} in all)" if checked < len(self.error) else ""
+        line = (
+            f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is "
+            f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
+        )
+        return line + (": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else ".")
+
+    def __repr__(self) -> str:
+        k, t = self.scores.shape
+        return f"Attribution({k:,} removals × {t:,} targets; {self.trust()})"
 
     @property
     def vif(self) -> Float[Tensor, "k t"]:
@@ -96,7 +136,7 @@ class Attribution:
 
     def save(self, path: str | PathLike) -> None:
         """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""
-        arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed")}
+        arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed", "error")}
         if isinstance(self.objects, Tensor):
             arrays["objects"] = self.objects
         solution = self.solution
@@ -110,6 +150,7 @@ class Attribution:
             "labels": _plain(self.labels),
             "targets": _plain(self.targets),
             "failed": self.failed,
+            "rung": None if self.rung is None else list(self.rung),
             "solution": None
             if solution is None
             else {"num_steps": solution.num_steps, "smallest_curvature": solution.smallest_curvature},
@@ -150,6 +191,8 @@ class Attribution:
             direct=arrays.get("direct"),
             parameter=arrays.get("parameter"),
             by_seed=arrays.get("by_seed"),
+            error=arrays.get("error"),
+            rung=header.get("rung"),
             failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
         )
 

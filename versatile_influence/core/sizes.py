@@ -70,9 +70,15 @@ POWER_STEPS, SCALE_SAMPLES, SCALE_MARGIN = 8, 4, 1.1
 # Training. A direction whose curvature fell to less than this share of what it was at first may lead to infinity, and
 # so many steps beyond a minimiser's last tell a path without an end from a slow one.
 KEPT, FURTHER = 1e-6, 100
+# A minimiser that went so many times the size of its start is looked at again: does the loss fall forever?
+FAR = 1e6
 # Up to this many parameters an indefinite Hessian is taken apart into eigenvectors; beyond, so many products look for
 # its most negative curvature.
 EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
+# A curvature below minus this share of the largest is a way down, and so many saddles are left before one is taken.
+NEGATIVE, SADDLES = 1e-7, 10
+# Seconds after which one who waits is shown progress.
+PATIENCE = 10.0
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
 NEWTON_FROM = 1e-5
 
@@ -83,6 +89,16 @@ BLOCK_NUMBERS = 1_000_000
 NAMED, NAMED_DOTS, NAMED_COLUMNS, SHOWN, LISTED = 5, 3, 16, 10, 6
 # Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
 MANY_DOTS = 2000
+# Trust. Estimated relative error up to which a score is trusted (below it the true error's 95th percentile was 0.10 to
+# 0.16 on graphs and small networks), and the share of a typical removal's size below which one does nothing.
+TRUSTED, FLOOR = 0.15, 0.01
+# From this error on a second step is looked at, to tell slow convergence from a small error.
+DOUBTED = 0.03
+# Numbers of all gradients of a check up to which every removal is checked (a second on one core), and otherwise, where
+# the scores themselves took no more.
+CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 2_500_000
+# Chord steps after which a removal is taken to the next rung.
+CHORDS = 3
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
 # Relative errors up to which predicted and refitted changes are said to agree: exactly, closely, not to the digit.

@@ -3,6 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -52,7 +53,14 @@ class Solver(ABC):
         Warns:
             UserWarning: If a column's relative residual is above `tolerated`, or H curves downward.
         """
-        solution = self.solved(hessian, rhs)
+        return self.judged(self.solved(hessian, rhs), rhs)
+
+    def prepared(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
+        """Return `solved` for one curvature; a solver that first takes H apart does so once."""
+        return partial(self.solved, hessian)
+
+    def judged(self, solution: Solution, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return the solution as it is, with a warning where it falls short."""
         residual, name = solution.residual, type(self).__name__
         # Written so that NaN counts as short.
         short = int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum())
@@ -115,6 +123,7 @@ class Inverse:
             )
         self.hessian, self.solver = hessian, solver
         self.solution: Solution | None = None
+        self._solver: Callable[[Tensor], Solution] | None = None
         self._whole: Tensor | None = None
 
     def __matmul__(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
@@ -127,7 +136,8 @@ class Inverse:
         return self._solved(columns) if self._whole is None else self._whole @ columns
 
     def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        solution = self.solver.solve(self.hessian, columns)
+        self._solver = self._solver or self.solver.prepared(self.hessian)
+        solution = self.solver.judged(self._solver(columns), columns)
         # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution
         return solution.value

@@ -1,7 +1,8 @@
 """Direct solution with the dense Hessian."""
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -41,26 +42,30 @@ class Explicit(Solver):
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return H⁻¹ B, or H⁺ B where H is singular."""
-        matrix = finite(hessian.dense())
+        return self.prepared(hessian)(rhs)
+
+    def prepared(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
         null = hessian.null_space()
-        matrix, rhs = deflated(matrix, null), without(null, rhs)
+        matrix = deflated(finite(hessian.dense()), null)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         smallest, largest = (pivot.item() ** 2 for pivot in torch.aminmax(factor.diagonal()))
-        if not failed.item() and smallest > self.rtol * largest:
-            value = without(null, torch.cholesky_solve(rhs, factor))
-            residual = relative_residual(matrix @ value, rhs)
-            return Solution(value, residual, smallest_curvature=smallest, dropped=null)
-        solution = self._by_eigenvalues(matrix, rhs)
-        if null is None or solution.dropped is None:
-            return solution
-        return replace(solution, dropped=torch.cat([null, solution.dropped], dim=1))
+        if failed.item() or not smallest > self.rtol * largest:
+            return self._by_eigenvalues(matrix, null)
 
-    def _by_eigenvalues(self, matrix: Float[Tensor, "p p"], rhs: Float[Tensor, "p k"]) -> Solution:
+        def by_cholesky(rhs: Tensor) -> Solution:
+            rhs = without(null, rhs)
+            value = without(null, torch.cholesky_solve(rhs, factor))
+            return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=null)
+
+        return by_cholesky
+
+    def _by_eigenvalues(
+        self, matrix: Float[Tensor, "p p"], null: Tensor | None
+    ) -> Callable[[Float[Tensor, "p k"]], Solution]:
         curvature, directions = torch.linalg.eigh(matrix)
         smallest, cut = curvature.min().item(), self.rtol * curvature.abs().max()
         kept = curvature.abs() > cut
         inverse = torch.where(kept, 1 / torch.where(kept, curvature, 1.0), 0.0)
-        value = directions @ (inverse[:, None] * (directions.T @ rhs))
         dropped = directions[:, ~kept]
         if dropped.shape[1]:
             warnings.warn(
@@ -75,4 +80,11 @@ class Explicit(Solver):
                 "minimum. Train further (vif.minimize), add damping=…, or read the scores with care.",
                 stacklevel=5,
             )
-        return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=dropped)
+        dropped = dropped if null is None else torch.cat([null, dropped], dim=1)
+
+        def by_eigenvalues(rhs: Tensor) -> Solution:
+            rhs = without(null, rhs)
+            value = directions @ (inverse[:, None] * (directions.T @ rhs))
+            return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=dropped)
+
+        return by_eigenvalues

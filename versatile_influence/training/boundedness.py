@@ -1,5 +1,7 @@
 """Whether a loss has a finite minimum where a minimiser stopped."""
 
+import itertools
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -7,12 +9,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import deflated, without
-from versatile_influence.core.sizes import FURTHER, KEPT, SINGULAR
+from versatile_influence.core.sizes import FAR, FURTHER, KEPT, SINGULAR
 from versatile_influence.training.objective import Objective
 
 
 class NoMinimumError(ValueError):
     """The loss has no finite minimiser, or none was found."""
+
+
+def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
+    """Warn where the minimiser stopped short of its goal; raise where the loss goes on falling the way it went."""
+    gradient, value = objective.gradient(found)
+    reached, way = gradient.abs().max().item(), found - init
+    there = torch.isfinite(value) and reached <= max(objective.goal, 1e-13 * abs(value.item()))
+    # Far out the rounding of a large loss hides its slope.
+    if there and way.norm() <= FAR * (1 + init.norm()):
+        return
+    values = [objective.loss(objective.unravel(found + far * way), objective.presence) for far in (0, 1, 10, 100)]
+    # −∞ is as low as a loss can fall.
+    falls = [bool(b < a or b == -torch.inf) for a, b in itertools.pairwise(values)]
+    if not torch.isfinite(value) or (way.any() and all(falls)):
+        raise NoMinimumError(
+            f"The loss has no finite minimum that was found: it is {value.item():.4g} where the minimiser stopped, and "
+            "still falls the way it came. Check the sign of the loss (it is made small), start elsewhere, or add a "
+            "penalty > 0."
+        )
+    if there:
+        return
+    warnings.warn(
+        f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
+        "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
+        stacklevel=4,
+    )
 
 
 def check_bounded(

@@ -1,6 +1,7 @@
 """Training to a stationary point: the ground that influence functions stand on."""
 
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -8,16 +9,20 @@ import scipy.optimize
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
 from versatile_influence.core.problem import evaluable
 from versatile_influence.core.ravel import Params, ravel
-from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM
+from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, PATIENCE, SADDLES
 from versatile_influence.solvers.cg import CG
-from versatile_influence.training.boundedness import NoMinimumError, check_bounded
-from versatile_influence.training.directions import newton_direction
+from versatile_influence.training.boundedness import NoMinimumError, check_bounded, check_reached
+from versatile_influence.training.directions import beyond_saddle, newton_direction
 from versatile_influence.training.objective import Objective
+
+# Whether a step, from one θ to the next, is the last that is wanted.
+Enough = Callable[[Float[Tensor, " p"], Float[Tensor, " p"]], bool]
 
 
 def minimize(
@@ -62,41 +67,62 @@ def minimize(
     presence = theta.new_ones(checked.n_objects) if presence is None else presence.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
     objective = Objective(checked.at(presence), unravel, presence, goal * checked.n_objects)
-    if newton_is_dense(objective.loss, init):
+    return unravel(minimum(objective, theta, max_steps)[0])
+
+
+def minimum(
+    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None = None
+) -> tuple[Float[Tensor, " p"], bool]:
+    """Return what `minimize` does, and whether it is the minimum: False where a step on the way there was `enough`."""
+    found, is_minimum = _stationary(objective, theta, max_steps, enough)
+    for _ in range(SADDLES):
+        # At a saddle or a maximum the gradient is zero too: there is a way down, to another place.
+        if not is_minimum or (beyond := beyond_saddle(objective, found)) is None:
+            break
+        found, is_minimum = _stationary(objective, beyond, max_steps, enough)
+    if is_minimum:
+        check_reached(objective, theta, found)
+    return found, is_minimum
+
+
+def _stationary(
+    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None
+) -> tuple[Float[Tensor, " p"], bool]:
+    """Return where the minimiser that suits the size stops, and False where a step on the way there was `enough`."""
+    if newton_is_dense(objective.loss, objective.unravel(theta)):
         curvature = objective.hessian(theta).dense()
-        found = _newton(objective, theta, max_steps, curvature)
-        check_bounded(objective, theta, found, before=curvature, further=_newton)
+        found, far = _newton(objective, theta, max_steps, curvature, enough)
+        if not far:
+            return found, False
+        check_bounded(objective, theta, found, before=curvature, further=lambda *given: _newton(*given)[0])
     elif len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
         check_dense(theta)
-        near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(presence)))
-        found = _newton(objective, _lbfgs(near, theta, 100 * max_steps), max_steps)
+        near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(objective.presence)))
+        found, far = _newton(objective, _lbfgs(near, theta, 100 * max_steps), max_steps, enough=enough)
+        if not far:
+            return found, False
     else:
         found = _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
-    gradient, value = objective.gradient(found)
-    if not torch.isfinite(value):
-        raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
-    if (reached := gradient.abs().max().item()) > max(objective.goal, 1e-13 * abs(value.item())):
-        warnings.warn(
-            f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
-            "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
-            stacklevel=2,
-        )
-    return unravel(found)
+    return found, True
 
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
     """Return θ after some downhill steps of the minimiser that suits its size."""
     if newton_is_dense(objective.loss, objective.unravel(theta)):
-        return _newton(objective, theta, steps)
+        return _newton(objective, theta, steps)[0]
     return _lbfgs(objective, theta, 10 * steps)
 
 
 def _newton(
-    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, curvature: Float[Tensor, "p p"] | None = None
-) -> Float[Tensor, " p"]:
-    """Descend by Newton steps from θ, where H may be known as `curvature`."""
+    objective: Objective,
+    theta: Float[Tensor, " p"],
+    max_steps: int,
+    curvature: Float[Tensor, "p p"] | None = None,
+    enough: Enough | None = None,
+) -> tuple[Float[Tensor, " p"], bool]:
+    """Descend by Newton steps from θ, where H may be known as `curvature`; False where one in a valley was `enough`."""
     finishing = False
-    for _ in range(max_steps):
+    for _ in told(max_steps, "Newton steps"):
         gradient, value = objective.gradient(theta)
         done = bool(gradient.abs().max() <= objective.goal)
         if done and finishing:
@@ -108,19 +134,27 @@ def _newton(
         # Never along directions in which the loss is constant: they would move for no reason.
         null = hessian.null_space()
         step = without(null, newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
-        moved = _downhill(objective, theta, step, gradient=gradient, value=value)
+        moved = downhill(objective, theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break
+        # Where the loss curves up all ways: on the way past a saddle steps are small too.
+        if enough and torch.linalg.cholesky_ex(deflated(matrix, null))[1] == 0 and enough(theta, moved):
+            return moved, False
         # One step beyond the goal costs little, and Newton's method doubles the digits with it.
         theta, finishing = moved, done
-    return theta
+    return theta, True
 
 
-def _downhill(
-    objective: Objective, theta: Tensor, step: Tensor, *, gradient: Tensor, value: Tensor
+def told(total: int, what: str) -> Iterable[int]:
+    """Return so many steps, with progress and the time left for who waits longer than some seconds."""
+    return tqdm(range(total), desc="minimising", unit=f" {what}", delay=PATIENCE, leave=False)
+
+
+def downhill(
+    objective: Objective, theta: Tensor, step: Tensor, *, gradient: Tensor, value: float
 ) -> Float[Tensor, " p"] | None:
     """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
-    slope, now = (gradient @ step).item(), value.item()
+    slope, now = (gradient @ step).item(), value
     rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
     for length in (0.5**halved for halved in range(40)):
         moved = theta + length * step
@@ -131,8 +165,10 @@ def _downhill(
 
 def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
     """Descend by SciPy's L-BFGS-B."""
+    steps = iter(told(2 * max_steps, "L-BFGS evaluations"))
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        next(steps, None)
         gradient, value = objective.gradient(torch.from_numpy(flat).to(theta))
         return value.item(), gradient.cpu().numpy().astype(np.float64)
 
@@ -157,7 +193,7 @@ def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int)
             step = -solver.solve(objective.hessian(theta), gradient[:, None]).value[:, 0]
         if not step.any() or gradient @ step >= 0:
             step = -gradient
-        moved = _downhill(objective, theta, step, gradient=gradient, value=value)
+        moved = downhill(objective, theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break
         theta = moved

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.loss import Loss
+from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 
 
@@ -27,6 +28,13 @@ class Objective:
     unravel: Callable[[Tensor], Params]
     presence: Float[Tensor, " n"]
     goal: float
+
+    @classmethod
+    def of(cls, problem: Problem, *, gtol: float = 1e-10) -> "Objective":
+        """Return the loss without the first of a problem's removals."""
+        presence = problem.presence_without(0)
+        # What a presence costs (walks, risk sets) is paid once for all steps.
+        return cls(problem.loss.at(presence), problem.unravel, presence, gtol * len(presence))
 
     def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return gradient and value."""

@@ -10,21 +10,23 @@ and the target by ∇f(θ)ᵀ Δθᵢ. Eq. 10's VIF is −n Δθᵢ, with Eq. 11
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import CurvatureOf
-from versatile_influence.core.finished import finished, warn_if_unfinished
+from versatile_influence.core.finished import finished, told, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.solver import Solver
+from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.solvers.explicit import Explicit
+from versatile_influence.verbs.ladder import climbed, with_errors
 from versatile_influence.verbs.sides import scored, solved_changes
 
 
@@ -39,6 +41,8 @@ def attribute(
     solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
     damping: float = 0.0,
     curvature: CurvatureOf = Hessian,
+    check: bool | Literal["all"] = True,
+    tolerance: float | None = None,
 ) -> Attribution:
     """Return the predicted change of each target when each object is removed, without retraining (Eqs. 10–11).
 
@@ -53,6 +57,11 @@ def attribute(
         damping: Added to the diagonal of H, in units of the summed loss.
         curvature: What stands for H: `Hessian`, or `GaussNewton` for a loss of outputs; a function of (loss, params,
             presence, damping).
+        check: Whether the error of the scores is estimated (`Attribution.error`): True for all removals where that is
+            expected to take under a second or less than the scores did, and else for those that move a target most and
+            as many drawn at random; "all", however long it takes; False for none.
+        tolerance: Removals whose estimated error is larger are taken further, each as far as needed: steps with the
+            same H⁻¹, downhill steps as `descend` takes them, a refit. `Attribution.rung` says how each ended.
 
     Returns:
         Scores (k, t): f(θ without i) − f(θ), to first order. Parameters that only a removed object trains are treated
@@ -64,7 +73,8 @@ def attribute(
         MemoryError: If it does not fit; `vif.memory_budget` makes do with less, `vif.write_scores` writes to disk.
 
     Warns:
-        UserWarning: If the parameters are not at a minimum, or the solver did not fully succeed.
+        UserWarning: If the parameters are not at a minimum, the solver did not fully succeed, or scores are not to be
+            trusted.
 
     References:
         Deng et al., "A Versatile Influence Function for Data Attribution with Non-Decomposable Loss", Eqs. 10 and 11.
@@ -77,17 +87,21 @@ def attribute(
         [0.666..., 0.333..., -1.0]
     """
     problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
-    hessian = problem.curvature(curvature, damping)
+    inverse = Inverse(problem.curvature(curvature, damping), solver)
     if isinstance(asked, PresenceTarget):
         # Each removal has a direct effect of its own, so that H⁻¹ goes to the removals, however few the targets.
-        changes, leftover, solution = solved_changes(problem, hessian, solver)
+        changes, leftover, solution = solved_changes(problem, inverse)
         warn_if_unfinished(problem, leftover, changes)
         # Gradients of the target without the object: there it is looked at.
         direct, parameter = asked.effects(problem.params, changes, problem.removals)
         result = finished(problem, direct + parameter, targets=asked.labels, solution=solution)
-        return replace(result, direct=direct, parameter=parameter)
-    scores, leftover, solution = scored(problem, hessian, solver, asked)
-    return finished(problem, scores, targets=asked.labels, solution=solution, leftover=leftover)
+        result = replace(result, direct=direct, parameter=parameter)
+    else:
+        scores, leftover, solution = scored(problem, inverse, asked)
+        result = finished(problem, scores, targets=asked.labels, solution=solution, leftover=leftover)
+    if tolerance is not None:
+        return climbed(problem, asked, inverse, result, tolerance=tolerance)
+    return told(with_errors(problem, asked, inverse, result, check=check))
 
 
 @memory_named()
@@ -114,7 +128,6 @@ def parameter_changes(
         [0.666..., 0.333..., -1.0]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    hessian = problem.curvature(curvature, damping)
-    changes, leftover, _ = solved_changes(problem, hessian, solver)
+    changes, leftover, _ = solved_changes(problem, Inverse(problem.curvature(curvature, damping), solver))
     warn_if_unfinished(problem, leftover, changes)
     return changes

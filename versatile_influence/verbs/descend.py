@@ -28,8 +28,8 @@ def descend(
     the loss falls. Costs one Hessian a step and object, so a fraction of a refit. Above some hundred parameters each
     step is ten of L-BFGS in its place.
 
-    At most `steps` are taken. Other arguments and the result are those of `attribute`; the parameters should be at a
-    minimum.
+    At most `steps` are taken, and one more tells `Attribution.error`. Other arguments and the result are those of
+    `attribute`; the parameters should be at a minimum.
 
     Raises:
         ValueError: If `steps` is less than 1.
@@ -51,10 +51,9 @@ def descend(
     if steps < 1:
         raise ValueError(f"`steps` must be at least 1, got {steps}. For no step at all see `attribute`.")
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    moved, goal = [], 1e-10 * problem.removals.n_objects
+    moved, further = [], []
     for row in range(problem.removals.count):
-        presence = problem.presence_without(row)
-        # What a presence costs (walks, risk sets) is paid once for all steps.
-        objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal)
+        objective = Objective.of(problem.of_rows([row]))
         moved.append(few_steps(objective, problem.theta, steps))
-    return at_parameters(problem, target, torch.stack(moved))
+        further.append(few_steps(objective, moved[-1], 1))
+    return at_parameters(problem, target, torch.stack(moved), further=torch.stack(further))

@@ -65,7 +65,7 @@ def refit(
             failed[row] = str(error)
             # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
-    return at_parameters(problem, target, moved, failed)
+    return at_parameters(problem, target, moved, failed=failed)
 
 
 def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list[int]]:

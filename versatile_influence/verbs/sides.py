@@ -18,21 +18,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.finished import warn_if_undetermined
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import Inverse, Solver
+from versatile_influence.core.solver import Inverse
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import Target
 
 Scored = tuple[Float[Tensor, "k t"], Float[Tensor, " t"], Solution | None]
 
 
-def scored(problem: Problem, hessian: Curvature, solver: Solver, target: Target) -> Scored:
+def scored(problem: Problem, inverse: Inverse, target: Target) -> Scored:
     """Return the scores, how far finishing the training would move each target, and the solution behind them."""
-    span = Span.of(problem, hessian, target, solver)
-    problem, inverse = span.problem, Inverse(span.hessian, solver)
+    span = Span.of(problem, inverse.hessian, target, inverse.solver)
+    if span.lift is not None:
+        problem, inverse = span.problem, Inverse(span.hessian, inverse.solver)
     gradients, mask = problem.target_gradients(span.target), problem.owned()
     warn_if_undetermined(span.hessian, gradients)
     # Owned parameters differ from removal to removal; for most targets that costs no column of its own.
@@ -40,7 +40,7 @@ def scored(problem: Problem, hessian: Curvature, solver: Solver, target: Target)
         scores, rest = scores_by_target(problem, inverse, mask, gradients)
         return scores, gradients @ rest, inverse.solution
     if mask.dim() or len(gradients) > problem.removals.count:
-        changes, rest, solution = solved_changes(problem, span.hessian, solver)
+        changes, rest, solution = solved_changes(problem, inverse)
         scores, leftover = changes @ gradients.T, gradients @ rest
     else:
         solved = inverse @ gradients.T
@@ -54,10 +54,10 @@ def scored(problem: Problem, hessian: Curvature, solver: Solver, target: Target)
 
 
 def solved_changes(
-    problem: Problem, hessian: Curvature, solver: Solver
+    problem: Problem, inverse: Inverse, differences: Float[Tensor, "k p"] | None = None
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, " p"], Solution | None]:
     """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, owned parameters treated, H⁻¹∇L(θ, 1), and a solution they come from."""
-    inverse, rest = Inverse(hessian, solver), []
+    rest = []
 
     def solve(columns: Tensor) -> Tensor:
         # One call, so that H is factorised once.
@@ -65,7 +65,8 @@ def solved_changes(
         rest.append(solved[:, -1])
         return solved[:, :-1]
 
-    differences, mask = problem.gradient_differences(), problem.owned()
+    differences = problem.gradient_differences() if differences is None else differences
+    mask = problem.owned()
     if mask.dim():
         changes = problem.loss.treatment.changes(differences, mask, problem.theta, solve)
     else:
