@@ -1,0 +1,126 @@
+"""The check that sees everything, on a few removals: refit them, and hold the scores against what comes out."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.checks import whole
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import WRONG
+from versatile_influence.reading.evaluation import Interval, bootstrap_interval
+from versatile_influence.reading.pairs import Moments, Pair, few
+from versatile_influence.verbs.refit import refit
+from versatile_influence.verbs.trust import Scale
+
+
+@dataclass(frozen=True)
+class SpotCheck:
+    """How scores agree with refits of some of their removals; `print` it for one line.
+
+    Attributes:
+        estimate: The scores of the removals refitted.
+        truth: Their refits.
+        correlation: Pearson's, over all pairs of removal and target in units of each target's spread, with a 95 %
+            interval over removals; NaN for one removal.
+        slope: Of truth on estimate, over the same.
+        error: (k,) true relative error of each removal, measured as `Attribution.error` estimates it.
+        jumps: Names of removals that were trusted and are wrong by more than half: without them training ends in
+            another minimum, which nothing local sees.
+    """
+
+    estimate: Attribution
+    truth: Attribution
+    correlation: Interval
+    slope: Interval
+    error: Float[Tensor, " k"]
+    jumps: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return one line."""
+        r, s = self.correlation, self.slope
+        line = (
+            f"{len(self.error)} removals refitted: correlation {r.value:.4f} ({r.low:.4f} to {r.high:.4f}), slope "
+            f"{s.value:.3f} ({s.low:.3f} to {s.high:.3f}), median relative error {self.error.nanmedian().item():.2g}"
+        )
+        jumps = f"; without {few(self.jumps)} training ends in another minimum: refit" if self.jumps else ""
+        failed = f"; {len(self.truth.failed)} have no minimum" if self.truth.failed else ""
+        return f"{line}{jumps}{failed}."
+
+
+def spot_check(
+    estimate: Attribution,
+    loss: object,
+    params: Params,
+    target: object,
+    *,
+    k: int = 20,
+    seed: int = 0,
+    gtol: float = 1e-10,
+) -> SpotCheck:
+    """Return how some scores agree with refits: of k removals, one drawn from each of k strata of the scores' size.
+
+    Args:
+        estimate: The scores, of `attribute`, `newton_step` or `descend`.
+        loss: The loss they were computed with.
+        params: The parameters.
+        target: The target.
+        k: How many removals are refitted; all where there are fewer.
+        seed: Of the draw.
+        gtol: As in `refit`.
+
+    Raises:
+        ValueError: If the scores are of another loss or target.
+
+    Example:
+        >>> import versatile_influence as vif
+        >>> x = torch.tensor([1.0, 2.0, 6.0, 9.0], dtype=torch.float64)
+        >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
+        >>> scores = vif.attribute(loss, torch.tensor(4.5), lambda theta: theta, n_objects=4, check=False)
+        >>> print(spot_check(scores, loss, torch.tensor(4.5), lambda theta: theta))
+        4 removals refitted: correlation 1.0000 (1.0000 to 1.0000), slope 1.333 (1.333 to 1.333), ...
+    """
+    scale, rows = Scale.of(estimate.scores), _strata(estimate, whole(k, "k", least=1), seed)
+    objects = estimate.objects
+    chosen = objects[rows] if isinstance(objects, Tensor) else tuple(objects[row] for row in rows.tolist())
+    some = replace(
+        estimate,
+        scores=estimate.scores[rows],
+        objects=chosen,
+        error=None if estimate.error is None else estimate.error[rows],
+        **dict.fromkeys(("solution", "direct", "parameter", "failed", "by_seed", "rung")),
+    )
+    truth = refit(as_loss(loss, estimate.n_objects), params, target, objects=chosen, gtol=gtol)
+    error = scale.errors(some.scores, truth.scores)
+    error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
+    jumped = ((error > WRONG) & some.trusted).nonzero()[:, 0].tolist()
+    names = some.names()
+    return SpotCheck(
+        some,
+        truth,
+        _pooled(some.scores / scale.unit, truth.scores / scale.unit, "correlation"),
+        _pooled(some.scores / scale.unit, truth.scores / scale.unit, "slope"),
+        error,
+        tuple(str(names[row]) for row in jumped),
+    )
+
+
+def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
+    """Return one row of each of k equal parts of the rows, sorted by the size of their scores."""
+    size = (estimate.scores / Scale.of(estimate.scores).unit).norm(dim=1)
+    order, draw = size.argsort(stable=True), torch.Generator().manual_seed(seed)
+    parts = order.tensor_split(min(k, len(order)))
+    return torch.stack([part[torch.randint(len(part), (), generator=draw)] for part in parts])
+
+
+def _pooled(estimate: Float[Tensor, "k t"], truth: Float[Tensor, "k t"], what: str) -> Interval:
+    def statistic(a: Tensor, b: Tensor) -> Float[Tensor, " 1"]:
+        moments: Moments = Pair(a, b, ()).moments().pooled()
+        return moments.correlation if what == "correlation" else moments.slope
+
+    if len(estimate) < 2:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return bootstrap_interval(estimate, truth, statistic=statistic, n_resamples=500)
