@@ -20,7 +20,7 @@ def read_table(path: str) -> "pd.DataFrame":
         raise ImportError(f"{error}: CSV files need pandas. Run `pip install versatile-influence[frames]`.") from error
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder. Name a CSV file.")
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise ValueError(f"There is no file {path}.")
     try:
         frame = pd.read_csv(path)

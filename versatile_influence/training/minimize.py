@@ -4,7 +4,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-import scipy.optimize
+import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
