@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 
 from versatile_influence import __version__
 from versatile_influence.cli.words import STANDARD_INPUT, count, function_name, pair, source, sources
@@ -43,17 +42,18 @@ and its training loss told more (experiments/spam.py)."""
 
 def command_line() -> argparse.ArgumentParser:
     """Return the parser of `vif`."""
-    make = partial(argparse.ArgumentParser, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = "Which training objects made a model say this, and what would it say without them?"
-    parser = make(prog="vif", description=what, epilog=EPILOG)
+    parser = argparse.ArgumentParser(prog="vif", description=what, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=make)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for add_parser in (_cox, _rank, _graph, _retrain):
         command = add_parser(commands)
         command.add_argument("--out", metavar="CSV", help="write all scores, an object a row")
         spreadsheet = "in --out, put ' before names that a spreadsheet would run as formulas (= + - @ first)"
         command.add_argument("--spreadsheet", action="store_true", help=spreadsheet)
         command.set_defaults(parser=command)
+    for each in (parser, *commands.choices.values()):
+        each.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
 
 

@@ -1,5 +1,6 @@
 """Patients from a CSV file: which column is what, checked in the words of the command."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ def read_table(path: str) -> "pd.DataFrame":
     if not Path(path).exists():
         raise ValueError(f"There is no file {path}.")
     try:
-        frame = pd.read_csv(path)
+        # While pandas waits for a pipe, it would take an interrupt for a fault of the file.
+        frame = pd.read_csv(path if Path(path).is_file() else BytesIO(Path(path).read_bytes()))
     except (ValueError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as a CSV file with a header line: {reason}") from error
