@@ -213,6 +213,7 @@ def test_wrong_data_end_in_one_line_and_status_one(trial, capsys, change, argume
         (None, r"There is no file .*none\.csv"),
         ("", r"cannot be read as a CSV file"),
         ("a,b\n", "no rows below its header"),
+        ("a,b\n1,2,3\n4,5,6\n", "rows with more fields than its header names"),
     ],
 )
 def test_files_that_are_no_tables_are_named(tmp_path, capsys, content, message):

@@ -31,6 +31,9 @@ def read_table(path: str) -> "pd.DataFrame":
         raise ValueError(f"{path} cannot be read as a CSV file with a header line: {reason}") from error
     if frame.empty:
         raise ValueError(f"{path} has no rows below its header.")
+    if not isinstance(frame.index, pd.RangeIndex):
+        # Pandas takes what is too much for names of the rows, and moves every column by one.
+        raise ValueError(f"{path} has rows with more fields than its header names. Name each column.")
     frame.index = pd.RangeIndex(1, len(frame) + 1, name="row")
     return frame
 
