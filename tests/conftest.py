@@ -10,3 +10,20 @@ def plain_types():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Return what `vif` says of a call whose words are wrong: its status must be 2, and nothing be printed."""
+
+    def said(*words):
+        # Here, since what this file imports at its top is imported before types are checked.
+        from versatile_influence.cli import main
+
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, words)])
+        told = capsys.readouterr()
+        assert (left.value.code, told.out) == (2, "")
+        return told.err
+
+    return said

@@ -173,7 +173,6 @@ def edited(frame, **columns):
         (lambda f: f, [*ROLES, "--strata", "site"], r"Column `patient` of .* \(row 1 holds 'P001'\).*--id-col patient"),
         (lambda f: f, ["--duration-col", "time", "--event-col", "died"], r"no column `time` \(--duration-col\)\. Its"),
         (lambda f: f, [*ROLES, "--strata", "clinic"], r"no column `clinic` \(--strata\)"),
-        (lambda f: f, [*ROLES, "--covariates", "months"], r"cannot be both --duration-col and a covariate"),
         (
             lambda f: edited(f, died=f["died"].map({0: "alive", 1: "dead"})),
             [*ROLES, "--covariates", "age"],
@@ -214,6 +213,7 @@ def test_wrong_data_end_in_one_line_and_status_one(trial, capsys, change, argume
         (None, r"There is no file .*none\.csv"),
         ("", r"cannot be read as a CSV file"),
         ("a,b\n", "no rows below its header"),
+        ("a,b\n1,2,3\n4,5,6\n", "rows with more fields than its header names"),
     ],
 )
 def test_files_that_are_no_tables_are_named(tmp_path, capsys, content, message):
@@ -232,6 +232,11 @@ def test_test_patients_without_a_covariate_are_refused(trial, capsys, tmp_path):
     status, _, err = run(capsys, path, *arguments, "--test", tmp_path / "test.csv")
     assert status == 1
     assert "no column `stage` (a covariate of the model)" in err
+
+
+def test_a_column_of_two_roles_is_told_from_the_words_alone(refused):
+    said = refused("cox", "none.csv", *ROLES, "--strata", "site", "--covariates", "age", "site")
+    assert "Column `site` cannot be both --strata and a covariate." in said
 
 
 def test_help_shows_every_flag_with_an_example(capsys):

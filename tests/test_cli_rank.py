@@ -49,6 +49,21 @@ def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):
     assert "has no `qid:`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("feature", ["999999999", "0", "-1"])
+def test_a_feature_of_an_impossible_number_is_refused_with_its_line(tmp_path, capsys, feature):
+    (tmp_path / "slip").write_text(f"1 qid:1 1:0.5\n0 qid:1 {feature}:1\n")
+    assert main(["rank", str(tmp_path / "slip"), "--test", str(tmp_path / "slip")]) == 1
+    assert f"slip has feature {feature}; features run from 1 to 100,000. Correct the line" in capsys.readouterr().err
+
+
+def test_missing_files_and_files_of_another_format_are_named(tmp_path, capsys):
+    assert main(["rank", "missing.svm", "--test", "t.svm"]) == 1
+    assert "missing.svm" in capsys.readouterr().err
+    train = written(tmp_path / "train", seed=1)
+    assert main(["rank", train, "--test", train, "--labels", "3"]) == 1
+    assert "train has no line `@attribute`" in capsys.readouterr().err
+
+
 def test_a_missing_feature_is_named_and_one_that_only_test_lines_have_is_not_missed(tmp_path, capsys):
     train, test = tmp_path / "train", tmp_path / "test"
     train.write_text("1 qid:1 1:0.5\n0 qid:1 1:1\n")
@@ -114,13 +129,10 @@ def test_trec_runs_are_features_and_their_documents_are_removed(tmp_path, capsys
     ("words", "message"),
     [
         (["t.arff", "--test", "t.arff"], "say with --labels"),
-        (["t.svm", "--test", "t.svm", "--labels", "3"], "--labels is for ARFF files"),
         (["t.run", "--test", "t.run", "--qrels", "q"], "--test-qrels"),
         (["t.arff", "--test", "t.arff", "--labels", "2", "--objects", "documents"], "has items and queries"),
         (["t.svm", "--test", "t.svm", "--objects", "items"], "has documents and queries"),
-        (["missing.svm", "--test", "t.svm"], "missing.svm"),
     ],
 )
-def test_words_that_do_not_go_together_are_named(words, message, capsys):
-    assert main(["rank", *words]) == 1
-    assert message in capsys.readouterr().err
+def test_words_that_do_not_go_together_are_named(words, message, refused):
+    assert message in refused("rank", *words)

@@ -44,7 +44,6 @@ def test_a_store_is_gone_on_with_only_when_asked(module, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({1: "users_training"}, "module:function"),
         ({1: "users_training:fitt"}, "no function 'fitt'"),
         ({2: "not_there:target"}, "no module 'not_there'"),
         ({4: "0"}, "at least one object"),
@@ -62,6 +61,6 @@ def test_what_is_no_function_and_where_nothing_can_be_written_is_said_before_any
     assert "there is no folder none" in capsys.readouterr().err
 
 
-def test_resuming_without_a_store_is_refused(module, capsys):
-    assert main([*module, "--resume"]) == 1
-    assert "--store FOLDER" in capsys.readouterr().err
+def test_resuming_without_a_store_and_names_of_no_function_are_refused(module, refused):
+    assert "--store FOLDER" in refused(*module, "--resume")
+    assert "'users_training' names no function" in refused("retrain", "users_training", *module[2:])

@@ -1,32 +1,58 @@
-"""The command `vif`: one sub-command a file."""
+"""The command `vif`: `parsers.py` has the words of every sub-command, and a file each what it does."""
 
-import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
 
-from versatile_influence.cli import cox, graph, rank, retrain
-
-COMMANDS = (cox, rank, graph, retrain)
+from versatile_influence.cli.parsers import command_line, parsed
+from versatile_influence.cli.tables import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `vif` and return its exit status: 0 done, 1 the data or files are wrong, 2 the words of the call are."""
-    parser = argparse.ArgumentParser(
-        prog="vif", description="Which training objects made a model say this, and what would it say without them?"
-    )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    arguments = parser.parse_args(argv)
+    """Run `vif` and return its exit status, or leave with it where the words of the call are wrong.
+
+    What can be told from the words alone is status 2; what takes a look at data or files is 1, a column that a flag
+    names and the file has not among it. An interrupt is 130, and output that nobody reads any more 141, without a word.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What a terminal cannot show is `?` there; files are always UTF-8.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer is written when Python ends: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return _told("interrupted", 130)
+
+
+def _run(argv: Sequence[str]) -> int:
+    if not argv:
+        command_line().print_help(sys.stderr)
+        return 2
+    args = parsed([*argv[1:2], "--help"] if argv[0] == "help" else argv)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"vif: warning: {message}", file=sys.stderr)
-            return arguments.run(arguments)
+            warnings.showwarning = lambda message, *_: _told(f"warning: {message}")
+            # Only now PyTorch is imported.
+            return import_module(f"{__name__}.{args.command}").run(args)
+    except BrokenPipeError:
+        raise
     except UnicodeDecodeError as error:
-        print(f"vif: A file of the call is no text in UTF-8: {error}.", file=sys.stderr)
+        return _told(f"A file of the call is no text in UTF-8: {error}.")
     except OSError as error:
-        print(f"vif: {f'{error.filename}: {error.strerror}' if error.filename else error}", file=sys.stderr)
+        return _told(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (ValueError, TypeError, ImportError, MemoryError) as error:
-        print(f"vif: {error}", file=sys.stderr)
-    return 1
+        return _told(str(error))
+
+
+def _told(words: str, status: int = 1) -> int:
+    print(f"vif: {plain(words)}", file=sys.stderr)
+    return status

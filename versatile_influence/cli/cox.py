@@ -11,7 +11,8 @@ from torch import Tensor
 
 from versatile_influence.cli.cox_tables import check_report, coefficient_table, largest_changes, moved_predictions
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
-from versatile_influence.cli.words import check_out, count
+from versatile_influence.cli.tables import renamed
+from versatile_influence.cli.words import check_out
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.target import LabelledTarget
 from versatile_influence.losses import CoxLoss
@@ -23,43 +24,6 @@ from versatile_influence.verbs.refit import refit
 
 if TYPE_CHECKING:
     import pandas as pd
-
-EXAMPLE = """\
-example:
-  vif cox patients.csv --duration-col months --event-col died --id-col patient --strata site --out scores.csv
-
-A change is what leaving the patient out and fitting again would do: the coefficient (log hazard ratio) without the
-patient, minus the coefficient with everybody.
-"""
-
-
-def add_parser(subparsers) -> None:
-    """Add `vif cox`."""
-    parser = subparsers.add_parser(
-        "cox",
-        help="which patients made a Cox model say this",
-        description="Fit a Cox model and show what each coefficient, and each test patient's risk, would be without "
-        "each patient:\npredicted from the one fit, and checked by really refitting some.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("patients", metavar="patients.csv", help="one row a patient; every column not named below is a covariate")
-    add("--duration-col", required=True, metavar="COL", help="time of the event, or of censoring")
-    add("--event-col", required=True, metavar="COL", help="1 where the event happened, 0 where censored")
-    add("--ties", choices=["efron", "breslow"], default="efron", help="method for tied events (default: %(default)s)")
-    add("--strata", nargs="+", metavar="COL", help="columns whose values have a baseline hazard of their own")
-    add("--test", metavar="test.csv", help="patients to predict the relative risk of")
-    add("--top", type=count, default=20, metavar="K", help="patients shown in each table (default: %(default)s)")
-    add("--newton", action="store_true", help="one Newton step for each patient: slower, closer to refitting")
-    add("--check", type=count, default=20, metavar="K", help="patients refitted, 0 for none (default: %(default)s)")
-    add("--out", metavar="scores.csv", help="write every change: a row a patient, a column a coefficient or prediction")
-    more = parser.add_argument_group("more columns")
-    more.add_argument("--id-col", metavar="COL", help="names the patients; rows of one name are left out together")
-    more.add_argument("--entry-col", metavar="COL", help="time from which the row is at risk (start-stop data)")
-    more.add_argument("--weights-col", metavar="COL", help="case weights")
-    more.add_argument("--covariates", nargs="+", metavar="COL", help="use only these covariates")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"
         print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
     if args.out:
-        written = scores.to_frame()
+        written = renamed(scores.to_frame(), args)
         written.to_csv(args.out, index_label="patient", float_format="%.10g")
         size = f"{counted(len(written), 'patient')} × {counted(written.shape[1], 'number')}"
         print(f"\nAll changes are in {args.out}: {size}.")
@@ -113,9 +77,6 @@ def _patients(args: argparse.Namespace) -> "pd.DataFrame":
     naming = dict.fromkeys(args.strata or [], "--strata") | ({args.id_col: "--id-col"} if args.id_col else {})
     roles = numeric | naming
     require_columns(frame, roles | dict.fromkeys(args.covariates or [], "--covariates"), args.patients)
-    for name in args.covariates or []:
-        if name in roles:
-            raise ValueError(f"Column `{name}` cannot be both {roles[name]} and a covariate.")
     covariates = args.covariates or [name for name in frame.columns if name not in roles]
     needed = {name: f"{flag} needs numbers." for name, flag in numeric.items()}
     for name in covariates:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.cli.tables import beside, decimals, table
+from versatile_influence.cli.tables import beside, decimals, plain, table
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import AGREES, LISTED
 from versatile_influence.reading.metrics import Agreement, agreement, counted
@@ -100,7 +100,7 @@ def check_report(
             found = agreement(*(scores.scores[:, part] / scale[part] for scores in (predicted, refitted)))
             lines.append(_in_words(found, what=what, unit=unit, advice=advice))
     names = predicted.names()
-    lines += [f"  {names[row]} could not be left out: {why}" for row, why in (refitted.failed or {}).items()]
+    lines += [f"  {plain(names[row])} could not be left out: {why}" for row, why in (refitted.failed or {}).items()]
     lines += ["", _one_by_one(predicted, refitted, scale[:coefficients], names=names)]
     return "\n".join(lines)
 

@@ -1,5 +1,6 @@
 """Patients from a CSV file: which column is what, checked in the words of the command."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,19 @@ def read_table(path: str) -> "pd.DataFrame":
         raise ImportError(f"{error}: CSV files need pandas. Run `pip install versatile-influence[frames]`.") from error
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder. Name a CSV file.")
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise ValueError(f"There is no file {path}.")
     try:
-        frame = pd.read_csv(path)
+        # While pandas waits for a pipe, it would take an interrupt for a fault of the file.
+        frame = pd.read_csv(path if Path(path).is_file() else BytesIO(Path(path).read_bytes()))
     except (ValueError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as a CSV file with a header line: {reason}") from error
     if frame.empty:
         raise ValueError(f"{path} has no rows below its header.")
+    if not isinstance(frame.index, pd.RangeIndex):
+        # Pandas takes what is too much for names of the rows, and moves every column by one.
+        raise ValueError(f"{path} has rows with more fields than its header names. Name each column.")
     frame.index = pd.RangeIndex(1, len(frame) + 1, name="row")
     return frame
 

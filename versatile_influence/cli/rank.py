@@ -12,9 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from versatile_influence.cli.tables import decimals, table
-from versatile_influence.cli.words import check_out, count
-from versatile_influence.core.sizes import SUSPICIOUS
+from versatile_influence.cli.tables import decimals, inert, table
+from versatile_influence.cli.words import check_out
 from versatile_influence.datasets.documents import Documents, read_svmlight, read_trec
 from versatile_influence.datasets.label_ranking import label_queries
 from versatile_influence.datasets.ranking import read_arff
@@ -28,43 +27,6 @@ from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.attribute import attribute
 
 ONE = {"documents": "document", "items": "item", "queries": "query"}
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "rank",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        help="which documents, items or queries drive a learned ranking",
-        description=f"""\
-Learn a linear ListMLE ranking from TRAIN, and say how the mean loss of the test queries would change without each
-document, item or query of TRAIN. Negative: the ranking would be better without it.
-
-  vif rank train.svm --test test.svm                      rows with qid (LETOR): documents, or --objects queries
-  vif rank bm25.run,dense.run --qrels train.qrels \\
-           --test bm25.test.run,dense.test.run --test-qrels test.qrels
-                                                          TREC runs, a feature each: documents or queries
-  vif rank train.arff --test test.arff --labels 983       multi-label rows are queries that rank their labels, the
-                                                          items: items, or --objects queries
-
-Without an item, its own place in the test lists goes too, whatever was learned; that direct part is shown apart, and
-the order is by what goes through the parameters.
-
-One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the median
-absolute deviation) below the median: a place to look, and no verdict. In a trial with promotions planted in a tenth of
-2,000 queries, 27% of those marked had been tampered with, and nearly as many were marked before; the length of a list
-and its training loss told more (experiments/spam.py).""",
-    )
-    parser.add_argument("train", help="svmlight file with qid, ARFF file, or TREC runs joined by commas")
-    parser.add_argument("--test", required=True, help="the same of the test queries")
-    parser.add_argument("--qrels", help="judgements of TRAIN, where it is of TREC runs")
-    parser.add_argument("--test-qrels", help="judgements of the test queries")
-    parser.add_argument("--labels", type=int, help="how many of the last columns of an ARFF file are the items")
-    parser.add_argument("--objects", choices=tuple(ONE), help="what is removed (default: not queries)")
-    parser.add_argument("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
-    parser.add_argument("--top", type=count, default=10, help="rows to print (default 10)")
-    parser.add_argument("--out", help="CSV file for all rows")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
     header = [one, "through parameters" if apart else "change without it", *(["direct"] if apart else []), ""]
     print(table(header, rows))
     if args.out:
+        names = [inert(name) if args.spreadsheet else name for name in ranking.names]
         with open(args.out, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious"])
             for row in order:
                 own = [repr(direct[row].item())] if apart else []
-                writer.writerow([ranking.names[row], repr(moved[row].item()), *own, int(marked[row])])
+                writer.writerow([names[row], repr(moved[row].item()), *own, int(marked[row])])
         print(f"wrote {len(order)} rows to {args.out}", file=sys.stderr)
     return 0
 
@@ -139,22 +102,11 @@ def read_ranking(args: argparse.Namespace) -> Ranking:
     """Return what the files of the call hold.
 
     Raises:
-        ValueError: If the words of the call do not go together, or a file cannot be used.
+        ValueError: If a file cannot be used.
     """
-    arff = args.train.lower().endswith(".arff")
-    if arff and args.labels is None:
-        raise ValueError(f"{args.train} is an ARFF file: say with --labels how many of its last columns are the items.")
-    if args.labels is not None and not arff:
-        raise ValueError(f"--labels is for ARFF files; {args.train} is none. Leave it out.")
-    if (args.qrels is None) != (args.test_qrels is None):
-        raise ValueError("TREC runs need the judgements of both: give --qrels for TRAIN and --test-qrels for --test.")
-    if arff and args.qrels is not None:
-        raise ValueError("--qrels goes with TREC runs, and an ARFF file has its own labels. Leave it out.")
-    known = ("items", "queries") if arff else ("documents", "queries")
-    objects = args.objects or known[0]
-    if objects not in known:
-        raise ValueError(f"{args.train} has {' and '.join(known)}, and no {objects}. Choose one of them as --objects.")
-    return (_of_labels if arff else _of_documents)(args, objects)
+    if args.labels is None:
+        return _of_documents(args, args.objects or "documents")
+    return _of_labels(args, args.objects or "items")
 
 
 def _of_labels(args: argparse.Namespace, objects: str) -> Ranking:

@@ -1,8 +1,10 @@
-"""What the commands check in the words of a call before any work is done."""
+"""What the words of a call may be, and what is checked before any work is done."""
 
 import argparse
 import os
 from pathlib import Path
+
+STANDARD_INPUT = "/dev/stdin"
 
 
 def count(text: str) -> int:
@@ -14,6 +16,34 @@ def count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
     return number
+
+
+def source(text: str) -> str:
+    """Return the path of an input file, which `-` says is the standard input."""
+    return STANDARD_INPUT if text == "-" else text
+
+
+def sources(text: str) -> str:
+    """Return the paths of input files joined by commas."""
+    return ",".join(map(source, text.split(",")))
+
+
+def pair(text: str) -> tuple[str, ...]:
+    """Return two names joined by a comma."""
+    names = tuple(word.strip() for word in text.split(","))
+    if len(names) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair. Write two names joined by a comma, as in 12,10.")
+    return names
+
+
+def function_name(text: str) -> tuple[str, str]:
+    """Return module and function of `module:function`."""
+    module, _, function = text.partition(":")
+    if not (module and function):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no function: write module:function, like training:fit for fit in training.py."
+        )
+    return module, function
 
 
 def check_out(path: str | None) -> None:

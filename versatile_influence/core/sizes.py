@@ -82,6 +82,10 @@ PATIENCE = 10.0
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
 NEWTON_FROM = 1e-5
 
+# Largest number of a feature in an svmlight file: the table made of it is dense (LETOR's have 46 to 700), and a slip of
+# the pen, 999999999, asks for 8 GB a row.
+SPARSE_FEATURES = 100_000
+
 # Reading. Numbers converted to float64 at once: the scores themselves may be large, the copies never are.
 BLOCK_NUMBERS = 1_000_000
 # Names in a message, beside the largest dots and under the columns of a picture (more would overlap), rows that

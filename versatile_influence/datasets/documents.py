@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.sizes import SPARSE_FEATURES
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -35,8 +37,12 @@ class Documents:
 def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Documents:
     """Return a LETOR file: `relevance qid:query 1:value 2:value … # docid = name`, features numbered from 1.
 
+    Args:
+        path: The file.
+        n_features: How many features there are; None for the largest number in the file.
+
     Raises:
-        ValueError: If a line cannot be read or has no `qid`; the line is named.
+        ValueError: If a line cannot be read, has no `qid`, or a feature of another number; the line is named.
     """
     relevance, qid, cells, names = [], [], [], []
     with open(path, encoding="utf-8") as file:
@@ -56,6 +62,12 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
             except ValueError as error:
                 raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
             qid.append(words[1][4:])
+            most = n_features or SPARSE_FEATURES
+            if beyond := [column for column, _ in cells[-1] if not 1 <= column <= most]:
+                raise ValueError(
+                    f"Line {number} of {path} has feature {beyond[0]}; features run from 1 to {most:,}. Correct the "
+                    "line, or number the features anew without gaps."
+                )
             if bad := [column for column, value in cells[-1] if not math.isfinite(value)]:
                 raise ValueError(
                     f"Feature {bad[0]} of query {qid[-1]} is missing in line {number} of {path}. Fill it, or drop the "
@@ -69,8 +81,6 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
     x = torch.zeros(len(cells), width, dtype=torch.float64)
     for row, entries in enumerate(cells):
         for column, value in entries:
-            if not 1 <= column <= width:
-                raise ValueError(f"Row {row} of {path} has feature {column}; features run from 1 to {width}.")
             x[row, column - 1] = value
     known = [name for name in names if name is not None]
     return Documents(x, torch.tensor(relevance, dtype=torch.float64), qid, known if len(known) == len(names) else None)

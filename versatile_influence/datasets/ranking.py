@@ -98,6 +98,8 @@ def read_arff(path: str | PathLike, *, n_labels: int) -> MultiLabel:
                 columns.append(column)
                 values.append(value)
             count += 1
+    if not names:
+        raise ValueError(f"{path} has no line `@attribute`: an ARFF file has, and needs it to know its labels.")
     if n_labels >= len(names) or n_labels < 1 or not count:
         raise ValueError(f"{path} has {len(names)} attributes and {count} rows; {n_labels} of them cannot be labels.")
     table = scipy.sparse.csr_matrix((values, (rows, columns)), shape=(count, len(names)))

@@ -1,24 +1,31 @@
 """Ready losses, a folder a family; and what one's own are made of."""
 
-from versatile_influence.losses.cox.dfbeta import dfbeta
-from versatile_influence.losses.cox.loss import CoxLoss
-from versatile_influence.losses.graphs.context_models import NegativeSampling, Softmax
-from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
-from versatile_influence.losses.graphs.walk_embedding import WalkEmbeddingLoss
-from versatile_influence.losses.graphs.walks import Walks
-from versatile_influence.losses.network import OutputLoss
-from versatile_influence.losses.softmax.contrastive import InfoNCELoss
-from versatile_influence.losses.softmax.documents import DocumentListMLELoss
-from versatile_influence.losses.softmax.listmle import ListMLELoss, SoftmaxRankingLoss
-from versatile_influence.losses.softmax.loss import SoftmaxLoss
-from versatile_influence.losses.softmax.nested_rows import NestedRows
-from versatile_influence.losses.softmax.owners import Owners
-from versatile_influence.losses.softmax.shared_rows import SharedRows
-from versatile_influence.losses.softmax.targets import ndcg_change, query_loss, top_k_probability
-from versatile_influence.losses.terms.families import Linear, Logistic, Poisson, SquaredError
-from versatile_influence.losses.terms.loss import TermLoss, term_values
-from versatile_influence.losses.terms.outer import Terms
-from versatile_influence.losses.terms.pairs import PairwiseLoss, TripletLoss
+from typing import TYPE_CHECKING
+
+from versatile_influence.core.faces import on_demand
+
+if TYPE_CHECKING:
+    from versatile_influence.losses.cox.dfbeta import dfbeta
+    from versatile_influence.losses.cox.loss import CoxLoss
+    from versatile_influence.losses.graphs.context_models import NegativeSampling, Softmax
+    from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
+    from versatile_influence.losses.graphs.walk_embedding import WalkEmbeddingLoss
+    from versatile_influence.losses.graphs.walks import Walks
+    from versatile_influence.losses.network import OutputLoss
+    from versatile_influence.losses.softmax.contrastive import InfoNCELoss
+    from versatile_influence.losses.softmax.documents import DocumentListMLELoss
+    from versatile_influence.losses.softmax.listmle import ListMLELoss, SoftmaxRankingLoss
+    from versatile_influence.losses.softmax.loss import SoftmaxLoss
+    from versatile_influence.losses.softmax.nested_rows import NestedRows
+    from versatile_influence.losses.softmax.owners import Owners
+    from versatile_influence.losses.softmax.shared_rows import SharedRows
+    from versatile_influence.losses.softmax.targets import ndcg_change, query_loss, top_k_probability
+    from versatile_influence.losses.terms.families import Linear, Logistic, Poisson, SquaredError
+    from versatile_influence.losses.terms.loss import TermLoss, term_values
+    from versatile_influence.losses.terms.outer import Terms
+    from versatile_influence.losses.terms.pairs import PairwiseLoss, TripletLoss
+else:
+    __getattr__, __dir__ = on_demand(__name__)
 
 __all__ = [
     "CoxLoss",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
-import scipy.optimize
+import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor

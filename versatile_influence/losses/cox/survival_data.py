@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+import scipy
 import torch
-from scipy.linalg import qr
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _check_rank(x: np.ndarray, stratum: np.ndarray, names: list[str]) -> None:
         where = " within every stratum" if len(counts) > 1 else ""
         raise ValueError(f"Column `{names[_first(flat)]}` is constant{where}: it has no effect to estimate. Drop it.")
     # R of a QR decomposition of the (d, d) Gram factor would lose half the digits; (rows, d) is cheap enough.
-    triangle, order = qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
+    triangle, order = scipy.linalg.qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
     short = np.abs(np.diagonal(triangle[: x.shape[1]])) < 1e-9
     if short.any() or len(x) < x.shape[1]:
         name = names[order[_first(short)]] if short.any() else names[-1]
