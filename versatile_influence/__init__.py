@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from versatile_influence.reading import detection, evaluation, metrics, plots
     from versatile_influence.reading.ensemble import ensemble
     from versatile_influence.reading.metrics import agreement, pearson, spearman
+    from versatile_influence.reading.spot_check import SpotCheck, spot_check
     from versatile_influence.solvers.cg import CG
     from versatile_influence.solvers.ekfac import EKFAC
     from versatile_influence.solvers.explicit import Explicit
@@ -57,6 +58,7 @@ __all__ = [
     "NoMinimumError",
     "PresenceTarget",
     "Removals",
+    "SpotCheck",
     "Target",
     "Woodbury",
     "adapters",
@@ -80,6 +82,7 @@ __all__ = [
     "refit",
     "solvers",
     "spearman",
+    "spot_check",
     "subset",
     "train",
     "write_scores",
