@@ -151,7 +151,7 @@ def digits() -> Trial:
 
 
 class Factorisation(vif.Loss):
-    """Squared error of a table as users times items, with a row of each for an object, and rotations that do nothing."""
+    """Squared error of a table as users times items, a row of each an object; rotations do nothing."""
 
     def __init__(self, users: int = 20, items: int = 15, rank: int = 3):
         draw = np.random.default_rng(3)
@@ -170,7 +170,7 @@ class Factorisation(vif.Loss):
         """Return the object's own row."""
         return torch.arange(i * self.rank, (i + 1) * self.rank)
 
-    def null_directions(self, params, presence):
+    def null_directions(self, params, presence):  # noqa: ARG002
         """Return the rotations of all rows."""
         found = {}
         for a in range(self.rank):

@@ -10,7 +10,7 @@ from torch import Tensor
 from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED
+from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
 
 
@@ -84,8 +84,9 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
 
 
 def told(result: Attribution) -> Attribution:
-    """Return the result, after a warning where some of its scores are not to be trusted."""
-    if not result.trusted.all():
+    """Return the result, after a warning where some of its scores are off by more than half."""
+    assert result.error is not None
+    if (result.error > WRONG).any():
         warnings.warn(result.trust(), stacklevel=4)
     return result
 

@@ -96,7 +96,7 @@ MANY_DOTS = 2000
 # Trust. Estimated relative error up to which a score is trusted (below it the true error's 95th percentile was 0.10 to
 # 0.16 on graphs and small networks), and the share of a typical removal's size below which one does nothing.
 TRUSTED, FLOOR = 0.15, 0.01
-# A removal that is trusted and wrong by more than this has led to another minimum.
+# Scores off by more than this are warned of; if they were trusted, the removal has led to another minimum.
 WRONG = 0.5
 # From this error on a second step is looked at, to tell slow convergence from a small error.
 DOUBTED = 0.03
