@@ -317,7 +317,7 @@ def test_a_solver_of_ones_own_is_held_to_the_rule_and_something_else_is_refused(
         Half().solve(hessian(spd(3)), torch.ones(3, 1).double())
     loss = Quadratic(spd(3))
     for wrong in ("cg", vif.CG, 3):
-        with pytest.raises(TypeError, match=r"`solver` must be a value such as vif.CG\(\)"):
+        with pytest.raises(TypeError, match=r"`solver` must be a value like vif.CG\(\)"):
             vif.attribute(loss, torch.zeros(3).double(), lambda theta: theta, solver=wrong)
 
 

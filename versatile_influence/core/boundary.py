@@ -17,6 +17,7 @@ from versatile_influence.core.arguments import function
 from versatile_influence.core.checks import names, numbers, whole
 from versatile_influence.core.loss import METHODS, Loss
 from versatile_influence.core.ravel import Params
+from versatile_influence.core.sizes import MOST_OBJECTS
 from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
 from versatile_influence.core.warn import warn
 
@@ -95,7 +96,7 @@ def known_objects(own: Any, n_objects: int | None, otherwise: int | None = None)
     if own is not None and n_objects is not None and own != n_objects:
         raise ValueError(f"`n_objects` is {n_objects}, but the loss has {own} objects. Leave `n_objects` out.")
     given = next(number for number in (own, n_objects, otherwise) if number is not None)
-    return whole(given, "n_objects", least=1)
+    return whole(given, "n_objects", least=1, most=MOST_OBJECTS)
 
 
 def with_presence(

@@ -189,8 +189,8 @@ def position(label: Hashable, labels: Sequence[Hashable], what: str = "object") 
     equal = equal or [place for place, known in enumerate(labels) if known == label]
     equal = equal or [place for place, known in enumerate(labels) if str(known) == str(label)]
     if len(equal) != 1:
-        told = "no" if not equal else f"more than one ({len(equal)})"
-        raise ValueError(f"There is {told} {what} named {told(label)}. The first are {list(labels[:5])}.")
+        found = "no" if not equal else f"more than one ({len(equal)})"
+        raise ValueError(f"There is {found} {what} named {told(label)}. The first are {list(labels[:5])}.")
     return equal[0]
 
 

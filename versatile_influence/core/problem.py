@@ -51,8 +51,8 @@ class Problem:
                 the loss is random.
         """
         checked = as_loss(loss, n_objects)
-        removals = Removals.asked(objects, checked.n_objects)
         theta, unravel = ravel(params)
+        removals = Removals.asked(objects, checked.n_objects)
         theta = evaluable(checked, theta, unravel)
         # Once, for every verb: it says whether this is a minimum, and a Newton step begins with it.
         gradient = checked.gradient(unravel(theta), theta.new_ones(checked.n_objects)).to(theta.dtype)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import listed, whole
-from versatile_influence.core.sizes import at_once
+from versatile_influence.core.sizes import MOST_OBJECTS, at_once
 from versatile_influence.core.warn import warn
 
 Objects = Int[Tensor, " k"] | tuple[tuple[int, ...], ...]
@@ -43,7 +43,7 @@ class Removals:
             ValueError: If a number is not in 0…n−1, a group is empty or names an object twice, or nothing is asked for.
             TypeError: If the entries are not whole numbers.
         """
-        n_objects = whole(n_objects, "n_objects", least=1)
+        n_objects = whole(n_objects, "n_objects", least=1, most=MOST_OBJECTS)
         if isinstance(objects, Removals):
             if objects.n_objects != n_objects:
                 raise ValueError(f"`objects` are removals from {objects.n_objects} objects, and there are {n_objects}.")

@@ -17,6 +17,8 @@ ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
 KEPT_NUMBERS = 16_000_000
 # Arrays of the largest size that live at once, as a memory budget counts them.
 LIVE_ARRAYS = 16
+# No more objects than this: a number each must fit in memory, several times.
+MOST_OBJECTS = 1_000_000_000
 # Memory requests below so many bytes are not worth asking the system about.
 SMALL_BYTES = 2**24
 

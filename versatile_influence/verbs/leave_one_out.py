@@ -98,13 +98,12 @@ def leave_one_out(
     if not isinstance(key, str | None):
         raise TypeError(f"`key` must be text, got {key!r}.")
     function(fit, "fit", "presence", *(["seed="] if seeds is not None else []))
-    n_objects, quiet = whole(n_objects, "n_objects", least=1), not flag(progress, "progress")
-    removals = Removals.asked(objects, n_objects)
-    training = Training(fit, as_target(target), n_objects, batched=batch_size is not None)
+    quiet, removals = not flag(progress, "progress"), Removals.asked(objects, n_objects)
+    training = Training(fit, as_target(target), removals.n_objects, batched=batch_size is not None)
 
     kept = None
     if store is not None:
-        settings = {"n_objects": n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
+        settings = {"n_objects": removals.n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
         kept = Store(folder(store, "store"), settings)
         # Before anything is trained: a wrong folder must cost no time.
         kept.compare_settings()
