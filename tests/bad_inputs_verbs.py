@@ -108,6 +108,14 @@ def far_too_much(a, b, c, d, e):
     """Take more than anybody gives."""
 
 
+def terms(params, presence):
+    return presence * (X - params) ** 2
+
+
+def number(params, presence):
+    return 1.0
+
+
 FUNCTIONS = [None, 3, "name", nothing, far_too_much, dict]
 WHOLE = [NAN, INF, 1.5, "3", True, -1, [1], int, 1 + 0j]
 LABELS = [["a"], ["a"] * 7, "abc", 3]
@@ -137,7 +145,7 @@ OBJECTS = [
 
 # Wrong values of an argument of this name, wherever it stands.
 BY_NAME = {
-    "loss": [None, 3, "name", nothing, far_too_much, vif.losses.PairwiseLoss],
+    "loss": [None, 3, "name", nothing, far_too_much, vif.losses.PairwiseLoss, terms, number],
     "target": [*FUNCTIONS, vif.PresenceTarget(3), vif.PresenceTarget(value)],
     "fit": FUNCTIONS,
     "rebuilt": FUNCTIONS[1:],
@@ -160,13 +168,21 @@ BY_NAME = {
     "preconditioner": ["nystrom", vif.solvers.Nystrom, 3, vif.CG()],
     "labels": LABELS,
     "targets": LABELS,
-    "scores": [torch.ones(4, 2)],
+    "scores": [torch.ones(4, 2), torch.ones(3), [[1.0]], np.ones((3, 2)), None],
     "asked": [2, -3, "c", None, 0.5, True],
 }
 # Of one public name alone.
 BY_PLACE = {
-    ("subset", "params"): [None, 3, AT, [AT]],
-    ("Attribution", "objects"): [torch.arange(2), ((0,), (1,))],
+    ("subset", "params"): [None, 3, AT, [AT], {"b": 1}],
+    ("Attribution", "objects"): [
+        torch.arange(2),
+        ((0,), (1,)),
+        [0, 1, 2],
+        torch.tensor([0, 1, 7]),
+        ((0,), (-1,), (1,)),
+        torch.ones(3),
+        None,
+    ],
     ("Attribution.top", "target"): BY_NAME["asked"],
     # With the loss saying nothing, the length of the presence does.
     ("minimize", "presence"): PRESENCES,
@@ -181,8 +197,9 @@ SAYS = {
     "scores": "`scores`",
     ("Attribution", "objects"): "`objects`",
     "asked": "target",
+    "loss": "`loss`|loss must return a scalar",
     ("Attribution.top", "target"): "target",
-    ("subset", "params"): "dict",
+    ("subset", "params"): "dict|arameter",
 }
 
 
@@ -214,9 +231,9 @@ def made(place: str) -> list[Case]:
             continue
         allowed = fields[argument.name].metadata.get("allowed") if fields else None
         least = None if allowed is None or "above" in allowed else allowed.get("least", 0)
-        for number, given in enumerate(wrong(place, argument, least)):
+        for position, given in enumerate(wrong(place, argument, least)):
             says = SAYS.get((place, argument.name), SAYS.get(argument.name, f"`{argument.name}`"))
-            name = f"{place}: {argument.name}={shown(given)} ({number})"
+            name = f"{place}: {argument.name}={shown(given)} ({position})"
             cases.append(Case(name, partial(call, **{**right, argument.name: given}), says))
     return cases
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -178,11 +179,11 @@ def evaluable(loss: Loss, theta: Float[Tensor, " p"], unravel: Callable[[Tensor]
             f"The loss runs only in {dtype} ({error}). Differences of gradients then lose accuracy, up to 1 % for "
             "single objects: keep the data inside the loss in float64 for trustworthy scores.",
         )
-    _check_value(value, loss(unravel(candidate), candidate.new_ones(loss.n_objects)))
+    check_value(value, loss(unravel(candidate), candidate.new_ones(loss.n_objects)))
     return candidate
 
 
-def _check_value(value: object, again: Tensor) -> None:
+def check_value(value: object, again: Any) -> None:
     """Check that a loss's value is a finite scalar, and the same twice."""
     if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
         given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import names, position, whole
+from versatile_influence.core.checks import instance, names, position, whole
 from versatile_influence.core.removals import Objects
 from versatile_influence.core.score_files import read_scores
 from versatile_influence.core.solution import Solution
@@ -61,13 +61,18 @@ class Attribution:
     by_seed: Float[Tensor, "s k t"] | None = None
 
     def __post_init__(self):
-        whole(self.n_objects, "n_objects", least=1)
+        instance(self.scores, "scores", Tensor, "a tensor (k, t)")
+        instance(self.objects, "objects", Tensor | tuple, "torch.arange(k), or a tuple of groups")  # pyright: ignore
+        if self.scores.dim() != 2 or len(self.objects) != len(self.scores):
+            shape = tuple(self.scores.shape)
+            raise ValueError(f"`scores` must be (k, t) for the {len(self.objects)} removals in `objects`, got {shape}.")
+        members = [self.objects] if isinstance(self.objects, Tensor) else map(torch.as_tensor, self.objects)
+        for end in (end for some in members if some.numel() for end in torch.aminmax(some)):
+            whole(end, "objects", most=whole(self.n_objects, "n_objects", least=1) - 1)
         names(self.labels, self.n_objects)
         # What stands beside scores on disk has none of its own.
         if self.scores.shape[1]:
             names(self.targets, self.scores.shape[1], "target", "targets")
-        if len(self.objects) != len(self.scores):
-            raise ValueError(f"`scores` has {len(self.scores)} rows, for {len(self.objects)} removals in `objects`.")
 
     @property
     def vif(self) -> Float[Tensor, "k t"]:

@@ -11,6 +11,7 @@ from torch.func import vmap
 from versatile_influence.core.boundary import with_presence
 from versatile_influence.core.checks import instance, number, whole
 from versatile_influence.core.loss import Loss, number_of_terms
+from versatile_influence.core.problem import check_value
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
 from versatile_influence.training.optimizers import Adam, Optimizer
@@ -105,13 +106,14 @@ def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[
 
 def _accepted(loss: Loss, theta: Tensor, unravel: Callable[[Tensor], Params], presence: Tensor) -> torch.dtype:
     """Return the dtype of θ if the loss can be evaluated in it, else float64."""
-    one = presence.reshape(-1, presence.shape[-1])[0].to(theta)
+    one, dtype = presence.reshape(-1, presence.shape[-1])[0].to(theta), theta.dtype
     try:
-        loss(unravel(theta), one)
+        value = loss(unravel(theta), one)
     except RuntimeError:
-        loss(unravel(theta.double()), one.double())
-        return torch.float64
-    return theta.dtype
+        value, dtype = loss(unravel(theta.double()), one.double()), torch.float64
+    # What is drawn anew at each step is for whoever trains to say.
+    check_value(value, again=value)
+    return dtype
 
 
 def _finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:

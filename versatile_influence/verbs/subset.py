@@ -11,7 +11,7 @@ from versatile_influence.core.checks import listed
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.outputs import Held, Outputs, Parameters
-from versatile_influence.core.ravel import squared_norm
+from versatile_influence.core.ravel import ravel, squared_norm
 
 Named = dict[str, Tensor]
 
@@ -65,6 +65,7 @@ def subset(
     """
     if not isinstance(params, dict):
         raise TypeError("Some of the parameters are named in a dict of them; one tensor has no names.")
+    ravel(params)
     patterns = [patterns] if isinstance(patterns, str) else listed(patterns, "patterns", "names of parameters")
     if not patterns:
         raise ValueError("`patterns` is empty. Name the parameters to keep free, as ['head.*'].")
