@@ -117,6 +117,7 @@ def number(params, presence):
 
 
 FUNCTIONS = [None, 3, "name", nothing, far_too_much, dict]
+LOSSES = [None, 3, "name", nothing, far_too_much, vif.losses.PairwiseLoss]
 WHOLE = [NAN, INF, 1.5, "3", True, -1, [1], int, 1 + 0j]
 LABELS = [["a"], ["a"] * 7, "abc", 3]
 PRESENCES = [[1.0], torch.ones(4), torch.ones(1, 1, 3), "111", [1.0, NAN, 0.0], [1.0, 2.0, 1.0], [-1.0, 1.0, 1.0], 1.0]
@@ -145,8 +146,8 @@ OBJECTS = [
 
 # Wrong values of an argument of this name, wherever it stands.
 BY_NAME = {
-    "loss": [None, 3, "name", nothing, far_too_much, vif.losses.PairwiseLoss, terms, number],
-    "target": [*FUNCTIONS, vif.PresenceTarget(3), vif.PresenceTarget(value)],
+    "loss": [*LOSSES, terms, number],
+    "target": [*FUNCTIONS, vif.PresenceTarget(value)],
     "fit": FUNCTIONS,
     "rebuilt": FUNCTIONS[1:],
     "curvature": ["hessian", None, 3, dict, nothing, lambda *_: 3],
@@ -173,6 +174,8 @@ BY_NAME = {
 }
 # Of one public name alone.
 BY_PLACE = {
+    # Neither asks the loss for anything yet.
+    **{(place, "loss"): LOSSES for place in ("subset", "Hessian")},
     ("subset", "params"): [None, 3, AT, [AT], {"b": 1}],
     ("Attribution", "objects"): [
         torch.arange(2),
@@ -267,6 +270,9 @@ told = dataclasses.replace(ATTRIBUTION, scores=torch.tensor([[1.0, 0], [0, 2], [
 BY_HAND = [
     *map(everybody, ["attribute", "parameter_changes", "newton_step", "descend", "refit"]),
     Case("attribute: the only object", partial(vif.attribute, quadratic, AT, value, n_objects=1), "all 1 objects"),
+    Case(
+        "attribute: a target of 3", lambda: vif.attribute(quadratic, AT, vif.PresenceTarget(3), n_objects=3), "`target`"
+    ),
     Case("attribute: n_objects nowhere", attributed, "n_objects=…"),
     Case("attribute: too few names", partial(vif.attribute, Named(), AT, value), "`object_labels`.*3 objects"),
     Case("attribute: too many names of targets", partial(attributed, n_objects=3), right=FIRST_ORDER),

@@ -42,7 +42,7 @@ def function(value: object, name: str, *takes: str) -> Any:
         raise TypeError(f"{wanted}, got {told(value)}.")
     try:
         called = inspect.signature(value)
-    except ValueError:
+    except (TypeError, ValueError):
         # Some written in C say nothing of what they take; a class such as `dict` is none that is meant.
         if isinstance(value, type):
             raise TypeError(f"{wanted}, got {told(value)}.") from None

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.arguments import function
-from versatile_influence.core.checks import names, numbers, whole
+from versatile_influence.core.checks import numbers, whole
 from versatile_influence.core.loss import METHODS, Loss
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.sizes import MOST_OBJECTS
@@ -61,7 +61,6 @@ def as_loss(loss: object, n_objects: int | None = None, *, otherwise: int | None
         known_objects(getattr(loss, "n_objects", None), n_objects)
         if getattr(loss, "n_objects", None) is None:
             raise ValueError(f"{type(loss).__name__} must say how many objects there are: set its `n_objects`.")
-        names(loss.object_labels, loss.n_objects, name="object_labels")
         return loss
     if isinstance(loss, type):
         raise TypeError(f"`loss` must be a function of (params, presence), got {loss!r}. Call it: {loss.__name__}(…).")

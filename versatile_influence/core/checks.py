@@ -7,6 +7,7 @@ sentence which argument is wrong, where in it, and what to do.
 import math
 import operator
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
     return value
 
 
-def instance(value: object, name: str, kind: type, example: str) -> Any:
+def instance(value: object, name: str, kind: type | UnionType, example: str) -> Any:
     """Return a value of a class.
 
     Raises:

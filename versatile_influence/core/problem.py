@@ -11,7 +11,7 @@ from torch import Tensor
 
 from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss
-from versatile_influence.core.checks import instance, number
+from versatile_influence.core.checks import instance, names, number
 from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
@@ -53,6 +53,7 @@ class Problem:
         """
         checked = as_loss(loss, n_objects)
         theta, unravel = ravel(params)
+        names(checked.object_labels, checked.n_objects, name="object_labels")
         removals = Removals.asked(objects, checked.n_objects)
         theta = evaluable(checked, theta, unravel)
         # Once, for every verb: it says whether this is a minimum, and a Newton step begins with it.

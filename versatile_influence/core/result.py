@@ -62,7 +62,7 @@ class Attribution:
 
     def __post_init__(self):
         instance(self.scores, "scores", Tensor, "a tensor (k, t)")
-        instance(self.objects, "objects", Tensor | tuple, "torch.arange(k), or a tuple of groups")  # pyright: ignore
+        instance(self.objects, "objects", Tensor | tuple, "torch.arange(k), or a tuple of groups")
         if self.scores.dim() != 2 or len(self.objects) != len(self.scores):
             shape = tuple(self.scores.shape)
             raise ValueError(f"`scores` must be (k, t) for the {len(self.objects)} removals in `objects`, got {shape}.")

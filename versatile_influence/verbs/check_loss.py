@@ -8,6 +8,7 @@ from torch import Tensor
 
 from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss, methods_meant
+from versatile_influence.core.checks import names
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.derivatives import by_masks, jacobian_products
 from versatile_influence.core.loss import Loss, Part
@@ -81,6 +82,7 @@ def _outer(check: Point) -> list[Point]:
 
 def _value(check: Point) -> None:
     loss, params = check.loss, check.params
+    names(loss.object_labels, loss.n_objects, name="object_labels")
     # Half there too: presence is a number, and is differentiated by some.
     presences = torch.stack([*check.presences.values(), 0.5 * loss.everyone(params)])
     each = torch.stack([loss(params, presence) for presence in presences])
