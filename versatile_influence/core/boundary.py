@@ -90,12 +90,12 @@ def known_objects(own: Any, n_objects: int | None, otherwise: int | None = None)
     Raises:
         ValueError: If neither knows it, or they disagree.
     """
-    if own is None and n_objects is None and otherwise is None:
-        raise ValueError("How many objects are there? The loss does not say: pass n_objects=….")
-    if own is not None and n_objects is not None and own != n_objects:
+    said = [whole(one, "n_objects", least=1, most=MOST_OBJECTS) for one in (own, n_objects) if one is not None]
+    if len(set(said)) > 1:
         raise ValueError(f"`n_objects` is {n_objects}, but the loss has {own} objects. Leave `n_objects` out.")
-    given = next(number for number in (own, n_objects, otherwise) if number is not None)
-    return whole(given, "n_objects", least=1, most=MOST_OBJECTS)
+    if not said and otherwise is None:
+        raise ValueError("How many objects are there? The loss does not say: pass n_objects=….")
+    return said[0] if said else whole(otherwise, "n_objects", least=1, most=MOST_OBJECTS)
 
 
 def with_presence(

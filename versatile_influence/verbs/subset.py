@@ -71,6 +71,6 @@ def subset(
         raise ValueError("`patterns` is empty. Name the parameters to keep free, as ['head.*'].")
     for pattern in patterns:
         if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in params):
-            raise ValueError(f"`{pattern}` in `patterns` matches none of the parameters: {', '.join(params)}.")
+            raise ValueError(f"`patterns`: `{pattern}` matches none of the parameters: {', '.join(params)}.")
     chosen = {name: value for name, value in params.items() if any(fnmatchcase(name, p) for p in patterns)}
     return Subset(as_loss(loss, n_objects), params, tuple(chosen)), chosen
