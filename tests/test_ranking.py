@@ -72,7 +72,6 @@ def test_a_query_with_one_document_and_a_document_twice_are_named():
         DocumentListMLELoss(data(1, 2, 2), [0, 1], ["a", "a"], documents=["d", "d"])
 
 
-@pytest.mark.filterwarnings("ignore:Removal 0 of")
 def test_removing_all_items_leaves_the_penalty():
     loss = items()
     params = data(3, 5, 3)

@@ -54,7 +54,7 @@ class Problem:
         checked = as_loss(loss, n_objects)
         theta, unravel = ravel(params)
         names(checked.object_labels, checked.n_objects, name="object_labels")
-        removals = Removals.asked(objects, checked.n_objects)
+        removals = Removals.asked(objects, checked.n_objects, penalty=checked.penalty)
         theta = evaluable(checked, theta, unravel)
         # Once, for every verb: it says whether this is a minimum, and a Newton step begins with it.
         gradient = checked.gradient(unravel(theta), theta.new_ones(checked.n_objects)).to(theta.dtype)
@@ -85,7 +85,7 @@ class Problem:
             TypeError: If the curvature is no function, or the solver none.
             ValueError: If the damping is negative or no number.
         """
-        instance(solver, "solver", Solver, "vif.CG() or vif.Explicit()")
+        instance(solver, "solver", Solver, "vif.CG() or another vif.solvers.Solver")
         made = function(kind, "curvature", "loss", "params", "presence", "damping")
         found = made(self.loss, self.params, self.everyone(), number(damping, "damping", least=0))
         return instance(found, "curvature", Curvature, "vif.Hessian or vif.GaussNewton")

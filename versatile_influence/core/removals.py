@@ -61,13 +61,13 @@ class Removals:
         return cls(n_objects, members, rows, len(groups), grouped=grouped, everything=False)
 
     @classmethod
-    def asked(cls, objects: "Removals | Iterable | None", n_objects: int) -> "Removals":
-        """Return the removals that a user asks for, and warn of one after which nobody is left."""
+    def asked(cls, objects: "Removals | Iterable | None", n_objects: int, *, penalty: float = 0.0) -> "Removals":
+        """Return the removals that a user asks for, and warn of one after which nobody is left, nor a penalty."""
         removals = cls.of(objects, n_objects)
-        if (nobody := torch.bincount(removals.rows) == n_objects).any():
+        if not penalty and (nobody := torch.bincount(removals.rows) == n_objects).any():
             warn(
-                f"Removal {int(nobody.nonzero()[0])} of `objects` takes all {n_objects} objects away: nothing but a "
-                "penalty, if there is one, is left of the loss. Leave somebody."
+                f"Removal {int(nobody.nonzero()[0])} of `objects` takes all {n_objects} objects away: nothing is left "
+                "to train on. Leave somebody."
             )
         return removals
 

@@ -17,7 +17,7 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.target import PresenceTarget, evaluated
+from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import warn
 from versatile_influence.solvers.cg import CG
 
@@ -131,10 +131,9 @@ def _steps_by_cg(problem: Problem, gradients: Float[Tensor, "k p"], damping: flo
 
 
 def at_parameters(
-    problem: Problem, target: object, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
+    problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
 ) -> Attribution:
     """Return the change of each target from θ to each row of `moved`, the parameters without that removal."""
-    asked = as_target(target)
     if isinstance(asked, PresenceTarget):
         total, direct = asked.at(problem.params, moved, problem.removals)
         return replace(_named(problem, asked.labels, total, failed), direct=direct, parameter=total - direct)

@@ -65,7 +65,6 @@ def subset(
     """
     if not isinstance(params, dict):
         raise TypeError("Some of the parameters are named in a dict of them; one tensor has no names.")
-    ravel(params)
     patterns = [patterns] if isinstance(patterns, str) else listed(patterns, "patterns", "names of parameters")
     if not patterns:
         raise ValueError("`patterns` is empty. Name the parameters to keep free, as ['head.*'].")
@@ -73,4 +72,5 @@ def subset(
         if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in params):
             raise ValueError(f"`patterns`: `{pattern}` matches none of the parameters: {', '.join(params)}.")
     chosen = {name: value for name, value in params.items() if any(fnmatchcase(name, p) for p in patterns)}
+    ravel(chosen)
     return Subset(as_loss(loss, n_objects), params, tuple(chosen)), chosen
