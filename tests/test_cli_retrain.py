@@ -46,7 +46,7 @@ def test_a_store_is_gone_on_with_only_when_asked(module, capsys):
     [
         ({1: "users_training:fitt"}, "no function 'fitt'"),
         ({2: "not_there:target"}, "no module 'not_there'"),
-        ({4: "0"}, "at least one object"),
+        ({4: "0"}, "`n_objects` must be a whole number"),
     ],
 )
 def test_bad_calls_are_named(module, capsys, change, message):

@@ -136,7 +136,7 @@ def test_a_fit_of_other_shapes_is_an_error_that_shows_both():
         ({"n_jobs": 0}, "other than 0"),
         ({"seeds": []}, "at least one seed"),
         ({"seeds": [1, 1]}, "each once"),
-        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"batch_size": 0}, "`batch_size` must be .* at least 1"),
         ({"objects": []}, "`objects` is empty"),
     ],
 )

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from versatile_influence.core.gauss_newton import GaussNewton
     from versatile_influence.core.hessian import Hessian
     from versatile_influence.core.loss import Loss
+    from versatile_influence.core.memory import memory_budget
     from versatile_influence.core.removals import Removals
     from versatile_influence.core.result import Attribution
-    from versatile_influence.core.sizes import memory_budget
     from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
     from versatile_influence.reading import detection, evaluation, metrics, plots
     from versatile_influence.reading.ensemble import ensemble

@@ -6,12 +6,17 @@ sentence which argument is wrong, where in it, and what to do.
 
 import math
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import UnionType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# Text holds numbers for float(), and True is one for it.
+NOT_NUMBERS = str | bytes | bool | np.bool_
+Real = float | int
 
 
 def whole(value: object, name: str, *, least: int = 0, most: int | None = None) -> int:
@@ -28,7 +33,7 @@ def whole(value: object, name: str, *, least: int = 0, most: int | None = None) 
         Traceback (most recent call last):
         ValueError: `rank` must be a whole number, at least 1, got 0.
     """
-    wanted = f"`{name}` must be a whole number, {_range(least, most)}, got {_told(value)}."
+    wanted = f"`{name}` must be a whole number, {_range(least, most)}, got {told(value)}."
     try:
         number = operator.index(value)  # pyright: ignore[reportArgumentType]
     except TypeError:
@@ -40,12 +45,14 @@ def whole(value: object, name: str, *, least: int = 0, most: int | None = None) 
     return number
 
 
-def number(value: object, name: str, *, least: float | int = -math.inf, above: float | int = -math.inf) -> float:
-    """Return a finite number, at least `least` and more than `above`.
+def number(
+    value: object, name: str, *, least: Real = -math.inf, above: Real = -math.inf, below: Real = math.inf
+) -> float:
+    """Return a finite number, at least `least`, more than `above` and less than `below`.
 
     Raises:
         TypeError: If it is no number.
-        ValueError: If it is too small, infinite or NaN.
+        ValueError: If it is out of range, infinite or NaN.
 
     Example:
         >>> number(float("nan"), "rtol", above=0)
@@ -53,20 +60,20 @@ def number(value: object, name: str, *, least: float | int = -math.inf, above: f
         ValueError: `rtol` must be a finite number, more than 0, got nan.
     """
     bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"more than {above:g}"] * (above > -math.inf)
-    wanted = f"`{name}` must be {', '.join(['a finite number', *bounds])}, got {_told(value)}."
+    bounds += [f"less than {below:g}"] * (below < math.inf)
+    wanted = f"`{name}` must be {', '.join(['a finite number', *bounds])}, got {told(value)}."
     try:
-        # Text holds numbers for float(), and True is one for it.
-        found = math.nan if isinstance(value, str | bytes | bool) else float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError, RuntimeError):
+        found = math.nan if isinstance(value, NOT_NUMBERS) else float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(wanted) from None
-    if isinstance(value, str | bytes | bool):
+    if isinstance(value, NOT_NUMBERS):
         raise TypeError(wanted)
-    if not (math.isfinite(found) and found >= least and found > above):
+    if not (math.isfinite(found) and found >= least and below > found > above):
         raise ValueError(wanted)
     return found
 
 
-def numbers(values: object, name: str, *, shape: Sequence[int | None], finite: bool = True) -> Tensor:
+def numbers(values: object, name: str, *, shape: Sequence[int | None] | None = None, finite: bool = True) -> Tensor:
     """Return an array of numbers in float64, apart from the user's, of a shape in which None stands for any size.
 
     Raises:
@@ -86,7 +93,7 @@ def numbers(values: object, name: str, *, shape: Sequence[int | None], finite: b
         found = found.to(torch.float64, copy=True)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be an array of numbers: {error}.") from error
-    if found.dim() != len(shape) or any(want not in (None, got) for want, got in zip(shape, found.shape, strict=True)):
+    if shape is not None and not _fits(found.shape, shape):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"`{name}` must be of shape ({wanted}), got {tuple(found.shape)}.")
     if finite and len(bad := (~torch.isfinite(found)).nonzero()):
@@ -108,11 +115,11 @@ def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
     """
     if not isinstance(value, str) or value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"`{name}` must be {listed}, got {_told(value)}.")
+        raise ValueError(f"`{name}` must be {listed}, got {told(value)}.")
     return value
 
 
-def instance(value: object, name: str, kind: type, example: str) -> Any:
+def instance(value: object, name: str, kind: type | UnionType, example: str) -> Any:
     """Return a value of a class.
 
     Raises:
@@ -123,10 +130,28 @@ def instance(value: object, name: str, kind: type, example: str) -> Any:
         Traceback (most recent call last):
         TypeError: `solver` must be a value like vif.CG(), got 'cg'.
     """
-    if isinstance(value, kind):
+    # A class has the methods of its values, which is all that a protocol asks.
+    if isinstance(value, kind) and not isinstance(value, type):
         return value
     called = f" Call it: {value.__name__}()." if isinstance(value, type) and issubclass(value, kind) else ""
-    raise TypeError(f"`{name}` must be a value like {example}, got {_told(value)}.{called}")
+    raise TypeError(f"`{name}` must be a value like {example}, got {told(value)}.{called}")
+
+
+def listed(values: object, name: str, what: str) -> list:
+    """Return the things in a list, array or other collection that is neither text nor a dict.
+
+    Raises:
+        TypeError: If it is none.
+
+    Example:
+        >>> listed("12", "seeds", "whole numbers")
+        Traceback (most recent call last):
+        TypeError: `seeds` must be a list of whole numbers, got '12'.
+    """
+    found = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
+    if isinstance(found, str | bytes | Mapping | type) or not isinstance(found, Iterable):
+        raise TypeError(f"`{name}` must be a list of {what}, got {told(values)}.")
+    return list(found)
 
 
 def names(labels: object, n: int, what: str = "object", name: str = "labels") -> list | None:
@@ -143,9 +168,7 @@ def names(labels: object, n: int, what: str = "object", name: str = "labels") ->
     """
     if labels is None:
         return None
-    if isinstance(labels, str) or not hasattr(labels, "__len__") or not hasattr(labels, "__iter__"):
-        raise TypeError(f"`{name}` must be a list of names, got {_told(labels)}.")
-    found = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else list(labels)  # pyright: ignore
+    found = listed(labels, name, "names")
     if len(found) != n:
         article = "an" if what[0] in "aeiou" else "a"
         raise ValueError(f"`{name}` must hold one name {article} {what}: {n} {what}s, got {len(found)} names.")
@@ -167,15 +190,20 @@ def position(label: Hashable, labels: Sequence[Hashable], what: str = "object") 
     equal = equal or [place for place, known in enumerate(labels) if known == label]
     equal = equal or [place for place, known in enumerate(labels) if str(known) == str(label)]
     if len(equal) != 1:
-        told = "no" if not equal else f"more than one ({len(equal)})"
-        raise ValueError(f"There is {told} {what} named {_told(label)}. The first are {list(labels[:5])}.")
+        found = "no" if not equal else f"more than one ({len(equal)})"
+        raise ValueError(f"There is {found} {what} named {told(label)}. The first are {list(labels[:5])}.")
     return equal[0]
+
+
+def _fits(given: Sequence[int], shape: Sequence[int | None]) -> bool:
+    return len(given) == len(shape) and all(want in (None, got) for want, got in zip(shape, given, strict=True))
 
 
 def _range(least: int, most: int | None) -> str:
     return f"at least {least}" if most is None else f"{least} to {most}"
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
+    """Return a value as a message shows it: not at length."""
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}…"

@@ -1,6 +1,5 @@
 """Scores on their way out: finite, at a minimum, and named."""
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +11,7 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.warn import warn
 
 
 def finished(
@@ -74,12 +74,11 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
     # In the units of the target, where a gradient alone would mean nothing to anybody.
     moved, slope = leftover.abs().max().item(), problem.gradient.abs().max().item()
     if moved > UNFINISHED * largest and slope > LOSS_ROUNDING * abs(problem.value().item()):
-        warnings.warn(
+        warn(
             f"The parameters are not at a minimum of the loss: the gradient's largest entry is {slope:.3g}, and "
             f"finishing the training would move what is explained by {moved:.2g}, where the largest removal moves it "
             f"by {largest:.2g}. Train to convergence (vif.minimize(loss, params)), and check that this loss, penalty "
             "included, is what was minimised.",
-            stacklevel=3,
         )
 
 
@@ -91,10 +90,9 @@ def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) ->
         return
     share = (gradients @ null).norm(dim=1) / gradients.norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
     if (moved := share > 1e-4).any():
-        warnings.warn(
+        warn(
             f"{int(moved.sum())} of {len(share)} targets, the first number {int(moved.nonzero()[0])}, change in "
             "directions in which the loss is constant (loss.null_directions): training does not determine them, and "
             "their scores are those of the nearest retrained parameters. Add a penalty, or ask for a target that is "
             "the same for all minimisers.",
-            stacklevel=3,
         )

@@ -11,7 +11,6 @@ All that is asked of a loss is a method of `Loss`; `vif.check_loss` holds a subc
 
 import copy
 import difflib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -23,11 +22,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, grad_and_value, jacfwd, jacrev, vjp, vmap
 
+from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import by_masks, chunk_that_fits, in_blocks, jacobian_products, numbers_held
 from versatile_influence.core.owned import Marginalised, Treatment
 from versatile_influence.core.ravel import Params, first, flat, shaper
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import CACHE_NUMBERS, HELD_NUMBERS, at_once
+from versatile_influence.core.warn import warn
 
 Objects = Removals | Iterable | None
 L = TypeVar("L", bound="Loss")
@@ -74,7 +75,7 @@ class Loss(ABC):
             cls.owning = True
         for name in vars(cls).keys() - set(METHODS):
             if not name.startswith("_") and (near := difflib.get_close_matches(name, METHODS, n=1, cutoff=0.9)):
-                warnings.warn(f"{cls.__name__}.{name} is never looked at. Is it `{near[0]}` of a loss?", stacklevel=3)
+                warn(f"{cls.__name__}.{name} is never looked at. Is it `{near[0]}` of a loss?")
 
     @abstractmethod
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -199,10 +200,8 @@ class Loss(ABC):
 
     def treated(self: L, treatment: Treatment) -> L:
         """Return the same loss with another treatment of owned parameters."""
-        if not isinstance(treatment, Treatment):
-            raise TypeError(f"`treatment` must be a value such as vif.owned.Shared(), got {treatment!r}.")
         other = copy.copy(self)
-        object.__setattr__(other, "treatment", treatment)
+        object.__setattr__(other, "treatment", instance(treatment, "treatment", Treatment, "vif.owned.Shared()"))
         return other
 
     def __repr__(self) -> str:

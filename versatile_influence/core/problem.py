@@ -1,22 +1,25 @@
 """A loss at trained parameters, checked once at the boundary: what every verb starts from."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss
-from versatile_influence.core.curvature import Curvature, CurvatureOf
+from versatile_influence.core.checks import instance, names, number
+from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, all_finite, ravel
 from versatile_influence.core.removals import Removals
+from versatile_influence.core.solver import Solver
 from versatile_influence.core.target import Target, checked_target, flat_target
+from versatile_influence.core.warn import warn
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Problem:
         """
         checked = as_loss(loss, n_objects)
         theta, unravel = ravel(params)
+        names(checked.object_labels, checked.n_objects, name="object_labels")
+        removals = Removals.asked(objects, checked.n_objects, penalty=checked.penalty)
         theta = evaluable(checked, theta, unravel)
         # Once, for every verb: it says whether this is a minimum, and a Newton step begins with it.
         gradient = checked.gradient(unravel(theta), theta.new_ones(checked.n_objects)).to(theta.dtype)
@@ -58,7 +63,7 @@ class Problem:
                 "The loss is finite but its gradient has NaN or infinite entries. Look for a square root "
                 "or logarithm of zero, or `torch.where` around an infinite branch (mask before the operation)."
             )
-        return cls(checked, theta, unravel, Removals.of(objects, checked.n_objects), gradient)
+        return cls(checked, theta, unravel, removals, gradient)
 
     @property
     def params(self) -> Params:
@@ -73,18 +78,17 @@ class Problem:
         """Return L(θ, 1)."""
         return self.loss(self.params, self.everyone())
 
-    def curvature(self, kind: CurvatureOf, damping: float) -> Curvature:
-        """Return H with everybody present.
+    def curvature(self, kind: object, damping: object, solver: object) -> Curvature:
+        """Return H with everybody present, for a solver.
 
         Raises:
-            TypeError: If the curvature is no function.
+            TypeError: If the curvature is no function, or the solver none.
             ValueError: If the damping is negative or no number.
         """
-        if not callable(kind):
-            raise TypeError(f"`curvature` must be vif.Hessian, vif.GaussNewton or such a class, got {kind!r}.")
-        if not isinstance(damping, Real) or not 0 <= damping < math.inf:
-            raise ValueError(f"`damping` must be finite and ≥ 0, got {damping!r}.")
-        return kind(self.loss, self.params, self.everyone(), damping)
+        instance(solver, "solver", Solver, "vif.CG() or another vif.solvers.Solver")
+        made = function(kind, "curvature", "loss", "params", "presence", "damping")
+        found = made(self.loss, self.params, self.everyone(), number(damping, "damping", least=0))
+        return instance(found, "curvature", Curvature, "vif.Hessian or vif.GaussNewton")
 
     def of_rows(self, rows: Sequence[int]) -> "Problem":
         """Return the problem of some of its removals."""
@@ -172,16 +176,15 @@ def evaluable(loss: Loss, theta: Float[Tensor, " p"], unravel: Callable[[Tensor]
             f"{'' if isinstance(error, ValueError) else form}".rstrip()
         ) from error
     if dtype != torch.float64:
-        warnings.warn(
+        warn(
             f"The loss runs only in {dtype} ({error}). Differences of gradients then lose accuracy, up to 1 % for "
             "single objects: keep the data inside the loss in float64 for trustworthy scores.",
-            stacklevel=4,
         )
-    _check_value(value, loss(unravel(candidate), candidate.new_ones(loss.n_objects)))
+    check_value(value, loss(unravel(candidate), candidate.new_ones(loss.n_objects)))
     return candidate
 
 
-def _check_value(value: object, again: Tensor) -> None:
+def check_value(value: object, again: Any) -> None:
     """Check that a loss's value is a finite scalar, and the same twice."""
     if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
         given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

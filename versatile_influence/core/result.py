@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, names, position, whole
 from versatile_influence.core.removals import Objects
 from versatile_influence.core.score_files import read_scores
 from versatile_influence.core.solution import Solution
@@ -59,23 +60,49 @@ class Attribution:
     failed: dict[int, str] | None = None
     by_seed: Float[Tensor, "s k t"] | None = None
 
+    def __post_init__(self):
+        instance(self.scores, "scores", Tensor, "a tensor (k, t)")
+        instance(self.objects, "objects", Tensor | tuple, "torch.arange(k), or a tuple of groups")
+        if self.scores.dim() != 2 or len(self.objects) != len(self.scores):
+            shape = tuple(self.scores.shape)
+            raise ValueError(f"`scores` must be (k, t) for the {len(self.objects)} removals in `objects`, got {shape}.")
+        members = [self.objects] if isinstance(self.objects, Tensor) else map(torch.as_tensor, self.objects)
+        for end in (end for some in members if some.numel() for end in torch.aminmax(some)):
+            whole(end, "objects", most=whole(self.n_objects, "n_objects", least=1) - 1)
+        names(self.labels, self.n_objects)
+        # What stands beside scores on disk has none of its own.
+        if self.scores.shape[1]:
+            names(self.targets, self.scores.shape[1], "target", "targets")
+
     @property
     def vif(self) -> Float[Tensor, "k t"]:
         """The paper's number, ∇fᵀ VIF(i) of Eqs. 10–11: −n times the change through the parameters."""
         return -self.n_objects * (self.scores if self.parameter is None else self.parameter)
 
-    def top(self, k: int = 10, *, target: int = 0) -> Int[Tensor, " m"]:
-        """Return the rows of the k largest changes of one target, largest first, either sign.
+    def column(self, asked: object) -> int:
+        """Return the place of a target, given by its number (from the end where negative) or its name.
+
+        Raises:
+            IndexError: If there is no such number.
+            ValueError: If there is no such name.
+        """
+        if not isinstance(asked, int | np.integer) or isinstance(asked, bool):
+            return position(asked, self.targets or [], "target")  # pyright: ignore[reportArgumentType]
+        if not -self.scores.shape[1] <= asked < self.scores.shape[1]:
+            raise IndexError(f"There is no target {asked}: there are {self.scores.shape[1]}, numbered from 0.")
+        return int(asked)
+
+    def top(self, k: int = 10, *, target: object = 0) -> Int[Tensor, " m"]:
+        """Return the rows of the k largest changes of one target, by number or name, largest first, either sign.
 
         They are object numbers where single objects were removed, and positions in `objects` for groups.
 
         Raises:
             IndexError: If there is no such target.
         """
-        if not -self.scores.shape[1] <= target < self.scores.shape[1]:
-            raise IndexError(f"There is no target {target}: there are {self.scores.shape[1]}, numbered from 0.")
+        scores, count = self.scores[:, self.column(target)], whole(k, "k")
         # Failed removals come last; equal ones in the order of the objects.
-        rows = self.scores[:, target].abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[: max(k, 0)].cpu()
+        rows = scores.abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:count].cpu()
         return self.objects[rows] if isinstance(self.objects, Tensor) else rows
 
     def names(self) -> list[object]:
@@ -90,9 +117,9 @@ class Attribution:
         import pandas as pd
 
         columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
-        return pd.DataFrame(
-            self.scores.cpu().numpy(), index=pd.Index(self.names(), name="object"), columns=pd.Index(columns)
-        )
+        # A tuple is one name, and not one a level.
+        index = pd.Index(self.names(), name="object", tupleize_cols=False)
+        return pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
 
     def save(self, path: str | PathLike) -> None:
         """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""

@@ -1,6 +1,5 @@
 """What a solver is, and what it says of its solution."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -11,8 +10,10 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import all_finite
+from versatile_influence.core.settings import Settings
 from versatile_influence.core.sizes import SINGULAR
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.warn import warn
 
 # What to do about a curvature that bends down somewhere.
 POSITIVE = (
@@ -21,7 +22,7 @@ POSITIVE = (
 )
 
 
-class Solver(ABC):
+class Solver(Settings, ABC):
     """A frozen value that solves H X = B for many columns at once, and warns where a column falls short.
 
     A subclass writes `solved`; `solve` holds it to what it tolerates, by one rule for all.
@@ -71,7 +72,7 @@ class Solver(ABC):
                 f"{name} left {short} of {len(residual)} columns short of a relative residual of {self.tolerated:g}"
                 f"{steps} {worst}. {self.advice}"
             )
-        warnings.warn(said, stacklevel=3)
+        warn(said)
         return solution
 
     def _bound(self, rhs: Tensor) -> float:
@@ -79,7 +80,7 @@ class Solver(ABC):
         return max(self.tolerated, 1e3 * torch.finfo(rhs.dtype).eps)
 
 
-class Preconditioner(ABC):
+class Preconditioner(Settings, ABC):
     """A frozen value that knows a cheap, positive definite stand-in for H⁻¹.
 
     Attributes:
@@ -100,19 +101,11 @@ class Inverse:
         hessian: H.
         solver: What solves.
 
-    Raises:
-        TypeError: If it is no solver.
-
     Attributes:
         solution: The first solution, which the scores come from.
     """
 
     def __init__(self, hessian: Curvature, solver: Solver):
-        if not isinstance(solver, Solver):
-            raise TypeError(
-                f"`solver` must be a value such as vif.CG() or vif.Explicit(), got {solver!r}. One of your own is a "
-                "subclass of vif.solvers.Solver with `solved(hessian, rhs)`."
-            )
         self.hessian, self.solver = hessian, solver
         self.solution: Solution | None = None
         self._whole: Tensor | None = None
@@ -154,28 +147,26 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     return product
 
 
-def eigenpairs(projected: Float[Tensor, "m m"], *, stacklevel: int) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
+def eigenpairs(projected: Float[Tensor, "m m"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
     """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
     curvature, turned = torch.linalg.eigh(projected)
     # A zero eigenvalue comes out negative by rounding half of the time.
     if curvature[0] < -1e-10 * curvature.abs().max():
-        warnings.warn(
+        warn(
             f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
-            stacklevel=stacklevel + 1,
         )
-    warn_if_singular(curvature, stacklevel=stacklevel + 1)
+    warn_if_singular(curvature)
     kept = curvature.abs() > SINGULAR * curvature.abs().max()
     return curvature[kept], turned[:, kept]
 
 
-def warn_if_singular(curvature: Float[Tensor, " m"], *, stacklevel: int) -> None:
+def warn_if_singular(curvature: Float[Tensor, " m"]) -> None:
     """Warn where some of the curvatures found are zero, so that their directions are left out."""
     flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())
     if flat and curvature.abs().max() > 0:
-        warnings.warn(
+        warn(
             f"The Hessian is singular: {flat} of {len(curvature)} directions found have no curvature and were left "
             "out. What moves along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-            stacklevel=stacklevel + 1,
         )
 
 

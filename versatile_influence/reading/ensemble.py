@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, listed
 from versatile_influence.core.result import Attribution
 
 
@@ -30,7 +31,9 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         >>> ensemble([one, two]).scores.squeeze().tolist()
         [2.0, 2.0]
     """
-    members = list(attributions)
+    members = listed(attributions, "attributions", "attributions")
+    for member in members:
+        instance(member, "attributions", Attribution, "what vif.attribute returns, each")
     if not members:
         raise ValueError("There is nothing to average: pass at least one attribution.")
     first = members[0]

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.warn import warn
 from versatile_influence.reading.metrics import pearson, spearman
 from versatile_influence.reading.pairs import Pair
 from versatile_influence.reading.pairs import Scores as AnyScores
@@ -217,10 +218,9 @@ def bootstrap_interval(
             drawn.append(statistic(pair.a[rows], pair.b[rows]).nanmean())
     spread = torch.stack(drawn).double()
     if undefined := int(spread.isnan().sum()):
-        warnings.warn(
+        warn(
             f"{undefined} of {n_resamples} resamples have no target with a defined statistic; the interval is from the "
             "others. Measure more removals.",
-            stacklevel=2,
         )
         spread = spread[~spread.isnan()]
     fisher = statistic in (pearson, spearman)

@@ -1,6 +1,5 @@
 """Direct solution with the dense Hessian."""
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,8 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, without
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, finite, relative_residual
+from versatile_influence.core.warn import warn
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Explicit(Solver):
                 [0.5000]])
     """
 
-    rtol: float = 1e-12
+    rtol: float = setting(1e-12, least=0)
     tolerated: ClassVar[float] = 1e-6
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = "H is nearly singular: add a penalty or damping=…, or drop redundant parameters."
@@ -63,16 +64,14 @@ class Explicit(Solver):
         value = directions @ (inverse[:, None] * (directions.T @ rhs))
         dropped = directions[:, ~kept]
         if dropped.shape[1]:
-            warnings.warn(
+            warn(
                 f"The Hessian is singular: {dropped.shape[1]} of {len(curvature)} directions have curvature below "
                 f"{cut:.1e} and were left out (smallest eigenvalue {smallest:.3g}; see solution.dropped). What moves "
                 "along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-                stacklevel=5,
             )
         if smallest < -cut:
-            warnings.warn(
+            warn(
                 f"The Hessian is indefinite: its smallest eigenvalue is {smallest:.3g}, so the parameters are not at a "
                 "minimum. Train further (vif.minimize), add damping=…, or read the scores with care.",
-                stacklevel=5,
             )
         return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=dropped)

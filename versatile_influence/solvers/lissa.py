@@ -10,6 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, Scaled, without
 from versatile_influence.core.loss import number_of_terms
+from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import DIVERGED, POWER_STEPS, SCALE_MARGIN, SCALE_SAMPLES
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import POSITIVE, Solver, finite, true_residual
@@ -47,12 +48,12 @@ class LiSSA(Solver):
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
 
-    batch_size: int | None = 64
-    max_steps: int = 1000
-    repeats: int = 1
-    scale: float | None = None
-    rtol: float = 0.1
-    seed: int = 0
+    batch_size: int | None = setting(64, least=1)
+    max_steps: int = setting(1000, least=1)
+    repeats: int = setting(1, least=1)
+    scale: float | None = setting(None, above=0)
+    rtol: float = setting(0.1, least=0)
+    seed: int = setting(0)
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = (
         "Raise max_steps (flat directions need more), repeats or batch_size (noise), add damping=…, or use vif.CG, "

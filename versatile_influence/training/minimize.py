@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.boundary import with_presence
+from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
 from versatile_influence.core.problem import evaluable
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM
+from versatile_influence.core.warn import warn
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.boundedness import NoMinimumError, check_bounded
 from versatile_influence.training.directions import newton_direction
@@ -56,10 +58,11 @@ def minimize(
         >>> minimize(loss, torch.tensor(0.0), n_objects=3).item()
         1.0
     """
-    checked = as_loss(loss, n_objects if presence is None else len(presence))
+    gtol, max_steps = number(gtol, "gtol", least=0), whole(max_steps, "max_steps", least=1)
+    checked, given = with_presence(loss, presence, n_objects)
     theta, unravel = ravel(init)
     theta = evaluable(checked, theta, unravel).clone()
-    presence = theta.new_ones(checked.n_objects) if presence is None else presence.to(theta)
+    presence = given.to(theta)
     goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
     objective = Objective(checked.at(presence), unravel, presence, goal * checked.n_objects)
     if newton_is_dense(objective.loss, init):
@@ -76,10 +79,9 @@ def minimize(
     if not torch.isfinite(value):
         raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
     if (reached := gradient.abs().max().item()) > max(objective.goal, 1e-13 * abs(value.item())):
-        warnings.warn(
+        warn(
             f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
             "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
-            stacklevel=2,
         )
     return unravel(found)
 

@@ -77,7 +77,7 @@ def attribute(
         [0.666..., 0.333..., -1.0]
     """
     problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
-    hessian = problem.curvature(curvature, damping)
+    hessian = problem.curvature(curvature, damping, solver)
     if isinstance(asked, PresenceTarget):
         # Each removal has a direct effect of its own, so that H⁻¹ goes to the removals, however few the targets.
         changes, leftover, solution = solved_changes(problem, hessian, solver)
@@ -114,7 +114,7 @@ def parameter_changes(
         [0.666..., 0.333..., -1.0]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    hessian = problem.curvature(curvature, damping)
+    hessian = problem.curvature(curvature, damping, solver)
     changes, leftover, _ = solved_changes(problem, hessian, solver)
     warn_if_unfinished(problem, leftover, changes)
     return changes

@@ -6,7 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss, methods_meant
+from versatile_influence.core.checks import names
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.derivatives import by_masks, jacobian_products
 from versatile_influence.core.loss import Loss, Part
@@ -66,7 +68,7 @@ def check_loss(
         for step in (_value, _derivatives, _removals, _curvature, _ownership, _terms):
             step(part)
     if rebuilt is not None:
-        _deleting(check, rebuilt)
+        _deleting(check, function(rebuilt, "rebuilt", "kept"))
 
 
 def _outer(check: Point) -> list[Point]:
@@ -80,8 +82,7 @@ def _outer(check: Point) -> list[Point]:
 
 def _value(check: Point) -> None:
     loss, params = check.loss, check.params
-    if loss.object_labels is not None and len(loss.object_labels) != loss.n_objects:
-        raise ValueError(f"object_labels names {len(loss.object_labels)} of {loss.n_objects} objects. Name each.")
+    names(loss.object_labels, loss.n_objects, name="object_labels")
     # Half there too: presence is a number, and is differentiated by some.
     presences = torch.stack([*check.presences.values(), 0.5 * loss.everyone(params)])
     each = torch.stack([loss(params, presence) for presence in presences])

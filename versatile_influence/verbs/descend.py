@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
+from versatile_influence.core.boundary import as_target
+from versatile_influence.core.checks import whole
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
@@ -48,8 +50,7 @@ def descend(
         >>> bool((close.scores - exact.scores).abs().max() < 0.1 * (rough.scores - exact.scores).abs().max())
         True
     """
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1, got {steps}. For no step at all see `attribute`.")
+    steps, asked = whole(steps, "steps", least=1), as_target(target)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
     moved, goal = [], 1e-10 * problem.removals.n_objects
     for row in range(problem.removals.count):
@@ -57,4 +58,4 @@ def descend(
         # What a presence costs (walks, risk sets) is paid once for all steps.
         objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal)
         moved.append(few_steps(objective, problem.theta, steps))
-    return at_parameters(problem, target, torch.stack(moved))
+    return at_parameters(problem, asked, torch.stack(moved))

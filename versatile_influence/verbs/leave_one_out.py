@@ -17,12 +17,13 @@ On a Ray cluster, whose engine hands results back by blocks, so that a kill can 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
-from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
+from versatile_influence.core.arguments import flag, folder, function
 from versatile_influence.core.boundary import as_target
+from versatile_influence.core.checks import listed, whole
 from versatile_influence.core.jobs import as_finished
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.removals import Removals
@@ -92,17 +93,18 @@ def leave_one_out(
         [1.0, 0.5, -1.5]
     """
     repeats = _repeats(seeds)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}. Leave it out to train one at a time.")
-    if n_objects < 1:
-        raise ValueError(f"There must be at least one object, got n_objects={n_objects}.")
-    removals = Removals.of(objects, n_objects)
-    training = Training(fit, as_target(target), n_objects, batched=batch_size is not None)
+    if batch_size is not None:
+        whole(batch_size, "batch_size", least=1)
+    if not isinstance(key, str | None):
+        raise TypeError(f"`key` must be text, got {key!r}.")
+    function(fit, "fit", "presence", *(["seed="] if seeds is not None else []))
+    quiet, removals = not flag(progress, "progress"), Removals.asked(objects, n_objects)
+    training = Training(fit, as_target(target), removals.n_objects, batched=batch_size is not None)
 
     kept = None
     if store is not None:
-        settings = {"n_objects": n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
-        kept = Store(Path(store), settings)
+        settings = {"n_objects": removals.n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
+        kept = Store(folder(store, "store"), settings)
         # Before anything is trained: a wrong folder must cost no time.
         kept.compare_settings()
 
@@ -114,7 +116,7 @@ def leave_one_out(
         full, done = _continued(kept, training, removals, repeats, full)
     blocks = list(_blocks(removals.count, len(repeats), batch_size or 1, done))
     everything = removals.count * len(repeats)
-    with tqdm(total=everything, initial=len(done), desc="retraining", unit="fit", disable=not progress) as bar:
+    with tqdm(total=everything, initial=len(done), desc="retraining", unit="fit", disable=quiet) as bar:
         calls = _calls(training, removals, repeats, blocks, expected)
         for (position, rows), given in as_finished(_without, calls, n_jobs=n_jobs):
             for row, outcome in zip(rows, given, strict=True):
@@ -129,7 +131,7 @@ def leave_one_out(
 def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
     if seeds is None:
         return [None]
-    repeats: list[Seed] = [int(seed) for seed in seeds]
+    repeats: list[Seed] = [whole(seed, "seeds") for seed in listed(seeds, "seeds", "whole numbers")]
     if not repeats or len(set(repeats)) < len(repeats):
         raise ValueError(
             f"`seeds` must name at least one seed, and each once, got {repeats}. Leave it out for one run."

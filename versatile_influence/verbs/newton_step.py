@@ -1,6 +1,5 @@
 """One Newton step on the loss without the object: nearer to retraining than the influence function."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -9,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.boundary import as_target
+from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import deflated, newton_is_dense
 from versatile_influence.core.finished import finished
 from versatile_influence.core.hessian import Hessian
@@ -17,7 +17,8 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.target import PresenceTarget, evaluated
+from versatile_influence.core.target import PresenceTarget, Target, evaluated
+from versatile_influence.core.warn import warn
 from versatile_influence.solvers.cg import CG
 
 
@@ -50,8 +51,9 @@ def newton_step(
         >>> newton_step(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [1.0, 0.5, -1.499...]
     """
+    held, asked = number(damping, "damping", least=0), as_target(target)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    return at_parameters(problem, target, newton_parameters(problem, damping))
+    return at_parameters(problem, asked, newton_parameters(problem, held))
 
 
 def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "k p"]:
@@ -63,7 +65,7 @@ def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "
     for part, curvatures in hessians_without(problem):
         # Damping holds θ where it is; a penalty would pull it to zero.
         held = curvatures + damping * torch.eye(len(problem.theta)).to(curvatures) if damping else curvatures
-        steps.append(solve_each(held, gradients[start : start + part.count], warn=True))
+        steps.append(solve_each(held, gradients[start : start + part.count], telling=True))
         start += part.count
     return problem.theta - torch.cat(steps)
 
@@ -81,7 +83,7 @@ def hessians_without(problem: Problem) -> Iterator[tuple[Removals, Float[Tensor,
 
 
 def solve_each(
-    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"], *, warn: bool = False
+    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"], *, telling: bool = False
 ) -> Float[Tensor, "c p"]:
     """Return H₋ᵢ⁻¹ bᵢ of each, by Cholesky, or by the least-norm solution where H₋ᵢ is not positive definite."""
     factors, failed = torch.linalg.cholesky_ex(matrices)
@@ -93,12 +95,11 @@ def solve_each(
     value = torch.cholesky_solve(rhs[..., None], safe)[..., 0]
     if bad.any():
         value[bad], lost = _flat_step(matrices[bad], rhs[bad])
-        if warn and lost.any():
-            warnings.warn(
+        if telling and lost.any():
+            warn(
                 f"Without the object, the Hessian is not positive definite for {int(lost.sum())} of {len(bad)} "
                 "removals, in directions in which the loss is not flat; their step is not to a minimum. Add a penalty "
                 "or damping=….",
-                stacklevel=4,
             )
     return value
 
@@ -130,10 +131,9 @@ def _steps_by_cg(problem: Problem, gradients: Float[Tensor, "k p"], damping: flo
 
 
 def at_parameters(
-    problem: Problem, target: object, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
+    problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
 ) -> Attribution:
     """Return the change of each target from θ to each row of `moved`, the parameters without that removal."""
-    asked = as_target(target)
     if isinstance(asked, PresenceTarget):
         total, direct = asked.at(problem.params, moved, problem.removals)
         return replace(_named(problem, asked.labels, total, failed), direct=direct, parameter=total - direct)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.boundary import as_target
+from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
@@ -45,7 +47,8 @@ def refit(
         >>> refit(loss, torch.tensor(2.9), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [1.0, 0.5, -1.5]
     """
-    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    gtol, max_steps = number(gtol, "gtol", least=0), whole(max_steps, "max_steps", least=1)
+    asked, problem = as_target(target), Problem.of(loss, params, n_objects=n_objects, objects=objects)
     n, loss = problem.removals.n_objects, problem.loss
     # Else part of every score would be training that had not been finished.
     best = minimize(loss, problem.params, gtol=gtol, max_steps=max_steps)
@@ -65,7 +68,7 @@ def refit(
             failed[row] = str(error)
             # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
-    return at_parameters(problem, target, moved, failed)
+    return at_parameters(problem, asked, moved, failed)
 
 
 def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list[int]]:

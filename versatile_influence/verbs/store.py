@@ -9,7 +9,6 @@ one finished retraining, are computed again and compared. `key` is for what thes
 import hashlib
 import json
 import os
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from versatile_influence.core.warn import warn
 from versatile_influence.verbs.retrainings import Outcome
 
 Finished = dict[tuple[int, int], Outcome]
@@ -101,9 +101,8 @@ class Store:
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 damaged.append(path.name)
         if damaged:
-            warnings.warn(
+            warn(
                 f"{len(damaged)} files in {self.folder} are damaged and their trainings are repeated: {damaged[0]}, ….",
-                stacklevel=4,
             )
         return found
 

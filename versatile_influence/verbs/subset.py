@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.checks import listed
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.outputs import Held, Outputs, Parameters
-from versatile_influence.core.ravel import squared_norm
+from versatile_influence.core.ravel import ravel, squared_norm
 
 Named = dict[str, Tensor]
 
@@ -64,11 +65,12 @@ def subset(
     """
     if not isinstance(params, dict):
         raise TypeError("Some of the parameters are named in a dict of them; one tensor has no names.")
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = [patterns] if isinstance(patterns, str) else listed(patterns, "patterns", "names of parameters")
     if not patterns:
         raise ValueError("`patterns` is empty. Name the parameters to keep free, as ['head.*'].")
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in params):
-            raise ValueError(f"`{pattern}` matches none of the parameters: {', '.join(params)}.")
+        if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in params):
+            raise ValueError(f"`patterns`: `{pattern}` matches none of the parameters: {', '.join(params)}.")
     chosen = {name: value for name, value in params.items() if any(fnmatchcase(name, p) for p in patterns)}
+    ravel(chosen)
     return Subset(as_loss(loss, n_objects), params, tuple(chosen)), chosen

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.arguments import folder
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import extremes, warn_if_undetermined, warn_if_unfinished
@@ -57,6 +58,7 @@ def write_scores(
         ...     write_scores(loss, torch.tensor(3.0), lambda theta: theta, folder, n_objects=3).top(1).item()
         2
     """
+    where = folder(out, "out")
     problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
     if isinstance(asked, PresenceTarget):
         raise ValueError("Scores are written for targets of the parameters alone. Use vif.attribute for this one.")
@@ -66,12 +68,12 @@ def write_scores(
             "vif.attribute."
         )
     # Far fewer coordinates, where there are: directions of all targets are kept at once.
-    whole, span = problem, Span.of(problem, problem.curvature(curvature, damping), asked, solver)
+    whole, span = problem, Span.of(problem, problem.curvature(curvature, damping, solver), asked, solver)
     problem = span.problem
     gradients = problem.target_gradients(span.target)
     warn_if_undetermined(span.hessian, gradients)
     (t, p), k = gradients.shape, problem.removals.count
-    file = ScoreFile(out, (k, t))
+    file = ScoreFile(where, (k, t))
     inverse = Inverse(span.hessian, solver)
     directions = inverse @ gradients.T
     # Kept where small: blocks are then products with it, else each is a derivative of its own.

@@ -4,7 +4,6 @@ The engine of every loss that is a sum over rows, pairs or triplets, whatever th
 clinics, annotators.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from versatile_influence.core.models import Linear
 from versatile_influence.core.outputs import Function, Outputs, Parameters
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.target import Target
+from versatile_influence.core.warn import warn
 from versatile_influence.losses.terms.families import check_elementwise
 from versatile_influence.losses.terms.outer import Terms, incidence_table, members_of
 
@@ -82,7 +82,7 @@ class TermLoss(Composed):
         super().__init__(through, outer, penalty=penalty, labels=labels)
         idle = number - len(members[members < number].unique())
         if idle:
-            warnings.warn(f"{idle} of {number} objects are in no term; their scores are 0.", stacklevel=2)
+            warn(f"{idle} of {number} objects are in no term; their scores are 0.")
 
 
 @dataclass(frozen=True)
