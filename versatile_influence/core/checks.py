@@ -6,7 +6,7 @@ sentence which argument is wrong, where in it, and what to do.
 
 import math
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,7 @@ def instance(value: object, name: str, kind: type, example: str) -> Any:
 
 
 def names(
-    labels: object, n: int, what: str = "object", name: str = "labels", *, unique: bool = False
+    labels: object, n: int, what: str = "object", name: str = "labels", *, unique: bool = False, entry: str = "name"
 ) -> list | None:
     """Return the names of n things as a list, or None where there are none.
 
@@ -169,16 +169,16 @@ def names(
     Example:
         >>> names(["a"], 2)
         Traceback (most recent call last):
-        ValueError: `labels` must hold one name an object: 2 objects, got 1 names.
+        ValueError: `labels` must hold one name an object: 2, got 1.
     """
     if labels is None:
         return None
-    if isinstance(labels, str | bytes) or not hasattr(labels, "__len__") or not hasattr(labels, "__iter__"):
-        raise TypeError(f"`{name}` must be a list of names, got {told(labels)}.")
+    if isinstance(labels, str | bytes) or not isinstance(labels, Sized) or not isinstance(labels, Iterable):
+        raise TypeError(f"`{name}` must be a list, one {entry} for each {what}, got {told(labels)}.")
     found = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else list(labels)  # pyright: ignore
     if len(found) != n:
         article = "an" if what[0] in "aeiou" else "a"
-        raise ValueError(f"`{name}` must hold one name {article} {what}: {n} {what}s, got {len(found)} names.")
+        raise ValueError(f"`{name}` must hold one {entry} {article} {what}: {n}, got {len(found)}.")
     if unique and (twice := _twice(found, name)):
         raise ValueError(f"`{name}` must hold one name of its own for each {what}: {twice[0]!r} names two {what}s.")
     return found

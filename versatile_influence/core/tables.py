@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,12 @@ def whole_numbers(
         ValueError: `winners` is 3 at position 1; it must be a whole number, 0 to 2.
     """
     try:
-        found = values.detach().cpu() if isinstance(values, Tensor) else np.asarray(values)
-        kind = found.numpy().dtype.kind if isinstance(found, Tensor) else found.dtype.kind
+        found = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be an array of whole numbers: {error}.") from error
-    if kind not in "iu" and math.prod(found.shape):
+    if (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool) and found.numel():
         raise TypeError(f"`{name}` must hold whole numbers, {span(least, most)}, got {told(values)}.")
-    whole = torch.as_tensor(np.array(found, np.int64))
+    whole = found.detach().to("cpu", torch.long, copy=True)
     shaped(tuple(whole.shape), name, shape)
     if len(bad := ((whole < least) | (whole > (whole if most is None else most))).nonzero()):
         place = ", ".join(map(str, bad[0].tolist()))
@@ -95,7 +95,7 @@ def codes(labels: object, n: int, what: str, name: str) -> tuple[Tensor, list]:
         >>> codes(["b", "a", "b"], 3, "row", "strata")
         (tensor([0, 1, 0]), ['b', 'a'])
     """
-    given = names(labels, n, what, name) or []
+    given = names(labels, n, what, name, entry="label") or []
     # Rows of a table of labels are tuples; a table of one column is a list.
     given = [label if not isinstance(label, list) else label[0] if len(label) == 1 else tuple(label) for label in given]
     for place, label in enumerate(given):
@@ -150,6 +150,12 @@ def kept(x: object, name: str = "x") -> Tensor:
     if x.is_floating_point() and not torch.isfinite(x).all():
         raise ValueError(f"`{name}` has NaN or infinite entries. Fill them, or leave such rows out.")
     return x.detach().clone()
+
+
+def tell_idle(idle: int, n: int, where: str) -> None:
+    """Warn of objects that a loss never uses."""
+    if idle:
+        warnings.warn(f"{idle} of {n} objects are {where}; their scores are 0.", stacklevel=4)
 
 
 def file(path: object, name: str = "path") -> Path:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import instance
 from versatile_influence.core.jacobian import ByRow
 from versatile_influence.core.models import Linear, Network, through
 from versatile_influence.core.outputs import Outputs
@@ -14,7 +15,7 @@ from versatile_influence.core.ravel import Params
 
 def log_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":
     """Return the log-risks of rows: xθ, or a network's."""
-    return Linear(x) if model is None else NetworkRisks(model, x)
+    return Linear(x) if model is None else NetworkRisks(instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 1)"), x)
 
 
 @dataclass(frozen=True, eq=False)
