@@ -6,7 +6,7 @@ sentence which argument is wrong, where in it, and what to do.
 
 import math
 import operator
-from collections.abc import Hashable, Iterable, Sequence, Sized
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
     return value
 
 
-def instance(value: object, name: str, kind: type, example: str) -> Any:
+def instance(value: object, name: str, kind: Any, example: str) -> Any:
     """Return a value of a class.
 
     Raises:
@@ -155,6 +155,17 @@ def instance(value: object, name: str, kind: type, example: str) -> Any:
         return value
     called = f" Call it: {value.__name__}()." if isinstance(value, type) and issubclass(value, kind) else ""
     raise TypeError(f"`{name}` must be a value like {example}, got {told(value)}.{called}")
+
+
+def listed(values: object, name: str, entry: str = "name") -> list:
+    """Return a list of anything.
+
+    Raises:
+        TypeError: If it is text, or no list.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a list, each entry a {entry}, got {told(values)}.")
+    return values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
 
 
 def names(
@@ -173,9 +184,7 @@ def names(
     """
     if labels is None:
         return None
-    if isinstance(labels, str | bytes) or not isinstance(labels, Sized) or not isinstance(labels, Iterable):
-        raise TypeError(f"`{name}` must be a list, one {entry} for each {what}, got {told(labels)}.")
-    found = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else list(labels)  # pyright: ignore
+    found = listed(labels, name, entry)
     if len(found) != n:
         article = "an" if what[0] in "aeiou" else "a"
         raise ValueError(f"`{name}` must hold one {entry} {article} {what}: {n}, got {len(found)}.")
