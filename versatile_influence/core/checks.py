@@ -157,7 +157,7 @@ def instance(value: object, name: str, kind: Any, example: str) -> Any:
     raise TypeError(f"`{name}` must be a value like {example}, got {told(value)}.{called}")
 
 
-def listed(values: object, name: str, entry: str = "name") -> list:
+def entries(values: object, name: str, entry: str = "name") -> list:
     """Return a list of anything.
 
     Raises:
@@ -184,7 +184,7 @@ def names(
     """
     if labels is None:
         return None
-    found = listed(labels, name, entry)
+    found = entries(labels, name, entry)
     if len(found) != n:
         article = "an" if what[0] in "aeiou" else "a"
         raise ValueError(f"`{name}` must hold one {entry} {article} {what}: {n}, got {len(found)}.")

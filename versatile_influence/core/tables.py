@@ -1,4 +1,4 @@
-"""Tables and lists that a user hands in, checked as `core/checks.py` checks what is smaller: features, whole numbers, files."""
+"""Tables, lists and files that a user hands in, checked as `core/checks.py` checks what is smaller."""
 
 import math
 import os
@@ -42,9 +42,9 @@ def features(x: object, name: str = "x", *, rows: str = "query", qid: Sequence[o
 
 
 def whole_numbers(
-    values: object, name: str, *, shape: Sequence[int | None], least: int = 0, most: int | None = None
+    values: object, name: str, *, shape: Sequence[int | None] | None, least: int = 0, most: int | None = None
 ) -> Tensor:
-    """Return whole numbers, apart from the user's, of a shape in which None stands for any size.
+    """Return whole numbers, apart from the user's, of a shape in which None stands for any size, or of any.
 
     Raises:
         TypeError: If they are no whole numbers.
@@ -62,7 +62,8 @@ def whole_numbers(
     if (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool) and found.numel():
         raise TypeError(f"`{name}` must hold whole numbers, {span(least, most)}, got {told(values)}.")
     whole = found.detach().to("cpu", torch.long, copy=True)
-    shaped(tuple(whole.shape), name, shape)
+    if shape is not None:
+        shaped(tuple(whole.shape), name, shape)
     if len(bad := ((whole < least) | (whole > (whole if most is None else most))).nonzero()):
         place = ", ".join(map(str, bad[0].tolist()))
         raise ValueError(
@@ -95,7 +96,7 @@ def codes(labels: object, n: int, what: str, name: str) -> tuple[Tensor, list]:
         >>> codes(["b", "a", "b"], 3, "row", "strata")
         (tensor([0, 1, 0]), ['b', 'a'])
     """
-    given = names(labels, n, what, name, entry="label") or []
+    given: list[Any] = names(labels, n, what, name, entry="label") or []
     # Rows of a table of labels are tuples; a table of one column is a list.
     given = [label if not isinstance(label, list) else label[0] if len(label) == 1 else tuple(label) for label in given]
     for place, label in enumerate(given):

@@ -11,10 +11,15 @@ from versatile_influence.core.outputs import Function, Outputs
 from versatile_influence.core.ravel import Params
 
 
+def module(model: object) -> torch.nn.Module:
+    """Return the network that a user gives in place of a linear map, checked."""
+    return instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 1)")
+
+
 def embedded(model: torch.nn.Module | None, x: Tensor, dim: int) -> Outputs:
     """Return embeddings of x: x W with W of `dim` columns, starting from the leading coordinates, or a network's."""
     if model is not None:
-        return Network(instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 2)"), x)
+        return Network(module(model), x)
     # At zero all distances are equal and nothing pulls.
     start = torch.eye(x.shape[-1], whole(dim, "dim", least=1), dtype=torch.float64)
     return Function(partial(product, x), start)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from versatile_influence.core.checks import entries
 from versatile_influence.core.result import Attribution
 
 
@@ -30,7 +31,8 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         >>> ensemble([one, two]).scores.squeeze().tolist()
         [2.0, 2.0]
     """
-    members = list(attributions)
+    given = entries(attributions, "attributions", "vif.Attribution")
+    members = [attribution(one, f"attributions[{place}]") for place, one in enumerate(given)]
     if not members:
         raise ValueError("There is nothing to average: pass at least one attribution.")
     first = members[0]

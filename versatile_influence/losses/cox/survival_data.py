@@ -88,9 +88,9 @@ def survival_rows(
     labels = names(labels, n, "row")
     named = range(n) if labels is None else labels
     stop, event = _column(durations, "durations", n), _column(events, "events", n)
-    wrong = ~(np.abs(x) < LARGEST)
+    wrong: np.ndarray = ~(np.abs(x) < LARGEST)
     _refuse(
-        wrong.any(axis=1),
+        np.asarray(wrong.any(axis=1)),
         named,
         lambda i: f"covariate `{columns[_first(wrong[i])]}` is {x[i, _first(wrong[i])]}",
         "Drop or impute such rows first, and measure in units in which numbers can be squared",

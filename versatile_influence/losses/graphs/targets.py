@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import listed, number, position, told
+from versatile_influence.core.checks import entries, number, position, told
 from versatile_influence.core.sizes import LOGISTIC_STEPS
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.graphs.context_models import Embeddings, log_normalisers
@@ -88,7 +88,7 @@ class EmbeddingTargets:
             raise ValueError(f"The class of node {bad[0]!r} is {classes[bad[0]]!r}. Classes are 0 or 1.")
         fitted = torch.tensor([self._node(name) for name in classes])
         kinds = torch.tensor([float(kind) for kind in classes.values()], dtype=torch.float64)
-        names = list(self.node_labels) if of is None else listed(of, "of")
+        names = list(self.node_labels) if of is None else entries(of, "of")
         asked = torch.tensor([self._node(name) for name in names])
 
         def probabilities(params: Embeddings) -> Tensor:
@@ -108,7 +108,9 @@ class EmbeddingTargets:
         if pairs is None:
             every = torch.arange(len(names))
             return torch.cartesian_prod(every, every).T, [f"{u},{v}" for u in names for v in names]
-        given = [tuple(pair) if isinstance(pair, Iterable) else (pair,) for pair in listed(pairs, "pairs")]
+        given: list[tuple] = [
+            tuple(pair) if isinstance(pair, Iterable) else (pair,) for pair in entries(pairs, "pairs", "pair")
+        ]
         if wrong := [pair for pair in given if len(pair) != 2]:
             raise ValueError(f"{wrong[0]!r} is no pair of nodes. Name two, as in (12, 10).")
         if not given:

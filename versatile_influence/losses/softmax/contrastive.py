@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import names, number, numbers
+from versatile_influence.core.checks import entries, number, numbers
 from versatile_influence.core.models import Mapped
 from versatile_influence.core.tables import codes, kept, tell_idle, whole_numbers
 from versatile_influence.losses.embedded import embedded
@@ -101,9 +101,10 @@ def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, 
     Raises:
         ValueError: If a batch has fewer than two objects, or an object is unknown or in two places.
     """
-    given = [range(n)] if batches is None else names(batches, len(batches), "batch", "batches") or []
+    given = [range(n)] if batches is None else entries(batches, "batches", "list")
     lists = [
-        whole_numbers(batch, f"batches[{place}]", shape=[None], most=n - 1).tolist() for place, batch in enumerate(given)
+        whole_numbers(batch, f"batches[{place}]", shape=[None], most=n - 1).tolist()
+        for place, batch in enumerate(given)
     ]
     flat = [i for batch in lists for i in batch]
     if not lists or min(map(len, lists)) < 2:

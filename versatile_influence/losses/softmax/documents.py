@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import instance, numbers, one_of, whole
+from versatile_influence.core.checks import numbers, one_of, whole
 from versatile_influence.core.models import Linear, Network
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.tables import codes, features
+from versatile_influence.losses.embedded import module
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows
 from versatile_influence.losses.softmax.owners import Owners
@@ -73,7 +74,7 @@ class DocumentListMLELoss(SoftmaxLoss):
         rows = NestedRows(owners, ranking, weights, ranked=ranked, allowed=allowed)
         candidates = x[table] * filled[:, :, None]
         linear = LinearCandidates(candidates.flatten(0, 1), table.shape[1])
-        scores = linear if model is None else Network(instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 1)"), candidates)
+        scores = linear if model is None else Network(module(model), candidates)
         super().__init__(rows, scores, penalty=penalty, labels=labels if objects == "documents" else ids)
 
 

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import instance, names, numbers, one_of, position, whole
+from versatile_influence.core.checks import entries, names, numbers, one_of, position, whole
 from versatile_influence.core.models import Network
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.tables import features
+from versatile_influence.losses.embedded import module
 from versatile_influence.losses.softmax.linear_items import LinearItems
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows
@@ -135,8 +136,8 @@ def item_scores(
 ) -> Outputs:
     """Return how parameters score all items: linearly with a bias, or by a network; what is removed owns its own."""
     owning = objects == "items"
-    known = [] if model is None else [name for name, _ in instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 1)").named_parameters()]
-    for name in names(item_parameters, len(item_parameters), "parameter", "item_parameters") or []:
+    known = [] if model is None else [name for name, _ in module(model).named_parameters()]
+    for name in entries(item_parameters, "item_parameters"):
         position(name, known, "parameter of the model (`item_parameters`)")
     if model is None:
         return LinearItems(torch.cat([x, x.new_ones(len(x), 1)], dim=1), n_items, owning)

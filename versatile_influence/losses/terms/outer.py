@@ -8,7 +8,6 @@ B the sparse terms × objects incidence.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -155,11 +154,10 @@ def incidence_table(incidence: object) -> Int[Tensor, "T m"]:
     Raises:
         ValueError: If it is empty or has a term without object.
     """
-    shape = [None, None] if np.ndim(incidence) == 2 else [None]
-    table = whole_numbers(incidence, "incidence", shape=shape, least=-1)
+    table = whole_numbers(incidence, "incidence", shape=None, least=-1)
     table = table[:, None] if table.dim() == 1 else table
-    if not table.numel():
-        raise ValueError("`incidence` is empty. Name the objects of each term, one a term or a row of them.")
+    if table.dim() != 2 or not table.numel():
+        raise ValueError(f"`incidence` must hold object numbers, (T,) or (T, m), got shape {tuple(table.shape)}.")
     if (without := (table < 0).all(1)).any():
         raise ValueError(
             f"Term {int(without.nonzero()[0])} has no object. Name at least one, or add it to the penalty."
