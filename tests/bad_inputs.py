@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 # One file of cases an area, each with CASES: a list of Case.
-LISTS = ["bad_inputs_verbs", "bad_inputs_losses", "bad_inputs_reading"]
+LISTS = [
+    "bad_inputs_losses",
+    "bad_inputs_reading",
+]
 SECONDS = 20
 
 

@@ -35,7 +35,10 @@ def features(x: object, name: str = "x", *, rows: str = "query", qid: Sequence[o
         raise ValueError(f"`{name}` must be a table of features (rows, columns), got shape {tuple(values.shape)}.")
     if len(bad := (~(values.abs() < LARGEST)).nonzero()):
         row, column = bad[0].tolist()
-        value, query = values[row, column].item(), "" if qid is None else f" (query {qid[row]!r})"
+        value, query = (
+            values[row, column].item(),
+            f" (query {qid[row]!r})" if qid is not None and row < len(qid) else "",
+        )
         cure = "Measure in a larger unit" if math.isfinite(value) else "Fill or drop missing features"
         raise ValueError(f"`{name}` is {value:g} for {rows} {row}{query}, column {column}. {cure}.")
     return values
@@ -105,7 +108,7 @@ def codes(labels: object, n: int, what: str, name: str) -> tuple[Tensor, list]:
             if part is None or (not isinstance(part, str | int) and str(part) in ("nan", "NaT", "<NA>")):
                 raise ValueError(f"`{name}` is {part} in {what} {place}. Give every {what} a label.")
     try:
-        number = {label: code for code, label in enumerate(dict.fromkeys(given))}
+        number = dict(zip(dict.fromkeys(given), range(len(given)), strict=False))
     except TypeError as error:
         raise TypeError(f"`{name}` must hold text, numbers or tuples of them: {error}.") from error
     return torch.tensor([number[label] for label in given], dtype=torch.long), list(number)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import entries
 from versatile_influence.core.result import Attribution
+from versatile_influence.reading.pairs import attribution
 
 
 def ensemble(attributions: Sequence[Attribution]) -> Attribution:

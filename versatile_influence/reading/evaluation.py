@@ -74,7 +74,7 @@ def summed(estimate: Attribution, groups: Attribution) -> Attribution:
     Raises:
         ValueError: If the two are of different data, or an object of a group has no score.
     """
-    attribution(groups, "groups")
+    attribution(estimate, "estimate"), attribution(groups, "groups")
     if not isinstance(estimate.objects, Tensor) or estimate.n_objects != groups.n_objects:
         raise ValueError("Give scores of single objects, of the same data as the groups.")
     row_of = torch.full((estimate.n_objects,), -1)

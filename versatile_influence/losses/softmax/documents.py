@@ -54,11 +54,11 @@ class DocumentListMLELoss(SoftmaxLoss):
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
     ):
-        grades = numbers(relevance, "relevance", shape=[None])
-        groups, ids = grouped_rows(qid, len(grades))
+        groups, ids = grouped_rows(qid)
         x = features(x, rows="row", qid=[ids[query] for query, rows in enumerate(groups) for _ in rows])
-        if len(x) != len(grades):
-            raise ValueError(f"`relevance` must be one number a row: {len(x)} rows, got {len(grades)}.")
+        if len(x) != (n := sum(map(len, groups))):
+            raise ValueError(f"`qid` must hold one label a row: {len(x)}, got {n}.")
+        grades = numbers(relevance, "relevance", shape=[n])
         top = None if top is None else whole(top, "top", least=1)
         if single := [query for query, rows in zip(ids, groups, strict=True) if len(rows) == 1]:
             raise ValueError(

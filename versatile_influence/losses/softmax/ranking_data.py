@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import names
+from versatile_influence.core.checks import entries, names
 from versatile_influence.core.tables import codes, whole_numbers
 
 
@@ -41,15 +41,16 @@ def listed(ranking: Int[Tensor, "R K"], weights: Tensor, n: int) -> Tensor:
     return torch.zeros(len(ranking), n, dtype=torch.float64).scatter_add(1, ranking, (weights > 0).double()) > 0
 
 
-def grouped_rows(qid: object, n_rows: int) -> tuple[list[list[int]], list[object]]:
+def grouped_rows(qid: object) -> tuple[list[list[int]], list[object]]:
     """Return the rows of each query in the order given, and the queries' ids.
 
     Raises:
-        ValueError: If `qid` has not one entry a row, an entry is missing, or the rows of a query are apart.
+        ValueError: If an entry is missing, or the rows of a query are apart.
     """
     if qid is None:
         raise ValueError("`qid` is missing: say of each row which query it belongs to.")
-    query, ids = codes(qid, n_rows, "row", "qid")
+    n_rows = len(given := entries(qid, "qid"))
+    query, ids = codes(given, n_rows, "row", "qid")
     # Codes are in order of appearance: those of sorted rows never fall.
     if len(apart := (query.diff() < 0).nonzero()):
         row = int(apart[0]) + 1
