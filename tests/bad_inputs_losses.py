@@ -379,6 +379,9 @@ NODES = Graph(3, torch.tensor([[0, 1], [1, 2]]), torch.ones(2), labels=[33, "33"
 TARGETS = walk(graph=NODES)
 PARAMS = torch.ones(2, dtype=F64)
 SPECIAL = [
+    Case("dfbeta: another loss", lambda: losses.dfbeta(listmle(), PARAMS), "`loss` must be"),
+    Case("term_values: another loss", lambda: losses.term_values(listmle()), "`test` must be"),
+    Case("TermLoss: a start that is a list", lambda: term(start=[1.0]), "`start` must be a tensor"),
     Case("CoxLoss: one name for two covariates", lambda: cox(columns=["a"]), "`columns`.*: 2, got 1"),
     Case(
         "CoxLoss: presence too long", lambda: cox()(PARAMS, torch.ones(5, dtype=F64)), "4 objects, but `presence` has 5"

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import pickle
 import warnings
 from dataclasses import replace
 
@@ -324,3 +325,19 @@ def test_a_missing_feature_of_a_regression_is_named_by_row_and_column():
         vif.losses.Linear(x)
     with pytest.raises(TypeError, match="got .a. in it.*Encode words"):
         vif.losses.ListMLELoss([["a", "b"]], [[0, 1]], n_items=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vif.losses.PairwiseLoss([0, 1], [1, 2], x=torch.eye(3).double()),
+        lambda: vif.losses.PairwiseLoss([0, 1], [1, 2], x=torch.eye(3), model=torch.nn.Linear(3, 1)),
+        lambda: vif.losses.TripletLoss([[0, 1, 2]], x=torch.eye(3).double()),
+        lambda: vif.losses.InfoNCELoss(data(1, 2, 4, 3)),
+    ],
+)
+def test_ready_losses_can_be_sent_to_other_processes(make):
+    loss = make()
+    everyone = torch.ones(loss.n_objects).double()
+    again = pickle.loads(pickle.dumps(loss))
+    assert again(loss.zeros(), everyone) == loss(loss.zeros(), everyone)

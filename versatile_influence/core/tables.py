@@ -99,9 +99,10 @@ def codes(labels: object, n: int, what: str, name: str) -> tuple[Tensor, list]:
         >>> codes(["b", "a", "b"], 3, "row", "strata")
         (tensor([0, 1, 0]), ['b', 'a'])
     """
-    given: list[Any] = names(labels, n, what, name, entry="label") or []
+    given: list = names(labels, n, what, name, entry="label") or []
     # Rows of a table of labels are tuples; a table of one column is a list.
-    given = [label if not isinstance(label, list) else label[0] if len(label) == 1 else tuple(label) for label in given]
+    given = [tuple(label) if isinstance(label, list) else label for label in given]
+    given = [label[0] if isinstance(label, tuple) and len(label) == 1 else label for label in given]
     for place, label in enumerate(given):
         # NaN, NaT and NA differ from themselves.
         for part in label if isinstance(label, tuple) else (label,):
@@ -142,15 +143,17 @@ def covariates(frame: Any, roles: Mapping[str, object]) -> list[Hashable]:
     return left
 
 
-def kept(x: object, name: str = "x") -> Tensor:
-    """Return the input of a network, of any type, apart from the user's.
+def kept(x: object, name: str = "x") -> Any:
+    """Return a tensor, or a dict of them, of any type, apart from the user's: a network's input, or parameters.
 
     Raises:
-        TypeError: If it is no tensor.
+        TypeError: If it is neither.
         ValueError: If a number is missing.
     """
+    if isinstance(x, dict):
+        return {key: kept(part, f"{name}[{key!r}]") for key, part in x.items()}
     if not isinstance(x, Tensor):
-        raise TypeError(f"`{name}` must be a tensor, the network's input, got {type(x).__name__}: torch.as_tensor(…).")
+        raise TypeError(f"`{name}` must be a tensor, got {type(x).__name__}. Use torch.as_tensor({name}).")
     if x.is_floating_point() and not torch.isfinite(x).all():
         raise ValueError(f"`{name}` has NaN or infinite entries. Fill them, or leave such rows out.")
     return x.detach().clone()

@@ -26,11 +26,12 @@ def embedded(model: torch.nn.Module | None, x: Tensor, dim: int) -> Outputs:
 
 
 def product(x: Tensor, params: Params) -> Tensor:
-    """Return x W, in the precision of W.
+    """Return x W, in the precision of W."""
+    return x.to(matrix(params)) @ matrix(params)
 
-    Raises:
-        TypeError: If the parameters are a dict.
-    """
+
+def matrix(params: Params) -> Tensor:
+    """Return the parameters, or say that they must not be a dict."""
     if isinstance(params, dict):
         raise TypeError("The parameters are a dict, but the loss has no `model`. Pass the tensor of `loss.zeros()`.")
-    return x.to(params) @ params
+    return params

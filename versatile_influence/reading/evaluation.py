@@ -74,8 +74,8 @@ def summed(estimate: Attribution, groups: Attribution) -> Attribution:
     Raises:
         ValueError: If the two are of different data, or an object of a group has no score.
     """
-    attribution(estimate, "estimate"), attribution(groups, "groups")
-    if not isinstance(estimate.objects, Tensor) or estimate.n_objects != groups.n_objects:
+    attribution(groups, "groups")
+    if not isinstance(attribution(estimate, "estimate").objects, Tensor) or estimate.n_objects != groups.n_objects:
         raise ValueError("Give scores of single objects, of the same data as the groups.")
     row_of = torch.full((estimate.n_objects,), -1)
     row_of[estimate.objects] = torch.arange(len(estimate.objects))

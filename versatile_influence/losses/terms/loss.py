@@ -11,12 +11,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.checks import told, whole
+from versatile_influence.core.checks import instance, told, whole
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.models import Linear
 from versatile_influence.core.outputs import Function, Outputs, Parameters
 from versatile_influence.core.ravel import Params
-from versatile_influence.core.tables import tell_idle
+from versatile_influence.core.tables import kept, tell_idle
 from versatile_influence.core.target import Target
 from versatile_influence.losses.terms.families import check_elementwise
 from versatile_influence.losses.terms.outer import Terms, incidence_table, members_of
@@ -74,6 +74,7 @@ class TermLoss(Composed):
         if int(table.max()) >= number:
             term = int((table >= number).any(1).nonzero()[0])
             raise ValueError(f"Term {term} names object {int(table[term].max())}; objects run from 0 to {number - 1}.")
+        start = None if start is None else kept(start, "start")
         # An object named twice by a term (a pair of one item with itself) is there once.
         members = members_of(table, number)
         through = (
@@ -102,6 +103,9 @@ class TermValues(Target):
     """
 
     test: TermLoss
+
+    def __post_init__(self):
+        instance(self.test, "test", TermLoss, "vif.losses.TermLoss(…)")
 
     def __call__(self, params: Params) -> Float[Tensor, " T"]:
         return self.test.outer.each(self.test.outputs(params))
