@@ -99,10 +99,9 @@ def codes(labels: object, n: int, what: str, name: str) -> tuple[Tensor, list]:
         >>> codes(["b", "a", "b"], 3, "row", "strata")
         (tensor([0, 1, 0]), ['b', 'a'])
     """
-    given: list = names(labels, n, what, name, entry="label") or []
     # Rows of a table of labels are tuples; a table of one column is a list.
-    given = [tuple(label) if isinstance(label, list) else label for label in given]
-    given = [label[0] if isinstance(label, tuple) and len(label) == 1 else label for label in given]
+    rows = [tuple(row) if isinstance(row, list) else row for row in names(labels, n, what, name, entry="label") or []]
+    given: list[Any] = [row[0] if isinstance(row, tuple) and len(row) == 1 else row for row in rows]
     for place, label in enumerate(given):
         # NaN, NaT and NA differ from themselves.
         for part in label if isinstance(label, tuple) else (label,):
@@ -115,7 +114,7 @@ def codes(labels: object, n: int, what: str, name: str) -> tuple[Tensor, list]:
     return torch.tensor([number[label] for label in given], dtype=torch.long), list(number)
 
 
-def covariates(frame: Any, roles: Mapping[str, object]) -> list[Hashable]:
+def covariates(frame: Any, roles: Mapping[str, Any]) -> list[Hashable]:
     """Return the columns of a pandas frame that have no other role.
 
     Args:
@@ -132,7 +131,8 @@ def covariates(frame: Any, roles: Mapping[str, object]) -> list[Hashable]:
     known = names(frame.columns, len(frame.columns), "column", "frame.columns", unique=True) or []
     role_of: dict[Hashable, str] = {}
     for role, given in roles.items():
-        for name in given if isinstance(given, list | tuple) and given not in known else [given]:
+        columns: list[Any] = [*given] if isinstance(given, list | tuple) and given not in known else [given]
+        for name in columns:
             if name is not None and name not in known:
                 raise ValueError(f"There is no column `{name}` (given as {role}). The columns are: {told(known)}.")
             if name in role_of:
@@ -143,15 +143,13 @@ def covariates(frame: Any, roles: Mapping[str, object]) -> list[Hashable]:
     return left
 
 
-def kept(x: object, name: str = "x") -> Any:
-    """Return a tensor, or a dict of them, of any type, apart from the user's: a network's input, or parameters.
+def kept(x: object, name: str = "x") -> Tensor:
+    """Return a tensor of any type, apart from the user's: a network's input, or parameters.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If it is none.
         ValueError: If a number is missing.
     """
-    if isinstance(x, dict):
-        return {key: kept(part, f"{name}[{key!r}]") for key, part in x.items()}
     if not isinstance(x, Tensor):
         raise TypeError(f"`{name}` must be a tensor, got {type(x).__name__}. Use torch.as_tensor({name}).")
     if x.is_floating_point() and not torch.isfinite(x).all():
@@ -176,6 +174,6 @@ def file(path: object, name: str = "path") -> Path:
         raise TypeError(f"`{name}` must be the path of a file, got {told(path)}.")
     found = Path(path)
     if not found.exists() or found.is_dir():
-        there = "is a folder" if found.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{found} {there}. Give the path of a file as `{name}`.")
+        there = "Is a directory" if found.is_dir() else "No such file"
+        raise FileNotFoundError(f"{there}: {found}. Give the path of a file as `{name}`.")
     return found

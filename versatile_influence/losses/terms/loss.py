@@ -74,7 +74,10 @@ class TermLoss(Composed):
         if int(table.max()) >= number:
             term = int((table >= number).any(1).nonzero()[0])
             raise ValueError(f"Term {term} names object {int(table[term].max())}; objects run from 0 to {number - 1}.")
-        start = None if start is None else kept(start, "start")
+        if isinstance(start, dict):
+            start = {name: kept(part, name) for name, part in start.items()}
+        elif start is not None:
+            start = kept(start, "start")
         # An object named twice by a term (a pair of one item with itself) is there once.
         members = members_of(table, number)
         through = (
