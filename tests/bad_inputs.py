@@ -19,6 +19,8 @@ from typing import Any
 # One file of cases an area, each with CASES: a list of Case.
 LISTS = [
     "bad_inputs_verbs",
+    "bad_inputs_losses",
+    "bad_inputs_reading",
 ]
 SECONDS = 20
 

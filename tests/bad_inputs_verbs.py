@@ -196,7 +196,7 @@ ZERO_IS_RIGHT = {"seed", "k", "damping", "gtol", "weight_decay", "rtol", "eps", 
 SAYS = {
     "params": "arameter",
     "init": "arameter",
-    "attributions": "`attributions`|nothing to average",
+    "attributions": "`attributions|nothing to average",
     "scores": "`scores`",
     ("Attribution", "objects"): "`objects`",
     "asked": "target",
@@ -274,12 +274,12 @@ BY_HAND = [
         "attribute: a target of 3", lambda: vif.attribute(quadratic, AT, vif.PresenceTarget(3), n_objects=3), "`target`"
     ),
     Case("attribute: n_objects nowhere", attributed, "n_objects=…"),
-    Case("attribute: too few names", partial(vif.attribute, Named(), AT, value), "`object_labels`.*3 objects"),
+    Case("attribute: too few names", partial(vif.attribute, Named(), AT, value), "`object_labels`.*an object: 3"),
     Case("attribute: too many names of targets", partial(attributed, n_objects=3), right=FIRST_ORDER),
     Case(
         "attribute: names of other targets",
         partial(vif.attribute, quadratic, AT, vif.LabelledTarget(value, ["a", "b"]), n_objects=3),
-        "`targets`.*1 targets",
+        "`targets`.*a target: 1",
     ),
     Case("attribute: a set of objects", partial(attributed, n_objects=3, objects={0, 1, 2}), right=FIRST_ORDER),
     Case("attribute: made objects", lambda: attributed(n_objects=3, objects=iter(range(3))), right=FIRST_ORDER),

@@ -21,7 +21,7 @@ def said_by(*command: str) -> list[str]:
 @pytest.mark.parametrize("area", LISTS)
 def test_every_bad_input_is_answered_rightly_or_named(area):
     found = dict(json.loads(line) for line in said_by("bad_inputs.py", area) if line.startswith('["'))
-    assert len(found) >= 100
+    assert len(found) >= 50
     assert {name: said for name, said in found.items() if said not in ("right", "named", "warned")} == {}
 
 

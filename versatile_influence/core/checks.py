@@ -7,7 +7,6 @@ sentence which argument is wrong, where in it, and what to do.
 import math
 import operator
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def whole(value: object, name: str, *, least: int = 0, most: int | None = None) 
         Traceback (most recent call last):
         ValueError: `rank` must be a whole number, at least 1, got 0.
     """
-    wanted = f"`{name}` must be a whole number, {_range(least, most)}, got {told(value)}."
+    wanted = f"`{name}` must be a whole number, {span(least, most)}, got {told(value)}."
     try:
         number = operator.index(value)  # pyright: ignore[reportArgumentType]
     except TypeError:
@@ -59,9 +58,7 @@ def number(
         Traceback (most recent call last):
         ValueError: `rtol` must be a finite number, more than 0, got nan.
     """
-    bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"more than {above:g}"] * (above > -math.inf)
-    bounds += [f"less than {below:g}"] * (below < math.inf)
-    wanted = f"`{name}` must be {', '.join(['a finite number', *bounds])}, got {told(value)}."
+    wanted = f"`{name}` must be a {_bounds(least, above, below)}, got {told(value)}."
     try:
         found = math.nan if isinstance(value, NOT_NUMBERS) else float(value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -73,12 +70,20 @@ def number(
     return found
 
 
-def numbers(values: object, name: str, *, shape: Sequence[int | None] | None = None, finite: bool = True) -> Tensor:
+def numbers(
+    values: object,
+    name: str,
+    *,
+    shape: Sequence[int | None] | None = None,
+    finite: bool = True,
+    least: float | int = -math.inf,
+    above: float | int = -math.inf,
+) -> Tensor:
     """Return an array of numbers in float64, apart from the user's, of a shape in which None stands for any size.
 
     Raises:
         TypeError: If it holds no numbers.
-        ValueError: If its shape is another, or a number is missing; its place is named.
+        ValueError: If its shape is another, or a number is missing or too small; its place is named.
 
     Example:
         >>> numbers([1, 2], "weights", shape=[None])
@@ -87,19 +92,41 @@ def numbers(values: object, name: str, *, shape: Sequence[int | None] | None = N
         Traceback (most recent call last):
         ValueError: `weights` is nan at position 1. Fill it, or leave it out.
     """
-    try:
-        # What a caller changes afterwards must not change what was computed from it.
-        found = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64))
-        found = found.to(torch.float64, copy=True)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must be an array of numbers: {error}.") from error
-    if shape is not None and not _fits(found.shape, shape):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"`{name}` must be of shape ({wanted}), got {tuple(found.shape)}.")
-    if finite and len(bad := (~torch.isfinite(found)).nonzero()):
-        place = ", ".join(map(str, bad[0].tolist()))
-        raise ValueError(f"`{name}` is {found[tuple(bad[0])].item()} at position {place}. Fill it, or leave it out.")
+    found = array(values, name)
+    if shape is not None:
+        shaped(tuple(found.shape), name, shape)
+    wrong = torch.full_like(found, finite, dtype=torch.bool) & ~torch.isfinite(found)
+    if least > -math.inf or above > -math.inf:
+        wrong |= (found < least) | (found <= above)
+    if len(bad := wrong.nonzero()):
+        value, place = found[tuple(bad[0])].item(), ", ".join(map(str, bad[0].tolist()))
+        cure = f"It must be a {_bounds(least, above)}" if math.isfinite(value) else "Fill it, or leave it out"
+        raise ValueError(f"`{name}` is {value:g} at position {place}. {cure}.")
     return found
+
+
+def array(values: object, name: str) -> Tensor:
+    """Return an array of numbers in float64, apart from the user's, of any shape.
+
+    Raises:
+        TypeError: If it holds anything but numbers; the first word is named.
+    """
+    if isinstance(values, Tensor):
+        if values.is_complex() or values.layout != torch.strided or values.is_meta:
+            raise TypeError(f"`{name}` must be a tensor of numbers, got {values.dtype}, {values.layout}.")
+        # What a caller changes afterwards must not change what was computed from it.
+        return values.detach().to(torch.float64, copy=True)
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind not in "biuf":
+            # Text holds numbers for NumPy.
+            words = [value for value in found.reshape(-1).tolist() if isinstance(value, str | bytes)]
+            kind = f"{words[0]!r} in it" if words else f"{type(values).__name__} of {found.dtype}"
+            if words or found.dtype.kind != "O":
+                raise TypeError(f"got {kind}")
+        return torch.from_numpy(found.astype(np.float64))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"`{name}` must be numeric: {error}. Encode words and categories as numbers.") from error
 
 
 def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
@@ -119,7 +146,7 @@ def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
     return value
 
 
-def instance(value: object, name: str, kind: type | UnionType, example: str) -> Any:
+def instance(value: object, name: str, kind: Any, example: str) -> Any:
     """Return a value of a class.
 
     Raises:
@@ -154,24 +181,28 @@ def listed(values: object, name: str, what: str) -> list:
     return list(found)
 
 
-def names(labels: object, n: int, what: str = "object", name: str = "labels") -> list | None:
+def names(
+    labels: object, n: int, what: str = "object", name: str = "labels", *, unique: bool = False, entry: str = "name"
+) -> list | None:
     """Return the names of n things as a list, or None where there are none.
 
     Raises:
         TypeError: If they are no list.
-        ValueError: If there are more or fewer than things.
+        ValueError: If there are more or fewer than things, or two have one name where it must be `unique`.
 
     Example:
         >>> names(["a"], 2)
         Traceback (most recent call last):
-        ValueError: `labels` must hold one name an object: 2 objects, got 1 names.
+        ValueError: `labels` must hold one name an object: 2, got 1.
     """
     if labels is None:
         return None
-    found = listed(labels, name, "names")
+    found = listed(labels, name, f"{entry}s")
     if len(found) != n:
         article = "an" if what[0] in "aeiou" else "a"
-        raise ValueError(f"`{name}` must hold one name {article} {what}: {n} {what}s, got {len(found)} names.")
+        raise ValueError(f"`{name}` must hold one {entry} {article} {what}: {n}, got {len(found)}.")
+    if unique and (twice := _twice(found, name)):
+        raise ValueError(f"`{name}` must hold one name of its own for each {what}: {twice[0]!r} names two {what}s.")
     return found
 
 
@@ -190,20 +221,37 @@ def position(label: Hashable, labels: Sequence[Hashable], what: str = "object") 
     equal = equal or [place for place, known in enumerate(labels) if known == label]
     equal = equal or [place for place, known in enumerate(labels) if str(known) == str(label)]
     if len(equal) != 1:
-        found = "no" if not equal else f"more than one ({len(equal)})"
-        raise ValueError(f"There is {found} {what} named {told(label)}. The first are {list(labels[:5])}.")
+        number = "no" if not equal else f"more than one ({len(equal)})"
+        raise ValueError(f"There is {number} {what} named {told(label)}. The first are {list(labels)[:5]}.")
     return equal[0]
 
 
-def _fits(given: Sequence[int], shape: Sequence[int | None]) -> bool:
-    return len(given) == len(shape) and all(want in (None, got) for want, got in zip(shape, given, strict=True))
+def _twice(labels: list, name: str) -> list:
+    """Return a label that stands twice, in a list."""
+    try:
+        return [] if len(set(labels)) == len(labels) else [next(one for one in labels if labels.count(one) > 1)]
+    except TypeError as error:
+        raise TypeError(f"`{name}` must be text, numbers or tuples of them: {error}.") from error
 
 
-def _range(least: int, most: int | None) -> str:
+def span(least: int, most: int | None) -> str:
+    """Return a range of whole numbers in words."""
     return f"at least {least}" if most is None else f"{least} to {most}"
 
 
+def _bounds(least: float | int, above: float | int, below: float | int = math.inf) -> str:
+    bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"more than {above:g}"] * (above > -math.inf)
+    return ", ".join(["finite number", *bounds, *[f"less than {below:g}"] * (below < math.inf)])
+
+
+def shaped(found: tuple[int, ...], name: str, shape: Sequence[int | None]) -> None:
+    """Raise a ValueError unless a shape is the one wanted, in which None stands for any size."""
+    if len(found) != len(shape) or any(want not in (None, got) for want, got in zip(shape, found, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"`{name}` must be of shape ({wanted}), got {found}.")
+
+
 def told(value: object) -> str:
-    """Return a value as a message shows it: not at length."""
+    """Return a value in words short enough for a message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}…"

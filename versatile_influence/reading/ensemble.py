@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import instance, listed
+from versatile_influence.core.checks import listed
 from versatile_influence.core.result import Attribution
+from versatile_influence.reading.pairs import attribution
 
 
 def ensemble(attributions: Sequence[Attribution]) -> Attribution:
@@ -31,9 +32,8 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         >>> ensemble([one, two]).scores.squeeze().tolist()
         [2.0, 2.0]
     """
-    members = listed(attributions, "attributions", "attributions")
-    for member in members:
-        instance(member, "attributions", Attribution, "what vif.attribute returns, each")
+    given = listed(attributions, "attributions", "what vif.attribute returns, each")
+    members = [attribution(one, f"attributions[{place}]") for place, one in enumerate(given)]
     if not members:
         raise ValueError("There is nothing to average: pass at least one attribution.")
     first = members[0]
