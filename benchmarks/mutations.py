@@ -32,7 +32,7 @@ class Mutation:
         fault: What is wrong, in words.
         file: In which file of the library.
         old, new: What stands there, exactly once, and what is put in its place.
-        tests: The words for pytest that show it.
+        tests: The words for pytest that show it, separated by spaces.
     """
 
     fault: str
@@ -48,28 +48,28 @@ MUTATIONS = [
         "core/loss.py",
         "return self(params, self.everyone(params)) - without",
         "return without - self(params, self.everyone(params))",
-        "tests/test_attribution.py",
+        "tests/test_check_loss.py::test_a_loss_written_as_a_class_is_what_it_says versatile_influence/core/loss.py",
     ),
     Mutation(
         "a sign: the Newton step goes uphill",
         "verbs/newton_step.py",
         "return problem.theta - torch.cat(steps)",
         "return problem.theta + torch.cat(steps)",
-        "tests/test_loss_properties.py tests/test_attribution.py",
+        "tests/test_attribution.py::test_newton_steps_and_refits_of_a_quadratic_are_exact_and_chunks_change_nothing",
     ),
     Mutation(
         "a sign: retrained scores",
         "verbs/retrained.py",
         "after - before[:, None]",
         "before[:, None] - after",
-        "tests/test_retraining.py",
+        "tests/test_retraining.py::test_the_mean_without_each_number_is_its_closed_form",
     ),
     Mutation(
         "a forgotten penalty: the gradient",
         "core/composed.py",
         "return pull(self.outer.gradient(outputs, presence)) + self.ridge * flat(params)",
         "return pull(self.outer.gradient(outputs, presence))",
-        "tests/test_check_loss.py",
+        "tests/test_check_loss.py::test_every_ready_loss_is_what_it_says",
     ),
     Mutation(
         "a forgotten penalty: of some parameters",
@@ -83,119 +83,123 @@ MUTATIONS = [
         "core/composed.py",
         "return self.with_parts(outputs, outer, ridge=some * self.ridge,",
         "return self.with_parts(outputs, outer, ridge=self.ridge,",
-        "tests/test_check_loss.py tests/test_training.py",
+        "tests/test_check_loss.py::test_every_ready_loss_of_some_terms_and_of_one_presence_is_what_it_says"
+        " tests/test_gauss_newton.py::test_a_sample_is_the_chosen_terms_scaled_up"
+        " tests/test_gauss_newton.py::test_terms_add_up_and_a_sample_of_each_once_is_the_whole",
     ),
     Mutation(
         "off by one: what an item owns",
         "losses/softmax/linear_items.py",
         "return torch.arange(width) + i * width if",
         "return torch.arange(width - 1) + i * width if",
-        "tests/test_ranking.py",
+        "tests/test_ranking.py::test_owned_parameters_fall_to_zero_and_plain_targets_agree_with_parameter_changes",
     ),
     Mutation(
         "what is owned enters the solve",
         "core/owned.py",
         "torch.where(mask, -theta, solve(differences.masked_fill(mask, 0.0).T).T)",
         "torch.where(mask, -theta, solve(differences.T).T)",
-        "tests/test_ranking.py",
+        "tests/test_ranking.py::test_the_default_treatment_of_owned_parameters_is_nearest_to_refits",
     ),
     Mutation(
         "what is owned does not fall to zero, on the side of the targets",
         "verbs/sides.py",
         "return scores - (mask * problem.theta) @ gradients.T, value[:, -1]",
         "return scores, value[:, -1]",
-        "tests/test_ranking.py",
+        "tests/test_ranking.py::test_owned_parameters_fall_to_zero_and_plain_targets_agree_with_parameter_changes"
+        " tests/test_walk_embedding.py::test_scores_solved_for_targets_are_those_solved_for_removals",
     ),
     Mutation(
         "a wrong tie method: Efron's fraction, with someone absent",
         "losses/cox/outer.py",
         "fraction = (counted - pick(counted, first)) / pick(number, times)",
         "fraction = (counted - pick(counted, first)) / (pick(number, times) + 1)",
-        "tests/test_cox.py",
+        "tests/test_cox.py::test_fast_differences_of_heavily_tied_rows_are_the_generic_ones",
     ),
     Mutation(
         "a wrong tie method: the terms that stay without a tied event",
         "losses/cox/risk_sets.py",
         "self.reduced_fraction = tensor(reduced_place / left[reduced_time])",
         "self.reduced_fraction = tensor(reduced_place / each[reduced_time])",
-        "tests/test_cox.py",
+        "tests/test_cox.py::test_fast_differences_of_heavily_tied_rows_are_the_generic_ones",
     ),
     Mutation(
         "a wrong risk set: at risk at the time of entry",
         "losses/cox/risk_sets.py",
         'entered = np.searchsorted(times, rows.start[order], side="right") - 1',
         'entered = np.searchsorted(times, rows.start[order], side="left") - 1',
-        "tests/test_cox.py",
+        "tests/test_cox.py::test_coefficients_dfbeta_and_refits_are_those_of_r",
     ),
     Mutation(
         "a wrong risk set: an event is at risk of its own time twice",
         "losses/cox/risk_sets.py",
         'end = np.searchsorted(keys, key, side="right") - event',
         'end = np.searchsorted(keys, key, side="right")',
-        "tests/test_cox.py",
+        "tests/test_cox.py::test_fast_differences_of_heavily_tied_rows_are_the_generic_ones",
     ),
     Mutation(
         "a wrong scale: n − 1 in place of n",
         "core/result.py",
         "return -self.n_objects * (self.scores",
         "return -(self.n_objects - 1) * (self.scores",
-        "tests/test_attribution.py",
+        "tests/test_attribution.py::test_theorem_3_1_the_vif_of_an_m_estimator_is_the_classical_influence_function",
     ),
     Mutation(
         "damping dropped from products",
         "core/hessian.py",
         "self._there.hessian_products(self.params, self.presence, vectors) + self.damping * vectors",
         "self._there.hessian_products(self.params, self.presence, vectors)",
-        "tests/test_solvers.py",
+        "tests/test_solvers.py::test_solutions_are_the_dense_ones_also_for_more_columns_than_parameters",
     ),
     Mutation(
         "damping dropped from the matrix",
         "core/hessian.py",
         "matrix.diagonal().add_(self.damping)",
         "matrix.diagonal().add_(0.0)",
-        "tests/test_solvers.py",
+        "tests/test_solvers.py::test_solutions_are_the_dense_ones_also_for_more_columns_than_parameters",
     ),
     Mutation(
         "a term that two members of a group share is taken away twice",
         "losses/terms/outer.py",
         "return torch.stack([(self._of(group) * terms).sum() for group in removals.groups()])",
         "return torch.stack([self._by_object(terms)[group].sum() for group in removals.groups()])",
-        "tests/test_check_loss.py",
+        "tests/test_check_loss.py::test_every_ready_loss_is_what_it_says",
     ),
     Mutation(
         "the direct effect of a target that depends on who is present is missing",
         "verbs/attribute.py",
         "result = finished(problem, direct + parameter,",
         "result = finished(problem, parameter,",
-        "tests/test_ranking.py tests/test_walk_embedding.py",
+        "tests/test_attribution.py::test_direct_and_parameter_effects_add_up"
+        " tests/test_ranking.py::test_direct_and_parameter_effects_of_ranking_targets_stand_apart",
     ),
     Mutation(
         "refitted together with everybody present",
         "verbs/refit.py",
         "presences = part.presences(problem.theta)",
         "presences = torch.ones_like(part.presences(problem.theta))",
-        "tests/test_cox.py",
+        "tests/test_attribution.py::test_newton_steps_and_refits_of_a_quadratic_are_exact_and_chunks_change_nothing",
     ),
     Mutation(
         "refitted one by one with everybody present",
         "verbs/refit.py",
         "refitted = minimize(loss, best, problem.presence_without(row),",
         "refitted = minimize(loss, best, problem.everyone(),",
-        "tests/test_cox.py",
+        "tests/test_attribution.py::test_many_parameters_take_the_same_answers_by_conjugate_gradients",
     ),
     Mutation(
         "an edge stays when one of its ends goes",
         "losses/graphs/walk_embedding.py",
         "return presence, presence[self.graph.ends[:, 0]] * presence[self.graph.ends[:, 1]]",
         "return presence, presence[self.graph.ends[:, 0]]",
-        "tests/test_walk_embedding.py",
+        "tests/test_walk_embedding.py::test_groups_are_removed_as_by_masks",
     ),
     Mutation(
         "Spearman's correlation is Pearson's",
         "reading/metrics.py",
         "return _told(pair := Pair.of(a, b), _rank_correlation(pair))",
         "return _told(pair := Pair.of(a, b), pair.moments().correlation)",
-        "tests/test_metrics.py",
+        "tests/test_metrics.py::test_every_measure_equals_scipy_target_by_target",
     ),
 ]
 
