@@ -1,8 +1,8 @@
 """Faults planted in the core, one at a time, each of which the tests must catch.
 
 A fault is a line of the library written wrong: a sign, a penalty that is forgotten, an item too many. It is planted in
-a copy of the checkout, and the tests named beside it are run there until the first fails; first of all they are run
-without any fault, where they must pass. With `--all` the whole suite is run in their place, which takes an hour or so.
+a copy of the checkout, and the tests named beside it are run there until the first fails; without any fault all of
+them must pass. With `--all` the whole suite is run in their place, which takes an hour or so.
 
     python benchmarks/mutations.py [--quick] [--all]     # quick: the first three
 """
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from experiments.run import Run
 ROOT = Path(__file__).parents[1]
 COPIED = ("versatile_influence", "tests", "experiments", "benchmarks", "pyproject.toml", "README.md")
 PASSED, FAILED = 0, 1
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -246,25 +248,31 @@ def tested(place: Path, words: list[str]) -> tuple[int, str]:
     return done.returncode, failed[1] if failed else ""
 
 
+def outcome(mutation: Mutation | None, words: list[str]) -> tuple[int, str, float]:
+    """Return pytest's status with the fault, or with none, the first test that failed, and seconds."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        place = copied(Path(folder)) if mutation is None else planted(mutation, Path(folder))
+        status, failed = tested(place, words)
+    return status, failed, round(time.perf_counter() - started, 1)
+
+
 def main() -> None:
     """Plant each fault, run its tests, and write the record; the exit status is 1 where one is not caught."""
     everything = "--all" in sys.argv
     run = Run.of(__file__, __doc__, argv=[word for word in sys.argv[1:] if word != "--all"])
     chosen = MUTATIONS[:3] if run.quick else MUTATIONS
-    found = []
-    with tempfile.TemporaryDirectory() as place:
-        words = [] if everything else sorted({word for mutation in chosen for word in mutation.tests.split()})
-        status, failed = tested(copied(Path(place)), words)
-        if status != PASSED:
-            sys.exit(f"The tests do not pass without a fault (status {status}): {failed}")
-    for mutation in chosen:
-        started = time.perf_counter()
-        with tempfile.TemporaryDirectory() as place:
-            status, failed = tested(planted(mutation, Path(place)), [] if everything else mutation.tests.split())
-        caught = status == FAILED
-        seconds = round(time.perf_counter() - started, 1)
-        print(f"{'caught ' if caught else 'MISSED '} {seconds:6.1f} s  {mutation.fault}  {failed}", flush=True)
-        found.append({"fault": mutation.fault, "file": mutation.file, "caught": caught, "by": failed, "s": seconds})
+    words = {mutation: [] if everything else mutation.tests.split() for mutation in chosen}
+    every, found = sorted({word for some in words.values() for word in some}), []
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        without = pool.submit(outcome, None, every)
+        for mutation, (status, failed, seconds) in zip(chosen, pool.map(outcome, chosen, words.values()), strict=True):
+            caught = status == FAILED
+            print(f"{'caught' if caught else 'MISSED'} {seconds:6.1f} s  {mutation.fault}  {failed}", flush=True)
+            found.append({"fault": mutation.fault, "file": mutation.file, "caught": caught, "by": failed, "s": seconds})
+        status, failed, _ = without.result()
+    if status != PASSED:
+        sys.exit(f"The tests do not pass without a fault (status {status}): {failed}")
     caught = sum(row["caught"] for row in found)
     run.record({"faults": len(found), "caught": caught, "whole suite": everything, "by fault": found})
     print(f"{caught} of {len(found)} caught")
