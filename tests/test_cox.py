@@ -262,6 +262,14 @@ def test_complete_separation_is_named_not_fitted():
         vif.minimize(loss, loss.zeros())
 
 
+def test_a_likelihood_that_is_monotone_in_two_directions_at_once_is_named_too():
+    # Of the two, the one that had more curvature leads uphill again.
+    x = [[-0.9, 2.0], [-0.9, 2.0], [-0.2, -1.3], [-0.2, -0.4], [-1.1, 0.1], [0.2, 1.0], [0.3, 0.8]]
+    loss = CoxLoss(x, [1, 1, 2, 4, 3, 4, 1], [0, 1, 1, 0, 1, 0, 0], strata=[1, 0, 0, 2, 0, 2, 1])
+    with pytest.raises(ValueError, match="no finite minimum"):
+        vif.minimize(loss, loss.zeros())
+
+
 def test_a_refit_that_runs_off_to_infinity_is_recorded_and_the_others_stand():
     x = np.repeat([1.0, 0.0], 10)[:, None]
     durations = np.arange(1.0, 21.0)

@@ -38,11 +38,11 @@ def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Floa
     """Raise where a direction lost its curvature and the loss is still not larger far out along it."""
     # What was flat from the start is no way out.
     scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
-    flat, was, now = _lost(objective, found, before, scale)
-    if flat is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
-        return
+    # Of several the one in which it went: with more curvature before, another may lead uphill again.
     moved = found - init
-    outward = flat * torch.sign(flat @ moved)
+    outward, was, now = _lost(objective, found, before, scale, moved)
+    if outward is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
+        return
     least, far = objective.value(found), moved.norm()
     if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= least + 1e-9 * abs(least):
         names = objective.loss.parameter_names
@@ -83,11 +83,16 @@ def _check_paths(
 
 
 def _lost(
-    objective: Objective, found: Tensor, before: Float[Tensor, "p p"], scale: Float[Tensor, " p"]
+    objective: Objective,
+    found: Tensor,
+    before: Float[Tensor, "p p"],
+    scale: Float[Tensor, " p"],
+    moved: Float[Tensor, " p"] | None = None,
 ) -> tuple[Float[Tensor, " p"] | None, float, float]:
-    """Return of the directions flat by now the one that had most curvature, and what it had and has; None for none.
+    """Return of the directions flat by now that of `moved`, and what curvature it had and has; None for none.
 
-    Parameters are taken in units of 1/`scale`; what the loss itself names as constant is left out.
+    Without `moved`, the one that had most curvature. Parameters are taken in units of 1/`scale`; what the loss itself
+    names as constant is left out.
     """
     hessian = objective.hessian(found)
     after, null = hessian.dense(), hessian.null_space()
@@ -100,6 +105,6 @@ def _lost(
     if not flats.shape[1]:
         return None, 0.0, 0.0
     flats = torch.linalg.qr(flats)[0]
-    most, ways = torch.linalg.eigh(flats.T @ before @ flats)
-    flat = flats @ ways[:, -1]
-    return flat, most[-1].item(), (flat @ after @ flat).item()
+    way = flats.T @ moved if moved is not None else torch.linalg.eigh(flats.T @ before @ flats)[1][:, -1]
+    flat = flats @ torch.nn.functional.normalize(way, dim=0)
+    return flat, (flat @ before @ flat).item(), (flat @ after @ flat).item()
