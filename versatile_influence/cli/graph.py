@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 from versatile_influence.cli.words import check_out, count
+from versatile_influence.core.files import write_text
 from versatile_influence.core.owned import Shared
 from versatile_influence.core.sizes import FINISHED_PARAMETERS
 from versatile_influence.losses import WalkEmbeddingLoss
@@ -42,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the nodes that matter most for each pair."""
-    check_out(args.out)
+    check_out(args.out, [args.edges])
     pairs = [tuple(word.strip() for word in pair.split(",")) for pair in args.pairs]
     for pair, given in zip(pairs, args.pairs, strict=True):
         if len(pair) != 2:
@@ -73,6 +74,6 @@ def run(args: argparse.Namespace) -> int:
             note = "  splits the graph: retraining may have no finite end" if splits and not args.penalty else ""
             print(f"  {graph.labels[row]!s:>12} {scores.scores[row, column].item():+10.4f}{note}")
     if args.out:
-        scores.to_frame().to_csv(args.out)
+        write_text(args.out, scores.to_frame().to_csv())
         print(f"\nAll scores are in {args.out}.", file=sys.stderr)
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from versatile_influence.cli.words import check_out
+from versatile_influence.core.files import write_text
 from versatile_influence.core.sizes import SHOWN
 from versatile_influence.verbs.leave_one_out import leave_one_out
 
@@ -35,7 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Retrain, print the largest changes of the first target, and write all."""
-    check_out(args.out)
+    sources = [f"{name.partition(':')[0].replace('.', '/')}.py" for name in (args.fit, args.target)]
+    check_out(args.out, [*sources, *(Path(args.store).glob("*") if args.store else ())])
     if args.resume and not args.store:
         raise ValueError("--resume goes on with a folder: name it with --store FOLDER.")
     if args.store and not args.resume and (Path(args.store) / "run.json").exists():
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     )
     frame = result.to_frame()
     if args.out:
-        frame.to_csv(args.out)
+        write_text(args.out, frame.to_csv())
     print(f"largest changes of target {frame.columns[0]}, of {len(frame)} removals")
     names = result.names()
     order = result.scores[:, 0].abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:SHOWN].tolist()

@@ -76,6 +76,10 @@ EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
 NEWTON_FROM = 1e-5
 
+# Files. Seconds to wait for a folder that another run holds: what a killed run leaves behind, a DataLoader's workers
+# for up to five, may hold it on.
+LOCK_SECONDS = 6.0
+
 # Reading. Numbers converted to float64 at once: the scores themselves may be large, the copies never are.
 BLOCK_NUMBERS = 1_000_000
 # Names in a message, beside the largest dots and under the columns of a picture (more would overlap), rows that

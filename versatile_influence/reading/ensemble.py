@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from versatile_influence.core.made import made_by
 from versatile_influence.core.result import Attribution
 
 
@@ -55,6 +56,7 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         parameter=_mean([member.parameter for member in members]),
         failed=failed or None,
         by_seed=torch.stack([member.scores for member in members]),
+        made=made_by("ensemble", members=[member.made for member in members]),
     )
 
 

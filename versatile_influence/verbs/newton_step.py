@@ -12,6 +12,7 @@ from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import deflated, newton_is_dense
 from versatile_influence.core.finished import finished
 from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.made import made_by
 from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
@@ -51,7 +52,8 @@ def newton_step(
         [1.0, 0.5, -1.499...]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    return at_parameters(problem, target, newton_parameters(problem, damping))
+    result = at_parameters(problem, target, newton_parameters(problem, damping))
+    return replace(result, made=made_by("newton_step", damping=damping))
 
 
 def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "k p"]:
