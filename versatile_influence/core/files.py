@@ -162,7 +162,7 @@ def write_arrays(path: str | PathLike, header: dict, arrays: Mapping[str, np.nda
     about = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     with whole(path) as file:
         # No pickle: opening somebody's numbers must not run somebody's code.
-        np.savez(file, header=about, **arrays)
+        np.savez(file, header=about, **arrays)  # pyright: ignore[reportArgumentType]
         # The checksum is the comment of the archive, whose length stands in its last two bytes.
         file.seek(-2, os.SEEK_END)
         file.write(SEAL.to_bytes(2, "little"))
