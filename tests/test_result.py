@@ -125,6 +125,12 @@ def test_a_file_that_is_damaged_in_any_way_is_refused_by_one_error(tmp_path, dam
         Attribution.load(path)
 
 
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="`targets` does not go with 3 × 2 scores of 5 objects"):
+        example(targets=["one"]).save(tmp_path / "scores.npz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_flipped_bit_is_found(tmp_path):
     path = tmp_path / "scores.npz"
     example().save(path)

@@ -86,8 +86,10 @@ def alone(folder: Path) -> Iterator[None]:
     The lock is the operating system's, and ends with the process that holds it, however that ends.
 
     Raises:
-        ValueError: If another run holds it.
+        ValueError: If another run holds it, or it is no folder.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is no folder. Name one.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS):

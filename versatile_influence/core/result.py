@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import index
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +111,9 @@ class Attribution:
 
         Raises:
             OSError: If it cannot be written; a file that was there is then as it was.
+            ValueError: If its parts do not agree, so that it could not be loaded.
         """
+        _check(self)
         arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed")}
         if isinstance(self.objects, Tensor):
             arrays["objects"] = self.objects
@@ -186,22 +189,34 @@ def _attribution(header: dict, arrays: dict[str, Tensor]) -> Attribution:
         failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
         made=header.get("made"),
     )
-    (k, t), n = scores.shape, result.n_objects
-    removed = torch.tensor([*chain(*groups)]) if groups is not None else arrays["objects"]
-    agree = [
-        scores.is_floating_point() and len(result.objects) == k,
-        isinstance(n, int) and not removed.is_floating_point() and bool(((removed >= 0) & (removed < n)).all()),
-        all(part is None or part.shape[-2:] == (k, t) for part in (result.direct, result.parameter, result.by_seed)),
-        all(
-            names is None or (isinstance(names, list) and len(names) == size)
-            for names, size in ((result.labels, n), (result.targets, t))
-        ),
-        all(0 <= row < k for row in result.failed or {}),
-        result.made is None or isinstance(result.made, dict),
-    ]
-    if not all(agree):
-        raise ValueError("Its parts do not agree")
+    _check(result)
     return result
+
+
+def _check(result: Attribution) -> None:
+    """Refuse what could not be read again.
+
+    Raises:
+        ValueError: If its parts do not agree.
+    """
+    (k, t), n, objects = result.scores.shape, result.n_objects, result.objects
+    if not isinstance(objects, Tensor):
+        objects = torch.tensor([index(number) for number in chain(*objects)], dtype=torch.long)
+    agree = {
+        "objects": len(result.objects) == k and objects.dim() == 1 and not objects.is_floating_point(),
+        "n_objects": isinstance(n, int) and bool(((objects >= 0) & (objects < n)).all()),
+        "labels": result.labels is None or (not isinstance(result.labels, str) and len(result.labels) == n),
+        # Where scores are in a file of their own, there are none here.
+        "targets": result.targets is None
+        or (not isinstance(result.targets, str) and (t == 0 or len(result.targets) == t)),
+        "direct": result.direct is None or result.direct.shape == (k, t),
+        "parameter": result.parameter is None or result.parameter.shape == (k, t),
+        "by_seed": result.by_seed is None or result.by_seed.shape[1:] == (k, t),
+        "failed": all(0 <= row < k for row in result.failed or {}),
+        "made": result.made is None or isinstance(result.made, dict),
+    }
+    if wrong := [name for name, fits in agree.items() if not fits]:
+        raise ValueError(f"`{wrong[0]}` does not go with {k} × {t} scores of {n} objects")
 
 
 def _plain(labels: Sequence[object] | None) -> list | None:

@@ -33,7 +33,7 @@ Finished = dict[tuple[int, int], Outcome]
 FORMAT = "versatile-influence trainings 2"
 HEADERS = ("run.json", "run-copy.json")
 # Most bytes of a number in JSON with its comma, of all else in the file of a training, and of a header.
-NUMBER_BYTES, REST_BYTES, HEADER_BYTES = 26, 2**16, 2**30
+NUMBER_BYTES, REST_BYTES, HEADER_BYTES = 26, 2**16, 2**28
 
 
 class Store:
@@ -77,6 +77,7 @@ class Store:
             part.unlink(missing_ok=True)
         for name in HEADERS:
             if name not in self.headers:
+                (self.folder / name).unlink(missing_ok=True)
                 write_json(self.folder / name, self.run)
         return stored
 
