@@ -7,8 +7,8 @@
 - A flipped bit in every file of a store, of a folder of scores and of a saved result, at 20 places each.
 
 *Mixed* is a number that is not, to rounding, what its run computes, and was not refused; *lost* is a training or result
-that had been finished and is gone, beyond the one damaged; *blocked* is a run that could not go on. All must be 0. A quick
-run has 3 of each.
+that had been finished and is gone, beyond the one damaged; *blocked* is a run that could not go on. All must be 0.
+A quick run has 3 of each.
 
     python benchmarks/crashes.py
 """
