@@ -55,6 +55,13 @@ def available(device: torch.device) -> int | None:
         return None
 
 
+def ran_out(error: Exception) -> bool:
+    """Return whether an error says that memory ran out."""
+    # On the processor PyTorch raises a bare RuntimeError, with these words in it.
+    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in SAID)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 @contextmanager
 def memory_named() -> Iterator[None]:
     """Say what to change where memory runs out inside.
@@ -65,8 +72,7 @@ def memory_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # On the processor PyTorch raises a bare RuntimeError, with these words in it.
-        if not (isinstance(error, torch.OutOfMemoryError) or any(said in str(error).lower() for said in SAID)):
+        if not ran_out(error):
             raise
         raise MemoryError(
             "Memory ran out. Do less at once, `with vif.memory_budget(gigabytes):`; ask for fewer targets or objects "

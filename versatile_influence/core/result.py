@@ -1,8 +1,9 @@
 """The one result type: predicted or measured, a score is what it is a score of."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import index
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import instance, names, position, whole
+from versatile_influence.core.files import read_arrays, write_arrays
 from versatile_influence.core.removals import Objects
 from versatile_influence.core.score_files import read_scores
 from versatile_influence.core.solution import Solution
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FIRST_FORMAT, FORMAT = "versatile-influence attribution 1", "versatile-influence attribution 2"
+ARRAYS = ("scores", "direct", "parameter", "by_seed", "objects", "value", "residual", "dropped")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,11 @@ class Attribution:
 
     Predicted (`attribute`, `newton_step`) and measured (`leave_one_out`, `refit`) scores have this same type, sign
     and unit, so that any two can be compared. Positive means: without the object, the target would be larger.
+
+    A group's score is what happens without all its members at once. `attribute` of a loss that is a sum over objects
+    makes it the sum of its members' scores, exactly; a loss that is none (Cox, a ranking, contrastive pairs) has terms
+    that several members share, and there, as in all that is measured, the difference from that sum is what they do
+    together. `vif.evaluation.summed` gives the sums.
 
     Attributes:
         scores: (k, t), one row a removal, one column a target.
@@ -39,6 +49,7 @@ class Attribution:
         parameter: Of a `PresenceTarget`, the part through the parameters.
         failed: Removals without a result, by row, with the reason; their scores are NaN.
         by_seed: Where trainings were repeated over seeds, the scores of each seed; `scores` is their mean.
+        made: What made it: the verb (`by`), version, date, and settings as seeds, solver, damping and thresholds.
 
     Example:
         >>> import torch
@@ -59,6 +70,7 @@ class Attribution:
     parameter: Float[Tensor, "k t"] | None = None
     failed: dict[int, str] | None = None
     by_seed: Float[Tensor, "s k t"] | None = None
+    made: dict[str, object] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
         instance(self.scores, "scores", Tensor, "a tensor (k, t)")
@@ -122,7 +134,13 @@ class Attribution:
         return pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
 
     def save(self, path: str | PathLike) -> None:
-        """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""
+        """Write everything to one `.npz` file: arrays, a JSON header and a checksum, no pickle.
+
+        Raises:
+            OSError: If it cannot be written; a file that was there is then as it was.
+            ValueError: If its parts do not agree, so that it could not be loaded.
+        """
+        _check(self)
         arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed")}
         if isinstance(self.objects, Tensor):
             arrays["objects"] = self.objects
@@ -131,54 +149,101 @@ class Attribution:
             arrays |= {"value": solution.value, "residual": solution.residual, "dropped": solution.dropped}
         header = {
             # A file says what wrote it, so that a later form can read this one.
-            "format": "versatile-influence attribution 1",
+            "format": FORMAT,
             "n_objects": self.n_objects,
             "groups": None if isinstance(self.objects, Tensor) else self.objects,
             "labels": _plain(self.labels),
             "targets": _plain(self.targets),
             "failed": self.failed,
+            "made": self.made,
             "solution": None
             if solution is None
             else {"num_steps": solution.num_steps, "smallest_curvature": solution.smallest_curvature},
         }
-        # No pickle: opening somebody's scores must not run somebody's code.
         kept = {name: array.detach().cpu().numpy() for name, array in arrays.items() if array is not None}
-        with open(path, "wb") as file:
-            np.savez(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **kept)
+        write_arrays(path, header, kept)
 
     @classmethod
     def load(cls, path: str | PathLike) -> "Attribution":
         """Return what `save` wrote, or what is in the folder of `vif.write_scores`, read as it is used.
 
+        Checksums are compared; of a folder, by reading all of it once (`core.score_files.read_scores`).
+
         Raises:
-            ValueError: If the file is not such a file.
+            FileNotFoundError: If there is none.
+            ValueError: If the file is damaged, or is not such a file.
         """
-        if Path(path).is_dir():
-            if not (Path(path) / "rest.npz").is_file():
-                raise ValueError(f"{path} holds no finished scores: the run that wrote it was stopped. Run it again.")
-            return replace(cls.load(Path(path) / "rest.npz"), scores=read_scores(path))
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                header = json.loads(bytes(file["header"]))
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "header"}
-        except (KeyError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a file written by Attribution.save: {error}") from error
-        groups, solution = header["groups"], header["solution"]
-        if solution is not None:
-            parts = {name: arrays.get(name) for name in ("value", "residual", "dropped")}
-            solution = Solution(**parts, **solution)  # pyright: ignore[reportArgumentType]
-        return cls(
-            arrays["scores"],
-            arrays["objects"] if groups is None else tuple(map(tuple, groups)),
-            n_objects=header["n_objects"],
-            labels=header["labels"],
-            targets=header["targets"],
-            solution=solution,
-            direct=arrays.get("direct"),
-            parameter=arrays.get("parameter"),
-            by_seed=arrays.get("by_seed"),
-            failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
-        )
+        file, folder = Path(path), Path(path) if Path(path).is_dir() else None
+        if folder is not None and not (file := folder / "rest.npz").is_file():
+            raise ValueError(f"{path} holds no finished scores: the run that wrote it was stopped. Run it again.")
+        with open(file, "rb") as opened:
+            try:
+                header, arrays, sealed = read_arrays(opened, ARRAYS)
+                # Files of 0.1 have no checksum; of others none is missing.
+                if not sealed and header["format"] != FIRST_FORMAT:
+                    raise ValueError("its checksum is missing")
+                if folder is not None:
+                    arrays["scores"] = read_scores(folder, checked=sealed)
+                return _attribution(header, {name: torch.from_numpy(array) for name, array in arrays.items()})
+            except MemoryError:
+                raise
+            # Whatever goes wrong in bytes that anybody may have changed is one thing: they are not ours.
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}"
+                raise ValueError(f"{path} is damaged, or is not a file written by Attribution.save. {said}") from error
+
+
+def _attribution(header: dict, arrays: dict[str, Tensor]) -> Attribution:
+    """Return the parts of a file put together.
+
+    Raises:
+        ValueError: If they do not agree.
+    """
+    scores, groups, solution = arrays["scores"], header["groups"], header["solution"]
+    if solution is not None:
+        parts = {name: arrays.get(name) for name in ("value", "residual", "dropped")}
+        solution = Solution(**parts, **solution)  # pyright: ignore[reportArgumentType]
+    result = Attribution(
+        scores,
+        arrays["objects"] if groups is None else tuple(map(tuple, groups)),
+        n_objects=header["n_objects"],
+        labels=header["labels"],
+        targets=header["targets"],
+        solution=solution,
+        direct=arrays.get("direct"),
+        parameter=arrays.get("parameter"),
+        by_seed=arrays.get("by_seed"),
+        failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
+        made=header.get("made"),
+    )
+    _check(result)
+    return result
+
+
+def _check(result: Attribution) -> None:
+    """Refuse what could not be read again.
+
+    Raises:
+        ValueError: If its parts do not agree.
+    """
+    (k, t), n, objects = result.scores.shape, result.n_objects, result.objects
+    if not isinstance(objects, Tensor):
+        objects = torch.tensor([index(number) for number in chain(*objects)], dtype=torch.long)
+    agree = {
+        "objects": len(result.objects) == k and objects.dim() == 1 and not objects.is_floating_point(),
+        "n_objects": isinstance(n, int) and bool(((objects >= 0) & (objects < n)).all()),
+        "labels": result.labels is None or (not isinstance(result.labels, str) and len(result.labels) == n),
+        # Where scores are in a file of their own, there are none here.
+        "targets": result.targets is None
+        or (not isinstance(result.targets, str) and (t == 0 or len(result.targets) == t)),
+        "direct": result.direct is None or result.direct.shape == (k, t),
+        "parameter": result.parameter is None or result.parameter.shape == (k, t),
+        "by_seed": result.by_seed is None or result.by_seed.shape[1:] == (k, t),
+        "failed": all(0 <= row < k for row in result.failed or {}),
+        "made": result.made is None or isinstance(result.made, dict),
+    }
+    if wrong := [name for name, fits in agree.items() if not fits]:
+        raise ValueError(f"`{wrong[0]}` does not go with {k} × {t} scores of {n} objects")
 
 
 def _plain(labels: Sequence[object] | None) -> list | None:

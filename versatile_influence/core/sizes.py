@@ -78,6 +78,9 @@ NEWTON_FROM = 1e-5
 # Largest number of a feature in an svmlight file: the table made of it is dense (LETOR's have 46 to 700), and a slip of
 # the pen, 999999999, asks for 8 GB a row.
 SPARSE_FEATURES = 100_000
+# Files. Seconds to wait for a folder that another run holds: what a killed run leaves behind, a DataLoader's workers
+# for up to five, may hold it on.
+LOCK_SECONDS = 6.0
 
 # Reading. Numbers converted to float64 at once: the scores themselves may be large, the copies never are.
 BLOCK_NUMBERS = 1_000_000

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from versatile_influence.core.checks import listed
+from versatile_influence.core.made import made_by
 from versatile_influence.core.result import Attribution
 from versatile_influence.reading.pairs import attribution
 
@@ -58,6 +59,7 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         parameter=_mean([member.parameter for member in members]),
         failed=failed or None,
         by_seed=torch.stack([member.scores for member in members]),
+        made=made_by("ensemble", members=[member.made for member in members]),
     )
 
 

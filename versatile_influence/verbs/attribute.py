@@ -18,6 +18,7 @@ from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import finished, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.made import made_by
 from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
@@ -85,9 +86,12 @@ def attribute(
         # Gradients of the target without the object: there it is looked at.
         direct, parameter = asked.effects(problem.params, changes, problem.removals)
         result = finished(problem, direct + parameter, targets=asked.labels, solution=solution)
-        return replace(result, direct=direct, parameter=parameter)
-    scores, leftover, solution = scored(problem, hessian, solver, asked)
-    return finished(problem, scores, targets=asked.labels, solution=solution, leftover=leftover)
+        result = replace(result, direct=direct, parameter=parameter)
+    else:
+        scores, leftover, solution = scored(problem, hessian, solver, asked)
+        result = finished(problem, scores, targets=asked.labels, solution=solution, leftover=leftover)
+    made = made_by("attribute", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature)
+    return replace(result, made=made)
 
 
 @memory_named()

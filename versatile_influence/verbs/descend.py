@@ -1,11 +1,13 @@
 """A few steps towards the refit: the rung between one Newton step and exact retraining."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import whole
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
@@ -58,4 +60,4 @@ def descend(
         # What a presence costs (walks, risk sets) is paid once for all steps.
         objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal)
         moved.append(few_steps(objective, problem.theta, steps))
-    return at_parameters(problem, asked, torch.stack(moved))
+    return replace(at_parameters(problem, asked, torch.stack(moved)), made=made_by("descend", steps=steps))

@@ -12,6 +12,7 @@ from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import deflated, newton_is_dense
 from versatile_influence.core.finished import finished
 from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.made import made_by
 from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
@@ -53,7 +54,8 @@ def newton_step(
     """
     held, asked = number(damping, "damping", least=0), as_target(target)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    return at_parameters(problem, asked, newton_parameters(problem, held))
+    result = at_parameters(problem, asked, newton_parameters(problem, held))
+    return replace(result, made=made_by("newton_step", damping=held))
 
 
 def newton_parameters(problem: Problem, damping: float = 0.0) -> Float[Tensor, "k p"]:

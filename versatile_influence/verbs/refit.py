@@ -10,6 +10,7 @@ from torch import Tensor
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.removals import Removals
@@ -68,7 +69,8 @@ def refit(
             failed[row] = str(error)
             # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
-    return at_parameters(problem, asked, moved, failed)
+    made = made_by("refit", gtol=gtol, max_steps=max_steps)
+    return replace(at_parameters(problem, asked, moved, failed), made=made)
 
 
 def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list[int]]:
