@@ -14,7 +14,7 @@ from versatile_influence.reading import detection, evaluation, metrics, plots
 from versatile_influence.reading.ensemble import ensemble
 from versatile_influence.reading.metrics import agreement, pearson, spearman
 from versatile_influence.solvers import CG, EKFAC, Explicit, LiSSA, Woodbury
-from versatile_influence.training.boundedness import NoMinimumError
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.training.minimize import minimize
 from versatile_influence.training.optimizers import SGD, Adam, AdamW
 from versatile_influence.training.train import train

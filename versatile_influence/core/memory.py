@@ -1,17 +1,12 @@
-"""Memory: what would not fit is refused before it is asked for, and what ran out is said in words that help."""
+"""Memory: what would not fit is refused before it is asked for."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from versatile_influence.core.sizes import SMALL_BYTES
-
-# What PyTorch says on the processor, where it has no error of its own for it.
-SAID = ("can't allocate memory", "not enough memory", "out of memory", "failed to allocate")
 
 
 def check_room(numbers: int, like: Tensor, *, what: str, instead: str) -> None:
@@ -52,23 +47,3 @@ def available(device: torch.device) -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
-
-
-@contextmanager
-def memory_named() -> Iterator[None]:
-    """Say what to change where memory runs out inside.
-
-    Raises:
-        MemoryError: If it does.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        # On the processor PyTorch raises a bare RuntimeError, with these words in it.
-        if not (isinstance(error, torch.OutOfMemoryError) or any(said in str(error).lower() for said in SAID)):
-            raise
-        raise MemoryError(
-            "Memory ran out. Do less at once, `with vif.memory_budget(gigabytes):`; ask for fewer targets or objects "
-            "in a call; or choose a solver that holds less, such as vif.CG(rtol=1e-3). PyTorch said: "
-            f"{str(error).splitlines()[0][:200]}"
-        ) from error

@@ -38,14 +38,17 @@ class Target(ABC):
 
     def jacobian(self, params: Params) -> Jacobian:
         """Return the gradients of the numbers as one operator."""
-        return Derived(lambda some: flat_target(self(some)), params, self.by_row)
+        return Derived(self._numbers, params, self.by_row)
 
     def gradients(self, params: Params) -> Float[Tensor, "t p"]:
         """Return the gradient of each number."""
         jacobian = self.jacobian(params)
         # Rows and factors only pay where the numbers are fewer than the parameters.
         few = jacobian.shape[0] < jacobian.shape[1]
-        return (jacobian if few else Derived(lambda some: flat_target(self(some)), params)).dense()
+        return (jacobian if few else Derived(self._numbers, params)).dense()
+
+    def _numbers(self, params: Params) -> Float[Tensor, " t"]:
+        return flat_target(self(params)).to(first(params).dtype)
 
 
 @dataclass(frozen=True)
@@ -170,20 +173,40 @@ def _split(rows: Tensor, parts: list[Removals]) -> Sequence[Tensor]:
 
 def evaluated(target: Target, params: Params, moved: Float[Tensor, "k p"]) -> Float[Tensor, "k t"]:
     """Return f(θᵢ) − f(θ) for each row of parameters."""
-    now, unravel = checked_target(flat_target(target(params))), shaper(params)
+    now, unravel = target_values(target, params), shaper(params)
     # Each row of parameters is a whole evaluation of the target.
     size = at_once(max(numbers_held(target, params), len(now)))
     return vmap(lambda vector: flat_target(target(unravel(vector))), chunk_size=size)(moved) - now
+
+
+def target_values(target: Target, params: Params) -> Float[Tensor, " t"]:
+    """Return the target's numbers, checked.
+
+    Raises:
+        ValueError: If there is none, one is not finite, or they are random.
+    """
+    drawn = torch.default_generator.get_state()
+    values = checked_target(flat_target(target(params)))
+    # Whether anything was drawn costs less to see than a second evaluation, which only then is made.
+    if not torch.equal(drawn, torch.default_generator.get_state()) and (flat_target(target(params)) != values).any():
+        raise ValueError(
+            "The target is random: for the same parameters it gives other numbers. Fix what is drawn: dropout off with "
+            "model.eval(), samples drawn once outside."
+        )
+    return values
 
 
 def flat_target(values: object) -> Float[Tensor, " t"]:
     """Return what a target returned as a vector.
 
     Raises:
-        TypeError: If it is no tensor.
+        TypeError: If it is no tensor of real, floating-point numbers.
     """
     if not isinstance(values, Tensor):
         raise TypeError(f"The target must return a tensor, but it returned {type(values).__name__}.")
+    if not values.is_floating_point():
+        advice = "Take real parts, or sizes: .real, .abs()." if values.is_complex() else "They have no derivative."
+        raise TypeError(f"The target returned {values.dtype}; it must be real, floating-point numbers. {advice}")
     return values.reshape(-1)
 
 

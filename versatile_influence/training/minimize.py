@@ -9,17 +9,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
-from versatile_influence.core.problem import evaluable
-from versatile_influence.core.ravel import Params, ravel
+from versatile_influence.core.given import Given
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
-from versatile_influence.training.boundedness import NoMinimumError, check_bounded
+from versatile_influence.training.boundedness import check_bounded
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.objective import Objective
 
 
+@errors_named()
 def minimize(
     loss: object,
     init: Params,
@@ -29,7 +31,7 @@ def minimize(
     gtol: float = 1e-10,
     max_steps: int = 200,
 ) -> Params:
-    """Return parameters at a stationary point of L(·, presence), in float64.
+    """Return parameters at a stationary point of L(·, presence), in float64; frozen ones stay where they are.
 
     Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps: with
     the Hessian where the loss has it written out, with conjugate gradients where not. Downhill all the way, so from
@@ -45,7 +47,7 @@ def minimize(
 
     Raises:
         NoMinimumError: If the loss falls forever in some direction (in regression: complete separation, or a monotone
-            likelihood), with that direction named.
+            likelihood), with that direction named, or its penalty is on the scale of what is normalised.
         ValueError: If the start is not finite.
 
     Warns:
@@ -56,13 +58,17 @@ def minimize(
         >>> minimize(loss, torch.tensor(0.0), n_objects=3).item()
         1.0
     """
-    checked = as_loss(loss, n_objects if presence is None else len(presence))
-    theta, unravel = ravel(init)
-    theta = evaluable(checked, theta, unravel).clone()
+    given = Given.of(loss, init, n_objects=n_objects if presence is None else len(presence))
+    given.check_steady()
+    checked, theta = given.loss, given.theta
     presence = theta.new_ones(checked.n_objects) if presence is None else presence.to(theta)
-    goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
-    objective = Objective(checked.at(presence), unravel, presence, goal * checked.n_objects)
-    if newton_is_dense(objective.loss, init):
+    # Below the rounding of the loss there is nothing to reach.
+    eps = torch.finfo(checked.precision).eps
+    goal = gtol if checked.precision == torch.float64 else max(gtol, 8 * eps)
+    objective = Objective(checked.at(presence), given.unravel, presence, goal * checked.n_objects, eps)
+    if checked.penalty > 0 and (told := scale_free(checked, given.params, objective.gradient(theta)[0], presence)):
+        raise NoMinimumError(told)
+    if newton_is_dense(objective.loss, given.params):
         curvature = objective.hessian(theta).dense()
         found = _newton(objective, theta, max_steps, curvature)
         check_bounded(objective, theta, found, before=curvature, further=_newton)
@@ -75,13 +81,13 @@ def minimize(
     gradient, value = objective.gradient(found)
     if not torch.isfinite(value):
         raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
-    if (reached := gradient.abs().max().item()) > max(objective.goal, 1e-13 * abs(value.item())):
+    if (reached := gradient.abs().max().item()) > max(objective.goal, 500 * eps * abs(value.item())):
         warnings.warn(
             f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
             "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
             stacklevel=2,
         )
-    return unravel(found)
+    return given.all(given.unravel(found))
 
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
@@ -121,7 +127,7 @@ def _downhill(
 ) -> Float[Tensor, " p"] | None:
     """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
     slope, now = (gradient @ step).item(), value.item()
-    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    rounding = 4 * objective.eps * abs(now)
     for length in (0.5**halved for halved in range(40)):
         moved = theta + length * step
         if objective.value(moved) <= now + 1e-4 * length * slope + rounding:

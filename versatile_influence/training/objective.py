@@ -21,12 +21,14 @@ class Objective:
         unravel: Shapes flat parameters.
         presence: Who is present.
         goal: The gradient's largest entry at which the minimiser is done.
+        eps: The rounding of the loss, relative to it.
     """
 
     loss: Loss
     unravel: Callable[[Tensor], Params]
     presence: Float[Tensor, " n"]
     goal: float
+    eps: float = 2.3e-16
 
     def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return gradient and value."""

@@ -9,12 +9,15 @@ from torch import Tensor
 from torch.func import vmap
 
 from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.held import everything, unfrozen
 from versatile_influence.core.loss import Loss, number_of_terms
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import Adam, Optimizer
 
 
+@errors_named()
 def train(
     loss: object,
     init: Params,
@@ -37,7 +40,7 @@ def train(
 
     Args:
         loss: `loss(params, presence)`, a sum; with `batch_size` one of terms.
-        init: The start; its dtype is that of parameters and steps. A loss that can only be evaluated in float64 is,
+        init: The start; its dtype is that of parameters and steps, and what is frozen in it stays. A loss that can only be evaluated in float64 is,
             and its gradient is rounded.
         presence: Who is present: None for everyone, (n,), or (k, n).
         epochs: How often all terms are seen.
@@ -63,8 +66,9 @@ def train(
         tensor([4.0000, 3.5000, 1.5000], dtype=torch.float64)
     """
     _check(epochs=epochs, lr=lr, batch_size=batch_size, scale=scale)
-    theta, unravel = ravel(init)
-    whole = as_loss(loss, n_objects if presence is None else presence.shape[-1])
+    known = as_loss(loss, n_objects if presence is None else presence.shape[-1])
+    whole, trained_from = unfrozen(known, init)
+    theta, unravel = ravel(trained_from)
     if presence is None:
         presence = theta.new_ones(whole.n_objects)
     if presence.dim() not in (1, 2):
@@ -85,10 +89,10 @@ def train(
         return theta
 
     if presence.dim() == 1:
-        return unravel(_finite(trained(theta, presence)))
+        return everything(init, unravel(_finite(trained(theta, presence))))
     size = at_once(max(presence.shape[1], len(theta)), most=CACHE_NUMBERS if batch_size is None else CHUNK_NUMBERS)
     parts = [trained(theta.expand(len(part), -1), part) for part in presence.split(size)]
-    return vmap(unravel)(_finite(torch.cat(parts)))
+    return everything(init, vmap(unravel)(_finite(torch.cat(parts))))
 
 
 def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[tuple[Loss, float]]:

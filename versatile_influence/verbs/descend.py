@@ -7,11 +7,13 @@ import torch
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.newton_step import at_parameters
 
 
+@errors_named()
 def descend(
     loss: object,
     params: Params,
@@ -55,6 +57,7 @@ def descend(
     for row in range(problem.removals.count):
         presence = problem.presence_without(row)
         # What a presence costs (walks, risk sets) is paid once for all steps.
-        objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal)
+        eps = torch.finfo(problem.loss.precision).eps
+        objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal, eps)
         moved.append(few_steps(objective, problem.theta, steps))
     return at_parameters(problem, target, torch.stack(moved))

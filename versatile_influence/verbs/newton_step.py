@@ -1,27 +1,26 @@
 """One Newton step on the loss without the object: nearer to retraining than the influence function."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import deflated, newton_is_dense
 from versatile_influence.core.finished import finished
 from versatile_influence.core.hessian import Hessian
-from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.target import PresenceTarget, evaluated
+from versatile_influence.core.target import PresenceTarget, Target, evaluated
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 
 
-@memory_named()
+@errors_named()
 def newton_step(
     loss: object,
     params: Params,
@@ -133,20 +132,20 @@ def at_parameters(
     problem: Problem, target: object, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
 ) -> Attribution:
     """Return the change of each target from θ to each row of `moved`, the parameters without that removal."""
-    asked = as_target(target)
+    asked = problem.given.target(target)
     if isinstance(asked, PresenceTarget):
         total, direct = asked.at(problem.params, moved, problem.removals)
-        return replace(_named(problem, asked.labels, total, failed), direct=direct, parameter=total - direct)
-    return _named(problem, asked.labels, evaluated(asked, problem.params, moved), failed)
+        return replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
+    return _named(problem, asked, evaluated(asked, problem.params, moved), failed)
 
 
 def _named(
-    problem: Problem, labels: Sequence[object] | None, scores: Tensor, failed: dict[int, str] | None
+    problem: Problem, target: Target | PresenceTarget, scores: Tensor, failed: dict[int, str] | None
 ) -> Attribution:
     """Return the scores as an attribution, with NaN where the removal failed and nowhere else."""
     if not failed:
-        return finished(problem, scores, targets=labels)
+        return finished(problem, scores, target)
     rows = torch.tensor(sorted(failed))
     # What failed is NaN by design; everything else must still be finite.
-    result = finished(problem, scores.index_fill(0, rows, 0.0), targets=labels)
+    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
     return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)

@@ -12,12 +12,14 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import CACHE_NUMBERS, at_once
-from versatile_influence.training.boundedness import NoMinimumError
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.newton_step import at_parameters, hessians_without, solve_each
 
 
+@errors_named()
 def refit(
     loss: object,
     params: Params,
