@@ -147,7 +147,7 @@ def of_model(model, x=ROWS, **given):
     return vif.attribute(loss, loss.zeros(), lambda params: loss.outputs(params).reshape(-1)[:1], **given)
 
 
-def of_function(model, x=ROWS, *, params=None, target=None, solver=vif.Explicit()):  # noqa: B008
+def of_function(model, x=ROWS, *, params=None, target=None, solver=vif.Explicit()):
     """Attribute a network as a plain function of its parameters."""
 
     def loss(params, presence):
@@ -178,8 +178,24 @@ def contrastive(**given):
     return InfoNCELoss(views, **given)
 
 
+def branching(theta, presence):
+    return quad(theta, presence) if presence[0] > 0 else 2 * quad(theta, presence)
+
+
+def minimised(**given):
+    loss = contrastive(penalty=0.5, **given)
+    return vif.minimize(loss, started(loss))
+
+
+def explained(verb):
+    loss = contrastive(penalty=0.5)
+    return verb(loss, started(loss), lambda w: w.sum())
+
+
 def started(loss):
-    return torch.randn(3, 2, dtype=D, generator=torch.Generator().manual_seed(0)) if loss.model is None else loss.zeros()
+    return (
+        torch.randn(3, 2, dtype=D, generator=torch.Generator().manual_seed(0)) if loss.model is None else loss.zeros()
+    )
 
 
 NO_SCALE = r"depends on .* only through (its|their) direction.*[Ll]eave the penalty out"
@@ -200,26 +216,58 @@ CASES = [
     Case("loss: in place on parameters", partial(attributed, in_place_params), "in place"),
     Case("loss: numpy throughout", partial(attributed, in_numpy), "NumPy"),
     Case("loss: numpy in part", partial(attributed, partly_numpy), "NumPy"),
-    Case("loss: .item() on presence", partial(attributed, lambda t, b: quad(t, b) * int(b.sum().item() > 0)), r"\.item\(\)"),
-    Case("loss: a branch on presence", partial(attributed, lambda t, b: quad(t, b) if b[0] > 0 else quad(t, b)), "presence"),
-    Case("loss: an index by presence", partial(attributed, lambda t, b: ((X[b > 0] - t) ** 2).sum()), "instead of indexing"),
+    Case(
+        "loss: .item() on presence",
+        partial(attributed, lambda t, b: quad(t, b) * int(b.sum().item() > 0)),
+        r"\.item\(\)",
+    ),
+    Case(
+        "loss: a branch on presence",
+        partial(attributed, branching),
+        "presence",
+    ),
+    Case(
+        "loss: an index by presence",
+        partial(attributed, lambda t, b: ((X[b > 0] - t) ** 2).sum()),
+        "instead of indexing",
+    ),
     Case("loss: ignores presence", partial(attributed, lambda t, b: ((X - t) ** 2).sum()), PRESENCE),
     Case(
         "loss: ignores presence, refit",
         lambda: vif.refit(lambda t, b: ((X - t) ** 2).sum(), THREE, same, n_objects=3),
         PRESENCE,
     ),
-    Case("loss: ignores parameters", partial(attributed, lambda t, b: (b * X).sum()), "does not depend on the parameters"),
-    Case("loss: parameters detached", partial(attributed, lambda t, b: quad(t.detach(), b)), "does not depend on the parameters"),
+    Case(
+        "loss: ignores parameters", partial(attributed, lambda t, b: (b * X).sum()), "does not depend on the parameters"
+    ),
+    Case(
+        "loss: parameters detached",
+        partial(attributed, lambda t, b: quad(t.detach(), b)),
+        "does not depend on the parameters",
+    ),
     Case("loss: under no_grad", partial(attributed, torch.no_grad()(quad)), "does not depend on the parameters"),
     Case("loss: random", partial(attributed, lambda t, b: quad(t, b) * torch.rand(())), "loss is random"),
     Case("loss: another at its third call", lambda: attributed(stateful()), "changes between calls|is random"),
-    Case("loss: dropout", partial(attributed, lambda t, b: nn.functional.dropout(b * (X - t) ** 2).sum()), r"random.*\.eval\(\)"),
-    Case("loss: old style Function", partial(attributed, squares_by(OldStyle)), r"autograd.Function.*setup_context.*bad_inputs_models.py, line \d"),
+    Case(
+        "loss: dropout",
+        partial(attributed, lambda t, b: nn.functional.dropout(b * (X - t) ** 2).sum()),
+        r"random.*\.eval\(\)",
+    ),
+    Case(
+        "loss: old style Function",
+        partial(attributed, squares_by(OldStyle)),
+        r"autograd.Function.*setup_context.*bad_inputs_models.py, line \d",
+    ),
     Case("loss: Function without a vmap rule", partial(attributed, squares_by(NoVmapRule)), "generate_vmap_rule"),
     Case("loss: Function with a rule", partial(attributed, squares_by(WithRule)), right=right),
     Case("loss: Function differentiable once", partial(attributed, squares_by(Once)), "once_differentiable"),
-    Case("loss: float32 product", partial(attributed, lambda t, b: (b * (torch.ones(3, 1) @ t)).square().sum(), torch.ones(1, 1), lambda t: t.sum()), "runs only in torch.float32"),
+    Case(
+        "loss: float32 product",
+        partial(
+            attributed, lambda t, b: (b * (torch.ones(3, 1) @ t)).square().sum(), torch.ones(1, 1), lambda t: t.sum()
+        ),
+        "runs only in torch.float32",
+    ),
     Case("loss: on another device", partial(attributed, lambda t, b: (b * (X.to("meta") - t) ** 2).sum()), "meta"),
     # Targets.
     Case("target: whole numbers", partial(attributed, target=lambda t: t.long()), "target.*int64.*floating"),
@@ -229,10 +277,20 @@ CASES = [
     Case("target: detached", partial(attributed, target=lambda t: t.detach()), UNMOVED),
     Case("target: under no_grad", partial(attributed, target=torch.no_grad()(lambda t: 2 * t)), UNMOVED),
     Case("target: rounded", partial(attributed, target=lambda t: t.round()), UNMOVED),
-    Case("target: argmax as a float", partial(attributed, target=lambda t: torch.stack([t, 0 * t]).argmax().double()), UNMOVED),
+    Case(
+        "target: argmax as a float",
+        partial(attributed, target=lambda t: torch.stack([t, 0 * t]).argmax().double()),
+        UNMOVED,
+    ),
     Case("target: constant", partial(attributed, target=lambda t: torch.ones(2, dtype=D)), UNMOVED),
-    Case("target: constant, newton_step", lambda: vif.newton_step(quad, THREE, lambda t: torch.ones(2, dtype=D), n_objects=3), UNMOVED),
-    Case("target: .item()", partial(attributed, target=lambda t: torch.tensor(t.item())), r"\.item\(\)|does not depend"),
+    Case(
+        "target: constant, newton_step",
+        lambda: vif.newton_step(quad, THREE, lambda t: torch.ones(2, dtype=D), n_objects=3),
+        UNMOVED,
+    ),
+    Case(
+        "target: .item()", partial(attributed, target=lambda t: torch.tensor(t.item())), r"\.item\(\)|does not depend"
+    ),
     Case("target: numpy", partial(attributed, target=lambda t: t.numpy()), "return a tensor.*ndarray|NumPy"),
     Case("target: numpy inside", partial(attributed, target=lambda t: torch.from_numpy(np.exp(t.numpy()))), "NumPy"),
     Case("target: a list", partial(attributed, target=lambda t: [t]), "return a tensor"),
@@ -243,20 +301,40 @@ CASES = [
     Case("target: empty", partial(attributed, target=lambda t: t.reshape(1)[:0]), "no numbers"),
     Case("target: NaN", partial(attributed, target=lambda t: t * float("nan")), "Target 0 is nan"),
     Case("target: random", partial(attributed, target=lambda t: t * torch.rand((), dtype=D)), "target is random"),
-    Case("target: dropout", partial(attributed, target=lambda t: nn.functional.dropout(t.expand(4), 0.5)), "target is random"),
-    Case("target: random, refit", lambda: vif.refit(quad, THREE, lambda t: t * torch.rand((), dtype=D), n_objects=3), "random"),
+    Case(
+        "target: dropout",
+        partial(attributed, target=lambda t: nn.functional.dropout(t.expand(4), 0.5)),
+        "target is random",
+    ),
+    Case(
+        "target: random, refit",
+        lambda: vif.refit(quad, THREE, lambda t: t * torch.rand((), dtype=D), n_objects=3),
+        "random",
+    ),
     Case("target: on another device", partial(attributed, target=lambda t: t * torch.ones((), device="meta")), "meta"),
-    Case("target: Function without a vmap rule", lambda: vif.refit(quad, THREE, NoVmapRule.apply, n_objects=3), "generate_vmap_rule"),
+    Case(
+        "target: Function without a vmap rule",
+        lambda: vif.refit(quad, THREE, NoVmapRule.apply, n_objects=3),
+        "generate_vmap_rule",
+    ),
     Case(
         "target: an index by presence",
         partial(attributed, target=vif.PresenceTarget(lambda t, b: t + X[b > 0].sum())),
         "instead of indexing",
     ),
-    Case("target: float32 data", lambda: of_function(seeded(partial(nn.Linear, 2, 1)), target=lambda p: ROWS.float() @ p["0.weight"][0]), "float32.*float64|dtype"),
+    Case(
+        "target: float32 data",
+        lambda: of_function(seeded(partial(nn.Linear, 2, 1)), target=lambda p: ROWS.float() @ p["0.weight"][0]),
+        "float32.*float64|dtype",
+    ),
     # Parameters.
     Case("params: meta", partial(attributed, params=THREE.to("meta")), "meta"),
     Case("params: sparse", partial(attributed, params=torch.tensor([3.0, 0.0]).to_sparse()), "sparse.*dense"),
-    Case("params: quantized", partial(attributed, params=torch.quantize_per_tensor(torch.ones(1), 0.1, 0, torch.quint8)), "quint8.*dequantize|floating"),
+    Case(
+        "params: quantized",
+        lambda: attributed(params=torch.quantize_per_tensor(torch.ones(1), 0.1, 0, torch.quint8)),
+        "quint8.*dequantize|floating",
+    ),
     Case("params: complex", partial(attributed, params=THREE + 0j), "floating-point"),
     Case("params: whole", partial(attributed, params=torch.tensor(3)), "floating-point"),
     Case("params: a module", partial(attributed, params=nn.Linear(1, 1)), r"named_parameters"),
@@ -276,11 +354,21 @@ CASES = [
     Case("model: all frozen", lambda: of_model(frozen(seeded(partial(nn.Linear, 2, 1)))), "frozen.*requires_grad"),
     Case("model: traced", lambda: of_model(torch.jit.trace(seeded(partial(nn.Linear, 2, 1)), ROWS)), "torch.jit"),
     Case("model: scripted", lambda: of_model(torch.jit.script(seeded(partial(nn.Linear, 2, 1)))), "torch.jit"),
-    Case("model: traced, in a function", lambda: of_function(torch.jit.trace(seeded(partial(nn.Linear, 2, 1)), ROWS)), "torch.jit"),
+    Case(
+        "model: traced, in a function",
+        lambda: of_function(torch.jit.trace(seeded(partial(nn.Linear, 2, 1)), ROWS)),
+        "torch.jit",
+    ),
     Case("model: a dict of inputs", lambda: of_model(Dicts(), {"features": ROWS}), "one tensor.*dict"),
-    Case("model: a list of inputs", lambda: of_model(seeded(partial(nn.Linear, 2, 1)), ROWS.tolist()), "one tensor.*list"),
+    Case(
+        "model: a list of inputs", lambda: of_model(seeded(partial(nn.Linear, 2, 1)), ROWS.tolist()), "one tensor.*list"
+    ),
     Case("model: no module", lambda: of_model(lambda x: x), "torch.nn.Module.*function"),
-    Case("model: batch normalisation", lambda: of_model(seeded(partial(nn.Linear, 2, 1), partial(nn.BatchNorm1d, 1))), r"batch normalisation.*eval\(\)"),
+    Case(
+        "model: batch normalisation",
+        lambda: of_model(seeded(partial(nn.Linear, 2, 1), partial(nn.BatchNorm1d, 1))),
+        r"batch normalisation.*eval\(\)",
+    ),
     Case(
         "model: batch normalisation, in a function",
         lambda: of_function(seeded(partial(nn.Linear, 2, 1), partial(nn.BatchNorm1d, 1))),
@@ -288,16 +376,42 @@ CASES = [
     ),
     Case("model: dropout", lambda: of_model(seeded(partial(nn.Linear, 2, 1), nn.Dropout)), r"random.*\.eval\(\)"),
     Case("model: without parameters", lambda: of_model(nn.Identity()), "no parameters"),
-    Case("model: parameters as a tensor", lambda: vif.attribute(OutputLoss(seeded(partial(nn.Linear, 2, 1)), ROWS, squares, n_objects=6), torch.ones(3, dtype=D), same), "dict of `loss.zeros"),
+    Case(
+        "model: parameters as a tensor",
+        lambda: vif.attribute(
+            OutputLoss(seeded(partial(nn.Linear, 2, 1)), ROWS, squares, n_objects=6), torch.ones(3, dtype=D), same
+        ),
+        "dict of `loss.zeros",
+    ),
     Case("model: on meta", lambda: of_model(nn.Linear(2, 1, device="meta")), "meta"),
     Case("model: attention", lambda: of_model(Attention()), r"sdpa_kernel\(.*SDPBackend.MATH"),
     Case("model: attention, in a function", lambda: of_function(Attention()), r"sdpa_kernel\(.*SDPBackend.MATH"),
     # No minimum.
-    Case("InfoNCELoss: penalty on what is normalised", lambda: (lambda loss: vif.minimize(loss, started(loss)))(contrastive(penalty=0.5)), NO_SCALE),
-    Case("InfoNCELoss: penalty, a network", lambda: (lambda loss: vif.minimize(loss, started(loss)))(contrastive(penalty=0.5, model=nn.Linear(3, 2, bias=False))), NO_SCALE),
-    Case("InfoNCELoss: penalty, its last layer", lambda: (lambda loss: vif.minimize(loss, started(loss)))(contrastive(penalty=0.5, model=seeded(partial(nn.Linear, 3, 4), nn.Tanh, partial(nn.Linear, 4, 2)))), NO_SCALE),
-    Case("InfoNCELoss: penalty, refit", lambda: (lambda loss: vif.refit(loss, started(loss), lambda w: w.sum()))(contrastive(penalty=0.5)), NO_SCALE),
-    Case("InfoNCELoss: penalty, attribute", lambda: (lambda loss: vif.attribute(loss, started(loss), lambda w: w.sum()))(contrastive(penalty=0.5)), NO_SCALE),
+    Case(
+        "InfoNCELoss: penalty on what is normalised",
+        minimised,
+        NO_SCALE,
+    ),
+    Case(
+        "InfoNCELoss: penalty, a network",
+        partial(minimised, model=nn.Linear(3, 2, bias=False)),
+        NO_SCALE,
+    ),
+    Case(
+        "InfoNCELoss: penalty, its last layer",
+        partial(minimised, model=seeded(partial(nn.Linear, 3, 4), nn.Tanh, partial(nn.Linear, 4, 2))),
+        NO_SCALE,
+    ),
+    Case(
+        "InfoNCELoss: penalty, refit",
+        partial(explained, vif.refit),
+        NO_SCALE,
+    ),
+    Case(
+        "InfoNCELoss: penalty, attribute",
+        partial(explained, vif.attribute),
+        NO_SCALE,
+    ),
     # Solvers on losses that do not serve them.
     Case("LiSSA: a function has no terms", partial(attributed, solver=vif.LiSSA()), "batch_size=None"),
     Case("EKFAC: a tensor", partial(attributed, solver=vif.EKFAC()), "EKFAC needs"),

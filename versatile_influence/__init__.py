@@ -8,13 +8,13 @@ from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import memory_budget
 from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
 from versatile_influence.reading import detection, evaluation, metrics, plots
 from versatile_influence.reading.ensemble import ensemble
 from versatile_influence.reading.metrics import agreement, pearson, spearman
 from versatile_influence.solvers import CG, EKFAC, Explicit, LiSSA, Woodbury
-from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.training.minimize import minimize
 from versatile_influence.training.optimizers import SGD, Adam, AdamW
 from versatile_influence.training.train import train

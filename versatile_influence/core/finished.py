@@ -1,6 +1,7 @@
 """Scores on their way out: finite, at a minimum, and named."""
 
 import warnings
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -36,7 +37,7 @@ def finished(
     """
     ends = extremes(scores)
     if not ends.any():
-        warn_of_zeros(problem, target)
+        warn_of_zeros(problem)
     if leftover is not None:
         warn_if_unfinished(problem, leftover, ends)
     return Attribution(
@@ -66,30 +67,31 @@ def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, "
     return torch.stack([least, most])
 
 
-def warn_of_zeros(problem: Problem, target: Target | PresenceTarget) -> None:
+def warn_of_zeros(problem: Problem) -> None:
     """Say why every score is zero, where that is not because nothing is to be seen."""
-    params, everyone = problem.params, problem.everyone()
-    if not problem.loss.removal_differences(params, problem.removals).any():
+    loss, params, everyone = problem.loss, problem.params, problem.everyone()
+    bent = partial(loss.hessian_products, params, everyone, torch.ones_like(problem.theta)[:, None])
+    if not loss.removal_differences(params, problem.removals).any():
         said = (
-            "the loss is the same without what is removed: it does not look at `presence`, or no such object takes part "
-            "in it. Multiply each object's terms by its presence"
+            "the loss is the same without what is removed: it does not look at `presence`, or no such object takes "
+            "part in it. Multiply each object's terms by its presence"
         )
     elif not problem.gradient.any() and not problem.gradient_differences().any():
         said = (
             "the loss does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), .item() "
             "or a new tensor made of their values"
         )
-    elif isinstance(target, PresenceTarget) or not problem.target_gradients(target).any():
+    elif not bent().any():
+        said = (
+            "the loss has no second derivatives. Look for a torch.autograd.Function that is once_differentiable, or "
+            "for terms that are linear in the parameters"
+        )
+    else:
         said = (
             "the target does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), "
             ".item(), argmax or rounding in it: explain the logit, or the probability, that it is made of"
         )
-    else:
-        said = (
-            "the loss has no second derivatives. Is it linear in the parameters, or is a torch.autograd.Function in it "
-            "once_differentiable?"
-        )
-    warnings.warn(f"Every score is 0: {said.rstrip('?')}{'?' if said.endswith('?') else '.'}", stacklevel=4)
+    warnings.warn(f"Every score is 0: {said}.", stacklevel=4)
 
 
 def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> None:

@@ -1,23 +1,23 @@
 """What a user hands in, as the library takes it: a loss and targets of what was trained, flat, in float64."""
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from versatile_influence.core.boundary import as_loss, as_target
-from versatile_influence.core.held import Subset, everything, unfrozen
+from versatile_influence.core.boundary import FunctionLoss, as_loss, as_target, check_value, not_evaluated
+from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
-from versatile_influence.core.lowered import lowered
-from versatile_influence.core.ravel import Params, cast, first, ravel
-from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target, flat_target
-from versatile_influence.core.words import meaning
+from versatile_influence.core.lowered import LoweredOutputs
+from versatile_influence.core.outputs import Held, Outputs, Parameters
+from versatile_influence.core.ravel import Params, all_frozen, cast, first, ravel, squared_norm
+from versatile_influence.core.target import PresenceTarget, Target
+
+Named = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Given:
         theta, unravel = ravel(trained)
         theta = theta.double()
         found, value = evaluated_at(checked, theta, unravel, [torch.float64, first(trained).dtype, *LOWER])
-        _check_value(value)
+        check_value(value)
         return cls(found, theta, unravel, params, value)
 
     @property
@@ -80,23 +80,10 @@ class Given:
     def target(self, target: object) -> Target | PresenceTarget:
         """Return the user's target as one of what was trained, in the precision of the loss."""
         asked = as_target(target)
-        if not self._seen_differently:
+        frozen = isinstance(self.whole, dict) and self.whole.keys() != dict(self.params).keys()
+        if not frozen and self.loss.precision == torch.float64:
             return asked
-        if isinstance(asked, PresenceTarget):
-            return PresenceTarget(lambda some, b: self._answer(asked(self._seen(some), b), some), asked.labels)
-        return LabelledTarget(lambda some: self._answer(asked(self._seen(some)), some), asked.labels)
-
-    @cached_property
-    def _seen_differently(self) -> bool:
-        trained = self.params
-        frozen = isinstance(self.whole, dict) and isinstance(trained, dict) and len(self.whole) > len(trained)
-        return frozen or self.loss.precision != torch.float64
-
-    def _seen(self, trained: Params) -> Params:
-        return cast(self.all(trained), self.loss.precision)
-
-    def _answer(self, values: object, trained: Params) -> Tensor:
-        return flat_target(values).to(first(trained).dtype)
+        return asked.seeing(lambda trained: cast(self.all(trained), self.loss.precision))
 
 
 # What a loss may run in that does not run in float64.
@@ -128,7 +115,7 @@ def evaluated_at(
             continue
         if changed := [name for name, one in (("presence", presence), ("the parameters", point)) if one._version]:
             raise ValueError(
-                f"The loss changes {changed[0]} in place. Make new tensors inside it: x = x * y, not x.mul_(y) or x *= y."
+                f"The loss changes {changed[0]} in place. Make new tensors in it: x = x * y, not x.mul_(y) or x *= y."
             )
         if errors:
             warnings.warn(
@@ -138,31 +125,113 @@ def evaluated_at(
                 stacklevel=5,
             )
         return seen, value
-    raise _not_evaluated(loss, errors[0]) from errors[0]
+    raise not_evaluated(loss, errors[0]) from errors[0]
 
 
-def _not_evaluated(loss: Loss, error: Exception) -> Exception:
-    # A ValueError is the loss's own word on what is wrong.
-    said, own = str(error).rstrip("."), isinstance(error, ValueError)
-    form = "It must take (params, presence), with presence a float vector of that length."
-    return (None if own else meaning(error)) or TypeError(
-        f"The loss could not be evaluated at these parameters with all {loss.n_objects} objects present: {said}. "
-        f"{'' if own else form}".rstrip()
-    )
+def unfrozen(loss: Loss, params: Params) -> tuple[Loss, Params]:
+    """Return the loss of the parameters that were trained, and those: what `requires_grad=False` froze is held.
+
+    Frozen is a `torch.nn.Parameter` with its flag cleared, and what is so in the loss's own network. Tensors without a
+    network or of another kind have no flag that says anything.
+
+    Raises:
+        ValueError: If nothing is left.
+
+    Example:
+        >>> from versatile_influence.core.boundary import as_loss
+        >>> head = nn.Linear(1, 1)
+        >>> head.bias = head.bias.requires_grad_(False)
+        >>> loss = as_loss(lambda p, presence: presence.sum() * (p["weight"].sum() + p["bias"].sum()), 3)
+        >>> list(unfrozen(loss, dict(head.named_parameters()))[1])
+        ['weight']
+    """
+    if not isinstance(params, dict):
+        return loss, params
+    frozen = {name for name, value in params.items() if isinstance(value, nn.Parameter) and not value.requires_grad}
+    if isinstance(loss, Composed) and loss.model is not None:
+        frozen |= {name for name, value in loss.model.named_parameters() if not value.requires_grad} & params.keys()
+    if not frozen:
+        return loss, params
+    trained = {name: value for name, value in params.items() if name not in frozen}
+    if not trained:
+        raise ValueError(all_frozen(len(frozen)))
+    detached = {name: value.detach() for name, value in params.items()}
+    return Subset(loss, detached, tuple(trained)), trained
 
 
-def _check_value(value: object) -> None:
-    """Check that a loss's value is a finite real scalar."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
-        given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"The loss must return a scalar tensor, got {given}. Sum the terms: `terms.sum()`.")
-    if not value.is_floating_point():
-        advice = "Take its real part, or its size: .real, .abs()." if value.is_complex() else "It has no derivative."
-        raise TypeError(f"The loss is {value.dtype}; it must be a real, floating-point number. {advice}")
-    if value.is_meta:
-        raise ValueError("The loss is on the meta device, without a value: its data are. Load them first.")
-    if not math.isfinite(number := value.item()):
-        raise ValueError(
-            f"The loss is {number} at these parameters with all objects present. Look for (a) NaN in the data, "
-            "(b) parameters that diverged, (c) a logarithm or division of zero."
-        )
+def everything(whole: Params, trained: Params) -> Params:
+    """Return all parameters, as `whole` has them, with trained ones, perhaps stacked, in their place."""
+    if not isinstance(whole, dict) or not isinstance(trained, dict) or len(whole) == len(trained):
+        return trained
+    name, like = next(iter(trained.items()))
+    stack = like.shape[: like.dim() - whole[name].dim()]
+    rest = {name: value.detach().to(like).expand(*stack, *value.shape) for name, value in whole.items()}
+    return rest | trained
+
+
+class Subset(Composed):
+    """A loss as a function of some parameters, with the others held; `vif.subset` makes it."""
+
+    def __init__(self, loss: Loss, params: Named, free: tuple[str, ...]):
+        self._joined = Held(Parameters(params), params, free)
+        held = {name: value for name, value in params.items() if name not in free}
+        # Of a function nothing is known: its own parameters are the outputs, some of them held.
+        outputs: Outputs = Held(Parameters(params, loss), params, free)
+        outer, ridge, constant = loss, 0.0, 0.0
+        if isinstance(loss, Composed):
+            outputs, outer, ridge = loss.outputs.holding(params, free), loss.outer, loss.ridge
+            # What the penalty says of the held parameters is a number, and belongs to the value of the loss.
+            constant = loss.constant + (ridge / 2 * squared_norm(held).item() if held and ridge else 0.0)
+        super().__init__(outputs, outer, penalty=ridge, labels=loss.object_labels, constant=constant)
+        self.treatment = loss.treatment
+
+    def joined(self, params: Params) -> Named:
+        """Return all parameters, where those chosen are given."""
+        return self._joined.joined(params)
+
+    def target(self, fn: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        """Return a target of all parameters as one of those chosen."""
+        return lambda params: fn(self.joined(params))
+
+
+def lowered(loss: Loss, precision: torch.dtype) -> Loss:
+    """Return the loss, evaluated in this precision.
+
+    Example:
+        >>> from versatile_influence.core.boundary import as_loss
+        >>> half = torch.tensor([1.0, 2.0]).half()
+        >>> loss = lowered(as_loss(lambda theta, presence: (half * presence) @ theta, 2), torch.float16)
+        >>> loss(torch.ones(2).double(), torch.ones(2).double())
+        tensor(3., dtype=torch.float64)
+    """
+    if precision == torch.float64:
+        return loss
+    if isinstance(loss, Composed) and not loss.outputs.selection:
+        # Its parts stay known, so that whatever serves a loss of outputs still does.
+        outputs = LoweredOutputs(loss.outputs, precision)
+        outer = Lowered(loss.outer, precision) if isinstance(loss.outer, FunctionLoss) else loss.outer
+        return loss.with_parts(outputs, outer, ridge=loss.ridge, constant=loss.constant)
+    return Lowered(loss, precision)
+
+
+class Lowered(Loss):
+    """A loss of which nothing is known but its value in a lower precision."""
+
+    def __init__(self, loss: Loss, precision: torch.dtype):
+        self.loss, self.precision, self.n_objects, self.n_terms = loss, precision, loss.n_objects, loss.n_terms
+        self.object_labels, self.parameter_names = loss.object_labels, loss.parameter_names
+        self.penalty, self.treatment, self.owning = loss.penalty, loss.treatment, loss.owning
+
+    def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        value = self.loss(cast(params, self.precision), presence.to(self.precision))
+        # What is no tensor is told of by whoever asked.
+        return value.to(presence.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
+        return self.loss.terms(cast(params, self.precision), presence.to(self.precision)).to(presence.dtype)
+
+    def owned(self, i: int) -> Int[Tensor, " m"]:
+        return self.loss.owned(i)
+
+    def null_directions(self, params: Params, presence: Float[Tensor, " n"]) -> dict[str, Params]:
+        return self.loss.null_directions(params, presence)

@@ -45,8 +45,7 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        owning: Whether the class says, by `owned`, what objects own; `treatment`: how that is treated.
-        precision: What it is evaluated in.
+        owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in.
 
     Example:
         >>> class Mean(Loss):
@@ -69,7 +68,7 @@ class Loss(ABC):
     precision: torch.dtype = torch.float64
 
     def __init_subclass__(cls, **kwargs: object):
-        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s: never looked at."""
+        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s."""
         super().__init_subclass__(**kwargs)
         if cls.owned is not Loss.owned and cls.owning is False:
             cls.owning = True

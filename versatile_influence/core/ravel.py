@@ -108,7 +108,9 @@ def _check(named: dict[str, Tensor]) -> None:
         if tensor.layout != torch.strided:
             raise ValueError(f"Parameter `{name}` is sparse ({tensor.layout}). Make it dense: .to_dense().")
     if not sum(tensor.numel() for tensor in named.values()):
-        raise ValueError("There are no parameters: `params` is empty. Pass dict(module.named_parameters()).")
+        raise ValueError(
+            "There are no parameters: `params` is empty. Pass a tensor of some, or dict(module.named_parameters())."
+        )
     kinds = {(tensor.dtype, tensor.device) for tensor in named.values()}
     if len(kinds) > 1:
         listed = ", ".join(f"{name}: {tensor.dtype} on {tensor.device}" for name, tensor in named.items())

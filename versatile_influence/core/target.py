@@ -16,6 +16,7 @@ from versatile_influence.core.ravel import Params, all_finite, first, flat, shap
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import at_once
 
+View = Callable[[Params], Params]
 Effects = tuple[Float[Tensor, "k t"], Float[Tensor, "k t"]]
 
 
@@ -35,6 +36,10 @@ class Target(ABC):
     @abstractmethod
     def __call__(self, params: Any) -> Float[Tensor, "*t"]:
         """Return the t numbers."""
+
+    def seeing(self, view: View) -> "LabelledTarget":
+        """Return the target of parameters that it sees through `view`: with others beside them, in other precision."""
+        return LabelledTarget(lambda some: flat_target(self(view(some))).to(first(some).dtype), self.labels)
 
     def jacobian(self, params: Params) -> Jacobian:
         """Return the gradients of the numbers as one operator."""
@@ -127,6 +132,15 @@ class PresenceTarget:
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "*t"]:
         """Return the t numbers when those with presence 1 are there."""
         return self.fn(params, presence)
+
+    def seeing(self, view: View) -> "PresenceTarget":
+        """Return the target of parameters that it sees through `view`: with others beside them, in other precision."""
+
+        def seen(some: Params, presence: Tensor) -> Tensor:
+            there = view(some)
+            return flat_target(self(there, presence.to(first(there).dtype))).to(presence.dtype)
+
+        return PresenceTarget(seen, self.labels)
 
     def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:
         """Return the numbers with everybody there, checked."""

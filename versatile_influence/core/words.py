@@ -55,8 +55,8 @@ MEANINGS: list[tuple[str, type[Exception], str]] = [
     (
         r"randomness error mode",
         ValueError,
-        "Random numbers are drawn anew in each call. Fix what is drawn: dropout off with model.eval(), samples drawn "
-        "once outside.",
+        "The loss or the target is random: numbers are drawn anew in each call. Fix what is drawn: dropout off with "
+        "model.eval(), samples drawn once outside.",
     ),
     (
         r"Jitted modules|ScriptModule",
@@ -94,7 +94,11 @@ CALL = (
     "vif.PresenceTarget."
 )
 # Files whose lines are not the user's: this library, PyTorch, Python's own, what is compiled on the way.
-NOT_THEIRS = rf"^<|[/\\](versatile_influence|torch|beartype|jaxtyping)[/\\]|^{re.escape(sysconfig.get_path('stdlib'))}[/\\][^/\\]*$"
+NOT_THEIRS = (
+    r"^<|[/\\](versatile_influence|torch|beartype|jaxtyping)[/\\]|^"
+    + re.escape(sysconfig.get_path("stdlib"))
+    + r"[/\\][^/\\]*$"
+)
 
 
 def meaning(error: BaseException) -> Exception | None:

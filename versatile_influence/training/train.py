@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from versatile_influence.core.boundary import as_loss
-from versatile_influence.core.held import everything, unfrozen
+from versatile_influence.core.given import everything, unfrozen
 from versatile_influence.core.loss import Loss, number_of_terms
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
@@ -40,8 +40,8 @@ def train(
 
     Args:
         loss: `loss(params, presence)`, a sum; with `batch_size` one of terms.
-        init: The start; its dtype is that of parameters and steps, and what is frozen in it stays. A loss that can only be evaluated in float64 is,
-            and its gradient is rounded.
+        init: The start, of which what is frozen stays; its dtype is that of parameters and steps. A loss that can only
+            be evaluated in float64 is, and its gradient is rounded.
         presence: Who is present: None for everyone, (n,), or (k, n).
         epochs: How often all terms are seen.
         lr: The learning rate.

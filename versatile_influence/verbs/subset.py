@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from versatile_influence.core.boundary import as_loss
-from versatile_influence.core.held import Named, Subset
+from versatile_influence.core.given import Named, Subset
 
 
 def subset(
