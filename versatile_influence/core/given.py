@@ -60,8 +60,8 @@ class Given:
         return self.unravel(self.theta)
 
     def all(self, trained: Params) -> Params:
-        """Return all parameters in the user's form, with others in the place of what was trained."""
-        return everything(self.whole, trained)
+        """Return all parameters in the user's form, with others in the place of what was trained; frozen stays so."""
+        return everything(self.whole, trained, frozen=True)
 
     def check_steady(self) -> None:
         """Check that the loss gives the same again.
@@ -83,7 +83,7 @@ class Given:
         frozen = isinstance(self.whole, dict) and self.whole.keys() != dict(self.params).keys()
         if not frozen and self.loss.precision == torch.float64:
             return asked
-        return asked.seeing(lambda trained: cast(self.all(trained), self.loss.precision))
+        return asked.seeing(lambda trained: cast(everything(self.whole, trained), self.loss.precision))
 
 
 # What a loss may run in that does not run in float64.
@@ -159,13 +159,18 @@ def unfrozen(loss: Loss, params: Params) -> tuple[Loss, Params]:
     return Subset(loss, detached, tuple(trained)), trained
 
 
-def everything(whole: Params, trained: Params) -> Params:
-    """Return all parameters, as `whole` has them, with trained ones, perhaps stacked, in their place."""
+def everything(whole: Params, trained: Params, *, frozen: bool = False) -> Params:
+    """Return all parameters, as `whole` has them, with trained ones, perhaps stacked, in their place.
+
+    The others are marked as frozen where asked for, so that whoever is given them takes them so again.
+    """
     if not isinstance(whole, dict) or not isinstance(trained, dict) or len(whole) == len(trained):
         return trained
     name, like = next(iter(trained.items()))
     stack = like.shape[: like.dim() - whole[name].dim()]
     rest = {name: value.detach().to(like).expand(*stack, *value.shape) for name, value in whole.items()}
+    if frozen:
+        rest = {name: nn.Parameter(value, requires_grad=False) for name, value in rest.items()}
     return rest | trained
 
 

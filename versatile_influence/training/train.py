@@ -89,10 +89,10 @@ def train(
         return theta
 
     if presence.dim() == 1:
-        return everything(init, unravel(_finite(trained(theta, presence))))
+        return everything(init, unravel(_finite(trained(theta, presence))), frozen=True)
     size = at_once(max(presence.shape[1], len(theta)), most=CACHE_NUMBERS if batch_size is None else CHUNK_NUMBERS)
     parts = [trained(theta.expand(len(part), -1), part) for part in presence.split(size)]
-    return everything(init, vmap(unravel)(_finite(torch.cat(parts))))
+    return everything(init, vmap(unravel)(_finite(torch.cat(parts))), frozen=True)
 
 
 def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[tuple[Loss, float]]:
