@@ -111,7 +111,11 @@ def test_where_objects_own_rows_the_frozen_are_left_out_by_name():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)).double()
     model[0].requires_grad_(False)
     loss = vif.losses.ListMLELoss(
-        data(1, 4, 2), [[0, 1], [1, 2], [2, 0], [0, 2]], n_items=3, model=model, penalty=0.1,
+        data(1, 4, 2),
+        [[0, 1], [1, 2], [2, 0], [0, 2]],
+        n_items=3,
+        model=model,
+        penalty=0.1,
         item_parameters=["1.weight", "1.bias"],
     )
     assert loss.owned(1).tolist() == [2, 3, 7]

@@ -235,6 +235,13 @@ class Lowered(Loss):
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " T"]:
         return self.loss.terms(cast(params, self.precision), presence.to(self.precision)).to(presence.dtype)
 
+    def hessian_products(
+        self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "p k"]
+    ) -> Float[Tensor, "p k"]:
+        # Of length 1: a solver's last steps are so small that float16 would have zeros in their place.
+        size = vectors.norm(dim=0).clamp_min(torch.finfo(vectors.dtype).tiny)
+        return super().hessian_products(params, presence, vectors / size) * size
+
     def owned(self, i: int) -> Int[Tensor, " m"]:
         return self.loss.owned(i)
 
