@@ -98,7 +98,7 @@ def test_training_leaves_what_is_frozen_and_many_at_once_have_it_too():
 
 def test_a_frozen_parameter_of_other_values_than_the_networks_is_held_at_those_given():
     model = network()
-    loss, target = of_module(model)
+    loss, _ = of_module(model)
     other = {name: value.detach().clone() for name, value in network().named_parameters()}
     other["0.weight"] = other["0.weight"] * 2
     params = vif.minimize(loss, other)
