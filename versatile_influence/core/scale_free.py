@@ -61,7 +61,7 @@ def _blocks(names: list[str]) -> list[list[str]]:
     modules = [name.rpartition(".")[0] for name in names]
     blocks = [[name] for name in names]
     blocks += [[name for name in names if name.rpartition(".")[0] == module] for module in dict.fromkeys(modules)]
-    return [*blocks, names]
+    return [list(block) for block in dict.fromkeys(map(tuple, [*blocks, names]))]
 
 
 def _unpenalised(loss: Loss, params: Params, chosen: list[str], presence: Tensor, scale: float) -> float:

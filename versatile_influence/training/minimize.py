@@ -66,7 +66,8 @@ def minimize(
     eps = torch.finfo(checked.precision).eps
     goal = gtol if checked.precision == torch.float64 else max(gtol, 8 * eps)
     objective = Objective(checked.at(presence), given.unravel, presence, goal * checked.n_objects, eps)
-    if checked.penalty > 0 and (told := scale_free(checked, given.params, objective.gradient(theta)[0], presence)):
+    objective = replace(objective, start=(theta, objective.gradient(theta)))
+    if told := scale_free(checked, given.params, objective.gradient(theta)[0], presence):
         raise NoMinimumError(told)
     if newton_is_dense(objective.loss, given.params):
         curvature = objective.hessian(theta).dense()
