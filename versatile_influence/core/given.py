@@ -80,7 +80,8 @@ class Given:
     def target(self, target: object) -> Target | PresenceTarget:
         """Return the user's target as one of what was trained, in the precision of the loss."""
         asked = as_target(target)
-        frozen = isinstance(self.whole, dict) and self.whole.keys() != dict(self.params).keys()
+        whole, trained = self.whole, self.params
+        frozen = isinstance(whole, dict) and isinstance(trained, dict) and whole.keys() != trained.keys()
         if not frozen and self.loss.precision == torch.float64:
             return asked
         return asked.seeing(lambda trained: cast(everything(self.whole, trained), self.loss.precision))

@@ -32,7 +32,7 @@ class LoweredOutputs(Outputs):
         if self.whole.by_row is None:
             return None
         function, x = self.whole.by_row
-        return (lambda params, rows: cast(function(cast(params, self.precision), rows), first(params).dtype)), x
+        return (lambda params, rows: function(cast(params, self.precision), rows).to(first(params).dtype)), x
 
     def start(self) -> Params:
         return self.whole.start()
