@@ -205,7 +205,7 @@ def indexes(theta, presence):
         ({"target": lambda theta: 3.0}, TypeError, "returned float"),
         ({"target": lambda theta: torch.stack([theta[0], theta[0] / 0])}, ValueError, "Target 1 is"),
         ({"params": "theta"}, TypeError, "floating-point tensor"),
-        ({"params": {}}, ValueError, "empty dict"),
+        ({"params": {}}, ValueError, "There are no parameters: `params` is empty"),
         ({"params": torch.zeros(3, dtype=torch.long)}, TypeError, "floating-point"),
         ({"params": torch.tensor([1.0, float("nan"), 0.0])}, ValueError, "`params` has NaN"),
     ],

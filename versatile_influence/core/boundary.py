@@ -5,6 +5,7 @@ name but `n_objects`.
 """
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -20,6 +21,7 @@ from versatile_influence.core.ravel import Params
 from versatile_influence.core.sizes import MOST_OBJECTS
 from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
 from versatile_influence.core.warn import warn
+from versatile_influence.core.words import meaning
 
 # What a class could offer before there was `Loss`.
 FORMER = {"dense_hessian", "on_terms", "outputs", "outer", "outer_differences", "outer_terms"}
@@ -123,6 +125,39 @@ def with_presence(
             "who is not, or in between."
         )
     return checked, given
+
+
+def not_evaluated(loss: Loss, error: Exception) -> Exception:
+    """Return what to say of a loss that fails at its parameters."""
+    # A ValueError is the loss's own word on what is wrong.
+    said, own = str(error).rstrip("."), isinstance(error, ValueError)
+    form = "It must take (params, presence), with presence a float vector of that length."
+    return (None if own else meaning(error)) or TypeError(
+        f"The loss could not be evaluated at these parameters with all {loss.n_objects} objects present: {said}. "
+        f"{'' if own else form}".rstrip()
+    )
+
+
+def check_value(value: object) -> None:
+    """Check that a loss's value is a finite real scalar.
+
+    Raises:
+        TypeError: If it is no real scalar.
+        ValueError: If it is not finite.
+    """
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
+        given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"The loss must return a scalar tensor, got {given}. Sum the terms: `terms.sum()`.")
+    if not value.is_floating_point():
+        advice = "Take its real part, or its size: .real, .abs()." if value.is_complex() else "It has no derivative."
+        raise TypeError(f"The loss is {value.dtype}; it must be a real, floating-point number. {advice}")
+    if value.is_meta:
+        raise ValueError("The loss is on the meta device, without a value: its data are. Load them first.")
+    if not math.isfinite(number := value.item()):
+        raise ValueError(
+            f"The loss is {number} at these parameters with all objects present. Look for (a) NaN in the data, "
+            "(b) parameters that diverged, (c) a logarithm or division of zero."
+        )
 
 
 @cache

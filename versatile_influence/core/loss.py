@@ -4,9 +4,8 @@
 
 `presence` b is a float vector, 1.0 where an object takes part and 0.0 where not. Multiply by it, do not index with it:
 a boolean index changes shapes, so that many presences cannot be evaluated at once. The loss is a *sum*: a divisor that
-counts who is present would change every term when one object goes.
-
-All that is asked of a loss is a method of `Loss`; `vif.check_loss` holds a subclass's to the automatic answers here.
+counts who is present would change every term when one object goes. `vif.check_loss` holds the methods of a subclass to
+the automatic answers here.
 """
 
 import copy
@@ -47,7 +46,7 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        owning: Whether the class says, by `owned`, what objects own; `treatment`: how that is treated.
+        owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in.
 
     Example:
         >>> class Mean(Loss):
@@ -67,9 +66,10 @@ class Loss(ABC):
     differences_together: bool = False
     owning: bool = False
     treatment: Treatment = Marginalised()
+    precision: torch.dtype = torch.float64
 
     def __init_subclass__(cls, **kwargs: object):
-        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s: never looked at."""
+        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s."""
         super().__init_subclass__(**kwargs)
         if cls.owned is not Loss.owned and cls.owning is False:
             cls.owning = True
@@ -148,7 +148,7 @@ class Loss(ABC):
     def hessian_products(
         self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "p k"]
     ) -> Float[Tensor, "p k"]:
-        """Return ∇²L(θ, b) V, one reverse-over-reverse derivative a column: vᵀH = (H v)ᵀ."""
+        """Return ∇²L(θ, b) V, one reverse-over-reverse derivative a column."""
         theta, unravel = flat(params), shaper(params)
         value = lambda vector: self(unravel(vector), presence)  # noqa: E731
         pull_back = vjp(grad(value), theta)[1]
@@ -187,7 +187,7 @@ class Loss(ABC):
         """
         raise TypeError(
             f"Sampling terms needs a loss with `n_terms` terms, and {self!r} names none. Make it of terms, as "
-            "vif.losses.TermLoss, or use what samples none (a training without `batch_size`, another solver)."
+            "vif.losses.TermLoss, or sample none: vif.LiSSA(batch_size=None), a training without `batch_size`."
         )
 
     def part(self, terms: Int[Tensor, " m"]) -> "Loss":

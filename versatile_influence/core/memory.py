@@ -63,25 +63,6 @@ def ran_out(error: Exception) -> bool:
 
 
 @contextmanager
-def memory_named() -> Iterator[None]:
-    """Say what to change where memory runs out inside.
-
-    Raises:
-        MemoryError: If it does.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-        raise MemoryError(
-            "Memory ran out. Do less at once, `with vif.memory_budget(gigabytes):`; ask for fewer targets or objects "
-            "in a call; or choose a solver that holds less, such as vif.CG(rtol=1e-3). PyTorch said: "
-            f"{str(error).splitlines()[0][:200]}"
-        ) from error
-
-
-@contextmanager
 def memory_budget(gigabytes: float) -> Iterator[None]:
     """Do less at once inside, so that what is beside the data takes about so much memory; results stay as they are.
 

@@ -56,7 +56,7 @@ class Solver(Settings, ABC):
         solution = self.solved(hessian, rhs)
         residual, name = solution.residual, type(self).__name__
         # Written so that NaN counts as short.
-        short = int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum())
+        short = int((~(residual <= self._bound(hessian) + _given_up(solution.dropped, rhs))).sum())
         if not (short or solution.bent_down):
             return solution
         worst = f"(worst relative residual {residual.max():.2g})"
@@ -75,9 +75,9 @@ class Solver(Settings, ABC):
         warn(said)
         return solution
 
-    def _bound(self, rhs: Tensor) -> float:
-        """Return what is tolerated, and at least a thousand roundings."""
-        return max(self.tolerated, 1e3 * torch.finfo(rhs.dtype).eps)
+    def _bound(self, hessian: Curvature) -> float:
+        """Return what is tolerated, and at least a thousand roundings of the loss, up to half of what is solved for."""
+        return max(self.tolerated, min(0.5, 1e3 * torch.finfo(hessian.loss.precision).eps))
 
 
 class Preconditioner(Settings, ABC):

@@ -177,10 +177,10 @@ def _complete(layer: Layer, outputs: Tensor, leaves: dict[str, Tensor], drawn: F
     names = [name for name in (layer.weight, layer.bias) if name is not None]
     sources = layer.outputs + [leaves[name] for name in names]
     gradients = next(backpropagated(outputs, sources, drawn))
-    calls = len(layer.outputs)
+    calls, rtol = len(layer.outputs), max(1e-4, 16 * torch.finfo(layer.outputs[0].dtype).eps)
     parts = layer.parts(layer.totals(gradients[:calls]))
     for name, whole in zip(names, gradients[calls:], strict=True):
-        if not torch.allclose(parts[name], whole, rtol=1e-4, atol=1e-5 * whole.abs().max().item()):
+        if not torch.allclose(parts[name], whole, rtol=rtol, atol=rtol / 10 * whole.abs().max().item()):
             warn(
                 f"The gradient of `{name}` is not that of its layer alone: the weight is tied, or used outside the "
                 "layer. EKFAC keeps only its diagonal.",

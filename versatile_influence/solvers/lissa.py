@@ -132,7 +132,8 @@ class LiSSA(Solver):
         curvature = (column * finite(hessian @ column)).sum().item()
         if curvature < 0:
             return f"{start}: the Hessian is not positive definite, with a curvature of {curvature:.3g}. {POSITIVE}"
+        sampled = "the loss has" if self.batch_size is None else f"samples of {self.batch_size} terms have"
         return (
-            f"{start}: samples of {self.batch_size} terms have larger curvatures than that; along the direction that "
-            f"grew, the whole loss has {curvature:.3g}. Raise scale=… or batch_size, or use vif.CG."
+            f"{start}: {sampled} larger curvatures than that; along the direction that grew, the whole loss has "
+            f"{curvature:.3g}. Raise scale=…{'' if self.batch_size is None else ' or batch_size'}, or use vif.CG."
         )

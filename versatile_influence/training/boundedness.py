@@ -7,12 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import deflated, without
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import FURTHER, KEPT, SINGULAR
 from versatile_influence.training.objective import Objective
-
-
-class NoMinimumError(ValueError):
-    """The loss has no finite minimiser, or none was found."""
 
 
 def check_bounded(

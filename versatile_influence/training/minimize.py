@@ -12,16 +12,19 @@ from torch import Tensor
 from versatile_influence.core.boundary import with_presence
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
-from versatile_influence.core.problem import evaluable
-from versatile_influence.core.ravel import Params, ravel
+from versatile_influence.core.given import Given
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM
 from versatile_influence.core.warn import warn
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
-from versatile_influence.training.boundedness import NoMinimumError, check_bounded
+from versatile_influence.training.boundedness import check_bounded
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.objective import Objective
 
 
+@errors_named()
 def minimize(
     loss: object,
     init: Params,
@@ -31,7 +34,7 @@ def minimize(
     gtol: float = 1e-10,
     max_steps: int = 200,
 ) -> Params:
-    """Return parameters at a stationary point of L(·, presence), in float64.
+    """Return parameters at a stationary point of L(·, presence), in float64; frozen ones stay where they are.
 
     Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps: with
     the Hessian where the loss has it written out, with conjugate gradients where not. Downhill all the way, so from
@@ -47,7 +50,7 @@ def minimize(
 
     Raises:
         NoMinimumError: If the loss falls forever in some direction (in regression: complete separation, or a monotone
-            likelihood), with that direction named.
+            likelihood), with that direction named, or its penalty is on the scale of what is normalised.
         ValueError: If the start is not finite.
 
     Warns:
@@ -59,13 +62,19 @@ def minimize(
         1.0
     """
     gtol, max_steps = number(gtol, "gtol", least=0), whole(max_steps, "max_steps", least=1)
-    checked, given = with_presence(loss, presence, n_objects)
-    theta, unravel = ravel(init)
-    theta = evaluable(checked, theta, unravel).clone()
-    presence = given.to(theta)
-    goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
-    objective = Objective(checked.at(presence), unravel, presence, goal * checked.n_objects)
-    if newton_is_dense(objective.loss, init):
+    known, there = with_presence(loss, presence, n_objects)
+    given = Given.of(known, init)
+    given.check_steady()
+    checked, theta = given.loss, given.theta
+    presence = there.to(theta)
+    # Below the rounding of the loss there is nothing to reach.
+    eps = torch.finfo(checked.precision).eps
+    goal = gtol if checked.precision == torch.float64 else max(gtol, 8 * eps)
+    objective = Objective(checked.at(presence), given.unravel, presence, goal * checked.n_objects, eps)
+    objective = replace(objective, start=(theta, objective.gradient(theta)))
+    if told := scale_free(checked, given.params, objective.gradient(theta)[0], presence):
+        raise NoMinimumError(told)
+    if newton_is_dense(objective.loss, given.params):
         curvature = objective.hessian(theta).dense()
         found = _newton(objective, theta, max_steps, curvature)
         check_bounded(objective, theta, found, before=curvature, further=_newton)
@@ -78,12 +87,12 @@ def minimize(
     gradient, value = objective.gradient(found)
     if not torch.isfinite(value):
         raise NoMinimumError(f"The minimiser reached a loss of {value.item()}. Start elsewhere, or add a penalty.")
-    if (reached := gradient.abs().max().item()) > max(objective.goal, 1e-13 * abs(value.item())):
+    if (reached := gradient.abs().max().item()) > max(objective.goal, 500 * eps * abs(value.item())):
         warn(
             f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
             "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
         )
-    return unravel(found)
+    return given.all(given.unravel(found))
 
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
@@ -123,7 +132,7 @@ def _downhill(
 ) -> Float[Tensor, " p"] | None:
     """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
     slope, now = (gradient @ step).item(), value.item()
-    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    rounding = 4 * objective.eps * abs(now)
     for length in (0.5**halved for halved in range(40)):
         moved = theta + length * step
         if objective.value(moved) <= now + 1e-4 * length * slope + rounding:

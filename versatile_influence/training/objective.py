@@ -21,15 +21,21 @@ class Objective:
         unravel: Shapes flat parameters.
         presence: Who is present.
         goal: The gradient's largest entry at which the minimiser is done.
+        eps: The rounding of the loss, relative to it.
+        start: Parameters to start from, with gradient and value there, where they are known already.
     """
 
     loss: Loss
     unravel: Callable[[Tensor], Params]
     presence: Float[Tensor, " n"]
     goal: float
+    eps: float = 2.3e-16
+    start: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return gradient and value."""
+        if self.start is not None and theta is self.start[0]:
+            return self.start[1]
         gradient, value = self.loss.gradient_and_value(self.unravel(theta), self.presence)
         return gradient.to(theta), value
 

@@ -8,15 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import vmap
 
-from versatile_influence.core.boundary import with_presence
+from versatile_influence.core.boundary import check_value, with_presence
 from versatile_influence.core.checks import instance, number, whole
+from versatile_influence.core.given import everything, unfrozen
 from versatile_influence.core.loss import Loss, number_of_terms
-from versatile_influence.core.problem import check_value
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import Adam, Optimizer
 
 
+@errors_named()
 def train(
     loss: object,
     init: Params,
@@ -39,8 +41,8 @@ def train(
 
     Args:
         loss: `loss(params, presence)`, a sum; with `batch_size` one of terms.
-        init: The start; its dtype is that of parameters and steps. A loss that can only be evaluated in float64 is,
-            and its gradient is rounded.
+        init: The start, of which what is frozen stays; its dtype is that of parameters and steps. A loss that can only
+            be evaluated in float64 is, and its gradient is rounded.
         presence: Who is present: None for everyone, (n,), or (k, n).
         epochs: How often all terms are seen.
         lr: The learning rate.
@@ -68,8 +70,9 @@ def train(
     epochs, seed = whole(epochs, "epochs", least=1), whole(seed, "seed")
     batch_size = None if batch_size is None else whole(batch_size, "batch_size", least=1)
     lr, scale = number(lr, "lr", above=0), number(scale, "scale", above=0)
-    theta, unravel = ravel(init)
-    checked, given = with_presence(loss, presence, n_objects, rows=True)
+    known, given = with_presence(loss, presence, n_objects, rows=True)
+    checked, trained_from = unfrozen(known, init)
+    theta, unravel = ravel(trained_from)
     presence = given.to(theta.device, _accepted(checked, theta, unravel, given))
     step = partial(optimizer.step, lr=lr, weight_decay=number(weight_decay, "weight_decay", least=0))
 
@@ -86,10 +89,10 @@ def train(
         return theta
 
     if presence.dim() == 1:
-        return unravel(_finite(trained(theta, presence)))
+        return everything(init, unravel(_finite(trained(theta, presence))), frozen=True)
     size = at_once(max(presence.shape[1], len(theta)), most=CACHE_NUMBERS if batch_size is None else CHUNK_NUMBERS)
     parts = [trained(theta.expand(len(part), -1), part) for part in presence.split(size)]
-    return vmap(unravel)(_finite(torch.cat(parts)))
+    return everything(init, vmap(unravel)(_finite(torch.cat(parts))), frozen=True)
 
 
 def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[tuple[Loss, float]]:
@@ -111,8 +114,7 @@ def _accepted(loss: Loss, theta: Tensor, unravel: Callable[[Tensor], Params], pr
         value = loss(unravel(theta), one)
     except RuntimeError:
         value, dtype = loss(unravel(theta.double()), one.double()), torch.float64
-    # What is drawn anew at each step is for whoever trains to say.
-    check_value(value, again=value)
+    check_value(value)
     return dtype
 
 

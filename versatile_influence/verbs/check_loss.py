@@ -11,9 +11,9 @@ from versatile_influence.core.boundary import as_loss, methods_meant
 from versatile_influence.core.checks import names
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.derivatives import by_masks, jacobian_products
+from versatile_influence.core.given import Given
 from versatile_influence.core.loss import Loss, Part
-from versatile_influence.core.problem import evaluable
-from versatile_influence.core.ravel import Params, flat, ravel, shaper, stacked
+from versatile_influence.core.ravel import Params, flat, shaper, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.verbs.point import Point
 
@@ -57,13 +57,12 @@ def check_loss(
     """
     if not isinstance(loss, Loss) and (meant := methods_meant(type(loss))):
         raise ValueError(f"{type(loss).__name__}.{meant[0]} is never called: write the class as a vif.Loss.")
-    checked = as_loss(loss, n_objects)
-    theta, unravel = ravel(params)
     try:
-        theta = evaluable(checked, theta, unravel)
+        given = Given.of(loss, params, n_objects=n_objects)
     except TypeError as error:
         raise ValueError(f"{type(loss).__name__}.__call__: {error}") from error
-    check = Point(checked, unravel(theta))
+    given.check_steady()
+    check = Point(given.loss, given.params)
     for part in (*_outer(check), check):
         for step in (_value, _derivatives, _removals, _curvature, _ownership, _terms):
             step(part)

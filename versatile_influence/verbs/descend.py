@@ -5,17 +5,18 @@ from dataclasses import replace
 
 import torch
 
-from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import whole
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.newton_step import at_parameters
 
 
+@errors_named()
 def descend(
     loss: object,
     params: Params,
@@ -52,12 +53,14 @@ def descend(
         >>> bool((close.scores - exact.scores).abs().max() < 0.1 * (rough.scores - exact.scores).abs().max())
         True
     """
-    steps, asked = whole(steps, "steps", least=1), as_target(target)
+    steps = whole(steps, "steps", least=1)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
     moved, goal = [], 1e-10 * problem.removals.n_objects
     for row in range(problem.removals.count):
         presence = problem.presence_without(row)
         # What a presence costs (walks, risk sets) is paid once for all steps.
-        objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal)
+        eps = torch.finfo(problem.loss.precision).eps
+        objective = Objective(problem.loss.at(presence), problem.unravel, presence, goal, eps)
         moved.append(few_steps(objective, problem.theta, steps))
     return replace(at_parameters(problem, asked, torch.stack(moved)), made=made_by("descend", steps=steps))

@@ -1,29 +1,28 @@
 """One Newton step on the loss without the object: nearer to retraining than the influence function."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import deflated, newton_is_dense
 from versatile_influence.core.finished import finished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
-from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import warn
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 
 
-@memory_named()
+@errors_named()
 def newton_step(
     loss: object,
     params: Params,
@@ -52,9 +51,9 @@ def newton_step(
         >>> newton_step(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [1.0, 0.5, -1.499...]
     """
-    held, asked = number(damping, "damping", least=0), as_target(target)
+    held = number(damping, "damping", least=0)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    result = at_parameters(problem, asked, newton_parameters(problem, held))
+    result = at_parameters(problem, problem.given.target(target), newton_parameters(problem, held))
     return replace(result, made=made_by("newton_step", damping=held))
 
 
@@ -138,17 +137,17 @@ def at_parameters(
     """Return the change of each target from θ to each row of `moved`, the parameters without that removal."""
     if isinstance(asked, PresenceTarget):
         total, direct = asked.at(problem.params, moved, problem.removals)
-        return replace(_named(problem, asked.labels, total, failed), direct=direct, parameter=total - direct)
-    return _named(problem, asked.labels, evaluated(asked, problem.params, moved), failed)
+        return replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
+    return _named(problem, asked, evaluated(asked, problem.params, moved), failed)
 
 
 def _named(
-    problem: Problem, labels: Sequence[object] | None, scores: Tensor, failed: dict[int, str] | None
+    problem: Problem, target: Target | PresenceTarget, scores: Tensor, failed: dict[int, str] | None
 ) -> Attribution:
     """Return the scores as an attribution, with NaN where the removal failed and nowhere else."""
     if not failed:
-        return finished(problem, scores, targets=labels)
+        return finished(problem, scores, target)
     rows = torch.tensor(sorted(failed))
     # What failed is NaN by design; everything else must still be finite.
-    result = finished(problem, scores.index_fill(0, rows, 0.0), targets=labels)
+    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
     return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)

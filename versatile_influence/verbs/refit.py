@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
 from versatile_influence.core.made import made_by
@@ -15,12 +14,14 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import CACHE_NUMBERS, at_once
-from versatile_influence.training.boundedness import NoMinimumError
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.newton_step import at_parameters, hessians_without, solve_each
 
 
+@errors_named()
 def refit(
     loss: object,
     params: Params,
@@ -49,7 +50,8 @@ def refit(
         [1.0, 0.5, -1.5]
     """
     gtol, max_steps = number(gtol, "gtol", least=0), whole(max_steps, "max_steps", least=1)
-    asked, problem = as_target(target), Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
     n, loss = problem.removals.n_objects, problem.loss
     # Else part of every score would be training that had not been finished.
     best = minimize(loss, problem.params, gtol=gtol, max_steps=max_steps)

@@ -9,13 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.arguments import folder
-from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import extremes, warn_if_undetermined, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jobs import as_finished
 from versatile_influence.core.made import made_by
-from versatile_influence.core.memory import memory_named
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
@@ -24,10 +22,11 @@ from versatile_influence.core.sizes import KEPT_NUMBERS, SCORE_NUMBERS
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import PresenceTarget
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.explicit import Explicit
 
 
-@memory_named()
+@errors_named()
 def write_scores(
     loss: object,
     params: Params,
@@ -62,7 +61,8 @@ def write_scores(
         2
     """
     where = folder(out, "out")
-    problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
     if isinstance(asked, PresenceTarget):
         raise ValueError("Scores are written for targets of the parameters alone. Use vif.attribute for this one.")
     if problem.owned().dim():

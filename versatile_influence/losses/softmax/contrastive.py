@@ -1,16 +1,21 @@
 """Contrastive losses over fixed batches."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import listed, number, numbers
+from versatile_influence.core.loss import Loss
 from versatile_influence.core.models import Mapped
+from versatile_influence.core.ravel import Params
 from versatile_influence.core.tables import codes, kept, tell_idle, whole_numbers
 from versatile_influence.losses.embedded import embedded
+from versatile_influence.losses.softmax.linear_items import matrix
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.owners import Owners
 from versatile_influence.losses.softmax.shared_rows import SharedRows
@@ -37,7 +42,7 @@ class InfoNCELoss(SoftmaxLoss):
             first are candidates.
         classes: (n,) class of each object.
         positive_counts: (n,) divisors of SupCon's anchors in place of the number of their positives.
-        penalty: λ.
+        penalty: λ. Cosines feel no scale, which a penalty drives to 0: leave it out unless the model has a scale.
         labels: Names of the objects.
 
     References:
@@ -77,7 +82,22 @@ class InfoNCELoss(SoftmaxLoss):
         embeddings = embedded(model, views, dim)
         scores = partial(similarities, batches=table, temperature=temperature, across=across, one_way=one_way)
         rows = batch_rows(table, views.shape, across=across, one_way=one_way, classes=classes, given=positive_counts)
-        super().__init__(rows, Mapped(embeddings, scores), penalty=penalty, labels=labels)
+        compared = Cosines(embeddings, scores) if model is None else Mapped(embeddings, scores)
+        super().__init__(rows, compared, penalty=penalty, labels=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Cosines(Mapped):
+    """Cosines of linear embeddings x W: the same for every multiple of W, and for W turned by a rotation."""
+
+    def null_directions(self, outer: Loss, params: Params, presence: Float[Tensor, " n"]) -> dict[str, Params]:  # noqa: ARG002
+        weights = matrix(params)
+        directions: dict[str, Params] = {"scale": weights}
+        for a, b in combinations(range(weights.shape[1]), 2):
+            turned = torch.zeros_like(weights)
+            turned[:, a], turned[:, b] = weights[:, b], -weights[:, a]
+            directions[f"rotation of axes {a} and {b}"] = turned
+        return directions
 
 
 def similarities(
