@@ -10,13 +10,21 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: demo test lint types check reproduce page wheel clean
+.PHONY: demo test fuzz mutations lint types check reproduce page wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -q -n 2
+
+# Random problems by the hundred, new ones each time, where the suite draws a few (tests/test_fuzz.py).
+fuzz: $(VENV)/ready
+	VIF_FUZZ=long $(BIN)/python -m pytest -q -n 2 --hypothesis-show-statistics tests/test_fuzz.py
+
+# Faults planted in a copy, each of which the tests must catch; ARGS=--all with the whole suite (benchmarks/mutations.py).
+mutations: $(VENV)/ready
+	$(BIN)/python benchmarks/mutations.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -51,15 +51,15 @@ def main():
         folder, log = Path(place) / "killed", Path(place) / "log"
         finished = []
         for _ in range(kills):
-            before = len(list(folder.glob("refit-*.npz")))
+            before = len(list(folder.glob("refit-*.json")))
             process = get_context("spawn").Process(target=train, args=(folder, log, n))
             process.start()
-            while len(list(folder.glob("refit-*.npz"))) <= before:
+            while len(list(folder.glob("refit-*.json"))) <= before:
                 time.sleep(0.01)
             time.sleep(draw.uniform(0, 15 * SECONDS_EACH))
             os.kill(process.pid, signal.SIGKILL)
             process.join()
-            finished.append(len(list(folder.glob("refit-*.npz"))))
+            finished.append(len(list(folder.glob("refit-*.json"))))
         resumed = train(folder, log, n)
         begun = log.read_text().count("fit")
     on_purpose = kills + 1 + kills

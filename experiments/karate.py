@@ -104,7 +104,8 @@ def limits(loss, params, target) -> tuple[torch.Tensor, torch.Tensor, dict]:
     centre, unravel = ravel(params)
     fixed, theta, rows = loss.at(presence), centre, []
     for penalty in PENALTIES:
-        theta = few_steps(Objective(Held(fixed, centre, penalty), unravel, presence, 1e-11), theta, 400)
+        objective = Objective.of(Held(fixed, centre, penalty), unravel, presence, 1e-11 / len(presence))
+        theta = few_steps(objective, theta, 400)
         rows.append(target(unravel(theta)) - target(params))
     limit = torch.where(within, rows[-1], float("inf"))
     settles = {

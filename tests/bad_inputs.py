@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 # One file of cases an area, each with CASES: a list of Case.
-LISTS = ["bad_inputs_verbs", "bad_inputs_losses", "bad_inputs_reading"]
+LISTS = [
+    "bad_inputs_verbs",
+    "bad_inputs_losses",
+    "bad_inputs_models",
+    "bad_inputs_reading",
+]
 SECONDS = 20
 
 
@@ -58,10 +63,8 @@ def judged(case: Case, error: Exception) -> str:
     """Return "named" where an error is the library's own, of a plain class, and says what it must."""
     raised = traceback.extract_tb(error.__traceback__)[-1].filename
     words = f"{type(error).__name__}: {error}"
-    if "versatile_influence" not in raised or type(error).__module__ not in (
-        "builtins",
-        "versatile_influence.core.loss",
-    ):
+    own_class = type(error).__module__ == "builtins" or type(error).__module__.startswith("versatile_influence")
+    if "versatile_influence" not in raised or not own_class:
         return f"raw, from {Path(raised).name}: {words:.300}"
     if not case.says or not re.search(case.says, str(error)):
         return f"unclear: {words:.300}"

@@ -182,7 +182,7 @@ def indexes(theta, presence):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"loss": 3}, TypeError, "must be a function of"),
+        ({"loss": 3}, TypeError, "must be a function, called as loss"),
         ({"loss": lambda theta, presence: presence * (X @ theta - Y)}, TypeError, r"scalar tensor, got shape \(30,\)"),
         ({"loss": lambda theta, presence: 1.0}, TypeError, "scalar tensor, got float"),
         ({"loss": lambda theta, presence: (theta - theta.max()).log().sum()}, ValueError, "loss is -?inf|loss is nan"),
@@ -193,7 +193,7 @@ def indexes(theta, presence):
         ),
         ({"loss": draws}, ValueError, "loss is random"),
         ({"loss": indexes}, TypeError, "must not depend on who is present"),
-        ({"loss": lambda theta: theta.sum()}, TypeError, r"must take \(params, presence\)"),
+        ({"loss": lambda theta: theta.sum()}, TypeError, r"called as loss\(params, presence\): too many"),
         ({"n_objects": None}, ValueError, "How many objects"),
         ({"n_objects": 29}, TypeError, "all 29 objects present"),
         ({"objects": [30]}, ValueError, "Object 30 .* not one of the 30"),
@@ -205,7 +205,7 @@ def indexes(theta, presence):
         ({"target": lambda theta: 3.0}, TypeError, "returned float"),
         ({"target": lambda theta: torch.stack([theta[0], theta[0] / 0])}, ValueError, "Target 1 is"),
         ({"params": "theta"}, TypeError, "floating-point tensor"),
-        ({"params": {}}, ValueError, "empty dict"),
+        ({"params": {}}, ValueError, "There are no parameters: `params` is empty"),
         ({"params": torch.zeros(3, dtype=torch.long)}, TypeError, "floating-point"),
         ({"params": torch.tensor([1.0, float("nan"), 0.0])}, ValueError, "`params` has NaN"),
     ],

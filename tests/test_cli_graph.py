@@ -56,5 +56,5 @@ def test_a_wrong_file_or_pair_is_told_in_one_line(edges, tmp_path, capsys, refus
     assert main(["graph", str(tmp_path / "binary"), "--pairs", "1,2"]) == 1
     assert "no text in UTF-8" in capsys.readouterr().err
     assert main(["graph", str(edges), "--pairs", "12,99"]) == 1
-    assert "no node '99'" in capsys.readouterr().err
+    assert "no node named '99'" in capsys.readouterr().err
     assert main(["graph", str(tmp_path / "none.txt"), "--pairs", "1,2"]) == 1

@@ -1,5 +1,8 @@
 """The command retrains with functions of a file in the folder, and goes on with a store."""
 
+import os
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -46,7 +49,7 @@ def test_a_store_is_gone_on_with_only_when_asked(module, capsys):
     [
         ({1: "users_training:fitt"}, "no function 'fitt'"),
         ({2: "not_there:target"}, "no module 'not_there'"),
-        ({4: "0"}, "at least one object"),
+        ({4: "0"}, "`n_objects` must be a whole number"),
     ],
 )
 def test_bad_calls_are_named(module, capsys, change, message):
@@ -64,3 +67,26 @@ def test_what_is_no_function_and_where_nothing_can_be_written_is_said_before_any
 def test_resuming_without_a_store_and_names_of_no_function_are_refused(module, refused):
     assert "--store FOLDER" in refused(*module, "--resume")
     assert "'users_training' names no function" in refused("retrain", "users_training", *module[2:])
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_an_output_that_is_an_input_is_refused_whatever_it_is_called(module, link, capsys):
+    written = Path("users_training.py")
+    before, out = written.read_bytes(), "users_training.py"
+    if link:
+        link(written, out := "scores.csv")
+    assert main([*module, "--out", f"./{out}"]) == 1
+    assert "which the call reads" in capsys.readouterr().err
+    assert written.read_bytes() == before
+
+
+def test_the_store_is_an_input(module, capsys):
+    assert main([*module, "--store", "kept"]) == 0
+    assert main([*module, "--store", "kept", "--resume", "--out", "kept/run.json"]) == 1
+    assert "which the call reads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/null"])
+def test_an_output_that_is_no_file_is_written_to(module, out, capfd):
+    assert main([*module, "--out", out]) == 0
+    assert ("object,0" in capfd.readouterr().out) == (out == "/dev/stdout")

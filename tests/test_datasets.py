@@ -153,11 +153,11 @@ def test_simulated_survival_follows_the_coefficients_given():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: simulated_trial(1), "at least 2 patients, got n=1"),
-        (lambda: simulated_trial(9, unit_errors=4), "between 0 and 3, a third of the patients, got 4"),
-        (lambda: simulated_survival(0, 1), "at least one patient and one covariate"),
+        (lambda: simulated_trial(1), "`n` must be a whole number, at least 2, got 1"),
+        (lambda: simulated_trial(9, unit_errors=4), "`unit_errors` must be a whole number, 0 to 3, got 4"),
+        (lambda: simulated_survival(0, 1), "`n` must be a whole number, at least 1, got 0"),
         (lambda: simulated_survival(5, 1, censored=1.0), "0 ≤ censored < 1, got 1.0"),
-        (lambda: simulated_survival(5, 2, coefficients=[1.0]), r"must be 2 numbers, one a covariate, got shape \(1,\)"),
+        (lambda: simulated_survival(5, 2, coefficients=[1.0]), r"`coefficients` must be of shape \(2\), got \(1,\)"),
     ],
 )
 def test_impossible_simulations_are_refused(make, message):

@@ -212,9 +212,3 @@ def test_strong_directions_want_draws_enough():
 
     assert error(None, 8) < error(None, 4) < error(None, 0)
     assert error(None, 8) < error(1000, 8) < error(8, 8)
-
-
-@pytest.mark.parametrize("given", [{"rank": -1}, {"num_draws": 0}])
-def test_counts_that_are_no_counts_are_named(given):
-    with pytest.raises(ValueError, match=f"`{next(iter(given))}` must be at least"):
-        vif.EKFAC(**given)

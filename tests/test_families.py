@@ -61,12 +61,12 @@ def test_the_influence_of_a_logistic_regression_is_the_formula_of_the_model():
         (Poisson, [3, -1], "row 1 is -1, where answers must be counts"),
         (Poisson, [], "empty"),
         (Poisson, [1, None], "row 1 is nan"),
-        (Logistic, ["yes", "no"], "must hold numbers.*Encode classes as 0 and 1"),
+        (Logistic, ["yes", "no"], "got 'yes' in it. Encode words"),
         (Logistic, [[0.0, 1.0], [1.0, 0.0]], r"one answer a row, got shape \(2, 2\)"),
     ],
 )
 def test_answers_of_the_wrong_kind_are_named(kind, y, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises((ValueError, TypeError), match=said):
         kind(y)
 
 

@@ -7,7 +7,8 @@ import torch
 from cases import data
 
 import versatile_influence as vif
-from versatile_influence.core.memory import available, check_room, memory_named
+from versatile_influence.core.memory import available, check_room
+from versatile_influence.core.words import errors_named
 
 
 def wide():
@@ -66,12 +67,12 @@ def test_memory_that_runs_out_names_the_budget(verb, error):
 
 
 def test_memory_that_really_runs_out_is_named():
-    with pytest.raises(MemoryError, match="memory_budget"), memory_named():
+    with pytest.raises(MemoryError, match="memory_budget"), errors_named():
         torch.empty(2**50, dtype=torch.float64)
 
 
 def test_other_errors_pass_and_room_is_measured_in_bytes():
-    with pytest.raises(RuntimeError, match="something else"), memory_named():
+    with pytest.raises(RuntimeError, match="something else"), errors_named():
         raise RuntimeError("something else")
     free = available(torch.device("cpu"))
     assert free is not None

@@ -143,7 +143,7 @@ def test_nothing_left_to_compare_is_an_error():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_objects": 60}, "50 objects and 60"),
+        ({"n_objects": 60, "labels": None}, "50 objects and 60"),
         ({"objects": torch.arange(50).flip(0)}, "different objects: at position 0, 0 and 49"),
         ({"labels": [f"p{i}" for i in range(50)]}, "different labels of objects: at position 0, 0 and p0"),
         ({"targets": ["age", "sex", "dose", "stage"]}, "different targets: at position 1, treatment and sex"),

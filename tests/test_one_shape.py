@@ -129,18 +129,6 @@ def test_what_is_nothing_of_the_kind_is_told_at_the_boundary(make, words):
         make()
 
 
-@pytest.mark.parametrize("given", [True, 0])
-def test_a_number_of_objects_is_a_whole_number(given):
-    with pytest.raises(ValueError, match="whole number, at least 1"):
-        vif.attribute(lambda t, b: b.sum() * t @ t, torch.zeros(2), lambda t: t, n_objects=given)
-
-
-@pytest.mark.parametrize("damping", [-3.0, float("nan")])
-def test_damping_is_a_number_from_zero_up(damping):
-    with pytest.raises(ValueError, match="`damping` must be finite"):
-        vif.attribute(Kept(), torch.zeros(2).double(), lambda t: t, damping=damping)
-
-
 class Deaf(Kept):
     """A loss whose differences take no notice of what is asked for."""
 

@@ -100,7 +100,7 @@ def test_influence_vs_time_finds_the_times_of_the_objects_asked_for():
     ("draw", "error", "message"),
     [
         (lambda a: plots.scatter(a, a, target=2), IndexError, "no target 2: there are 2"),
-        (lambda a: plots.top(a, k=0), ValueError, "`k` must be at least 1"),
+        (lambda a: plots.top(a, k=0), ValueError, "`k` must be a whole number, at least 1"),
         (lambda a: plots.influence_vs_time(a, [1.0], [1]), ValueError, "30 patients, but 1 durations and 1 events"),
         (
             lambda a: plots.influence_vs_time(

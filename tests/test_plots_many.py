@@ -53,7 +53,7 @@ def test_convergence_draws_a_curve_a_method_on_a_logarithmic_axis():
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: heatmap(scores(), k=0), "`k` must be at least 1"),
+        (lambda: heatmap(scores(), k=0), "`k` must be a whole number, at least 1"),
         (lambda: convergence({"CG": ([1, 2], [0.1])}), "2 efforts and 1 errors"),
         (lambda: convergence({"CG": ([1], [0.0])}), "not above 0"),
     ],

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import pickle
 import warnings
 from dataclasses import replace
 
@@ -31,10 +32,10 @@ def items():
 @pytest.mark.parametrize(
     ("rankings", "words"),
     [
-        ([[0, 9]], "Item 9 in the list of query 0 is not one of the 3 items"),
+        ([[0, 9]], r"`rankings.0.` is 9 at position 1; it must be a whole number, 0 to 2"),
         ([[0, 1, 0]], "names item 0 twice"),
         ([[]], "list of query 0 is empty"),
-        ([[0], [1]], "one list a query: 1 queries, got 2"),
+        ([[0], [1]], "one list a query: 1, got 2"),
     ],
 )
 def test_bad_lists_are_named(rankings, words):
@@ -322,5 +323,21 @@ def test_a_missing_feature_of_a_regression_is_named_by_row_and_column():
     x[1, 0] = float("nan")
     with pytest.raises(ValueError, match="row 1, column 0"):
         vif.losses.Linear(x)
-    with pytest.raises(ValueError, match="convert string to float: 'a'.*Encode words"):
+    with pytest.raises(TypeError, match="got .a. in it.*Encode words"):
         vif.losses.ListMLELoss([["a", "b"]], [[0, 1]], n_items=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vif.losses.PairwiseLoss([0, 1], [1, 2], x=torch.eye(3).double()),
+        lambda: vif.losses.PairwiseLoss([0, 1], [1, 2], x=torch.eye(3), model=torch.nn.Linear(3, 1)),
+        lambda: vif.losses.TripletLoss([[0, 1, 2]], x=torch.eye(3).double()),
+        lambda: vif.losses.InfoNCELoss(data(1, 2, 4, 3)),
+    ],
+)
+def test_ready_losses_can_be_sent_to_other_processes(make):
+    loss = make()
+    everyone = torch.ones(loss.n_objects).double()
+    again = pickle.loads(pickle.dumps(loss))
+    assert again(loss.zeros(), everyone) == loss(loss.zeros(), everyone)

@@ -136,7 +136,7 @@ def test_a_fit_of_other_shapes_is_an_error_that_shows_both():
         ({"n_jobs": 0}, "other than 0"),
         ({"seeds": []}, "at least one seed"),
         ({"seeds": [1, 1]}, "each once"),
-        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"batch_size": 0}, "`batch_size` must be .* at least 1"),
         ({"objects": []}, "`objects` is empty"),
     ],
 )
@@ -177,3 +177,23 @@ def test_progress_is_written_to_stderr(capfd):
     shown = capfd.readouterr()
     assert "5/5" in shown.err
     assert not shown.out
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_fit_that_trains_one_module_in_place_and_returns_its_own_parameters_is_read_right(n_jobs):
+    kept = {"mean": torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))}
+
+    def fit(presence):
+        with torch.no_grad():
+            kept["mean"].copy_(mean(presence))
+        return kept
+
+    def change(params, presence):
+        return params["mean"] * presence[0]
+
+    # The target is the parameter itself, not a copy of it.
+    measured = run(fit, target=lambda params: params["mean"], n_jobs=n_jobs)
+    torch.testing.assert_close(measured.scores, closed_form())
+    parts = run(fit, target=vif.PresenceTarget(change), n_jobs=n_jobs)
+    torch.testing.assert_close(parts.direct[:, 0], torch.cat([-X.mean()[None], torch.zeros(N - 1).double()]))
+    torch.testing.assert_close(parts.parameter[1:], closed_form()[1:])

@@ -215,8 +215,8 @@ def test_elsewhere_the_parameters_stay_as_they_are(change, solver):
     given = {"curvature": vif.GaussNewton, "ridge": loss.ridge, "target": target} | change
     problem = Problem.of(loss, params, n_objects=None)
     other = Problem.of(loss.with_parts(loss.outputs, loss.outer, ridge=given["ridge"]), params)
-    assert span.Span.of(other, other.curvature(given["curvature"], 0.0), given["target"], solver).lift is None
-    assert span.Span.of(problem, problem.curvature(vif.GaussNewton, 0.0), target, vif.CG()).lift is not None
+    assert span.Span.of(other, other.curvature(given["curvature"], 0.0, solver), given["target"], solver).lift is None
+    assert span.Span.of(problem, problem.curvature(vif.GaussNewton, 0.0, vif.CG()), target, vif.CG()).lift is not None
 
 
 def test_parameters_in_single_precision_are_reduced_where_the_loss_takes_double():

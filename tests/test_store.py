@@ -1,17 +1,19 @@
 """A run that is killed goes on where it stopped; a folder of another run is refused; damage is noticed."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 
 import versatile_influence as vif
+from versatile_influence.core import files
+from versatile_influence.core.files import read_json, write_json
 
 X = torch.tensor([1.0, 2.0, 6.0, 3.0, 8.0], dtype=torch.float64)
 KILLED = """
@@ -65,7 +67,7 @@ def test_kill_9_loses_only_the_training_in_flight(tmp_path):
     command = [sys.executable, "-c", KILLED, str(folder), str(log)]
     for kill, at_least in enumerate([5, 20, 41]):
         process = subprocess.Popen(command, env=environment)
-        while len(list(folder.glob("refit-*.npz"))) < at_least:
+        while len(list(folder.glob("refit-*.json"))) < at_least:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, kill
@@ -126,26 +128,135 @@ def test_seeds_are_part_of_the_run(tmp_path):
         run(tmp_path, fit, seeds=[1, 3])
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:50], lambda data: b"", lambda data: data.replace(b"<f8", b"<i8")]
-)
-def test_a_damaged_file_is_named_and_its_training_repeated(tmp_path, damage):
-    whole = run(tmp_path)
-    path = tmp_path / "refit-0-3.npz"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(UserWarning, match=r"refit-0-3\.npz"):
-        assert torch.equal(run(tmp_path).scores, whole.scores)
+def sealed(path, body):
+    path.unlink()
+    write_json(path, body)
 
 
-def test_a_damaged_header_is_refused(tmp_path):
+def body(path):
+    return read_json(path, most=10**6)
+
+
+def enlarge(path):
+    os.truncate(path, 10**13)
+
+
+DAMAGE = {
+    "cut": lambda path, _: os.truncate(path, 50),
+    "emptied": lambda path, _: os.truncate(path, 0),
+    "a terabyte": lambda path, _: enlarge(path),
+    "another number": lambda path, _: path.write_bytes(path.read_bytes().replace(b".", b"1", 1)),
+    "a bit flipped": lambda path, _: path.write_bytes(path.read_bytes()[:-3] + b"\x00" + path.read_bytes()[-2:]),
+    "no checksum": lambda path, _: path.write_text(json.dumps(body(path))),
+    "swapped": lambda path, _: path.replace(path.with_name("refit-0-4.json")),
+    "copied": lambda path, _: path.write_bytes(path.with_name("refit-0-1.json").read_bytes()),
+    "from another run": lambda path, other: path.write_bytes((other / path.name).read_bytes()),
+    "too few targets": lambda path, _: sealed(path, body(path) | {"outcome": [[], None, ""]}),
+    "words for numbers": lambda path, _: sealed(path, body(path) | {"outcome": [["x"], None, ""]}),
+    "a list": lambda path, _: sealed(path, [1]),
+    "deep": lambda path, _: path.write_bytes(b"[" * 10**4),
+    "a link to nothing": lambda path, _: (path.unlink(), path.symlink_to("nowhere")),
+    "a pipe": lambda path, _: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_file_that_is_damaged_or_of_another_place_is_named_and_its_training_repeated(tmp_path, damage):
+    folder, other = tmp_path / "this", tmp_path / "other"
+    whole = run(folder)
+    # The same with everyone present; the others differ.
+    run(other, lambda presence: mean(presence) if presence.all() else mean(presence) + 1)
+    damage(folder / "refit-0-3.json", other)
+    with pytest.warns(UserWarning, match=r"are damaged, or not of this run.*refit-0-[34]\.json"):
+        assert torch.equal(run(folder).scores, whole.scores)
+    # The damage is made good.
+    assert torch.equal(run(folder).scores, whole.scores)
+
+
+def test_every_bit_of_a_file_is_under_its_checksum(tmp_path):
     run(tmp_path)
-    header = tmp_path / "run.json"
-    header.write_text(header.read_text().replace("54.", "55.", 1))
-    with pytest.raises(ValueError, match="its checksum is wrong"):
+    path, count = tmp_path / "refit-0-3.json", Counted()
+    data = path.read_bytes()
+    for place in range(0, len(data), 29):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 7]) + data[place + 1 :])
+        with pytest.warns(UserWarning, match="refit-0-3"):
+            run(tmp_path, count)
+        assert path.read_bytes() == data
+    # Everyone present, the comparison, and what was damaged.
+    assert count.calls == 3 * len(range(0, len(data), 29))
+
+
+def test_a_damaged_header_is_made_good_by_its_copy_and_without_any_the_folder_is_refused(tmp_path):
+    whole = run(tmp_path)
+    header, copy = tmp_path / "run.json", tmp_path / "run-copy.json"
+    for path in (header, copy):
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"54.", b"55.", 1))
+        fit = Counted()
+        with pytest.warns(UserWarning, match=path.name):
+            assert torch.equal(run(tmp_path, fit).scores, whole.scores)
+        assert fit.calls == 2
+        assert path.read_bytes() == data
+    for path in (header, copy):
+        path.write_bytes(data[:40])
+    with pytest.raises(ValueError, match=r"run\.json is damaged.*Delete the folder"):
         run(tmp_path)
-    header.unlink()
+    header.unlink(), copy.unlink()
     with pytest.raises(ValueError, match=r"no run\.json"):
         run(tmp_path)
+
+
+def test_a_folder_of_an_earlier_version_is_refused_and_said_to_be_one(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"sha256": "0" * 64, "run": "{}"}))
+    with pytest.raises(ValueError, match=r"from a version before 0\.2"):
+        run(tmp_path)
+
+
+def test_other_files_and_names_in_the_folder_are_left_alone_and_parts_of_dead_runs_go(tmp_path):
+    whole = run(tmp_path)
+    for name in ("refit-x.npz", "refit-0-x.json", "refit-0-99.json", "my.part"):
+        (tmp_path / name).touch()
+    (tmp_path / "refit-0-1.json.0a1b2c3d.part").touch()
+    assert torch.equal(run(tmp_path).scores, whole.scores)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"refit-x.npz", "refit-0-x.json", "refit-0-99.json", "my.part"} <= left
+    assert not list(tmp_path.glob("refit*.part"))
+
+
+def test_a_second_run_on_a_folder_that_is_being_filled_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
+
+    def fit(presence):
+        if presence[2] == 0:
+            with pytest.raises(ValueError, match=f"Another run is filling {tmp_path}"):
+                run(tmp_path)
+        return mean(presence)
+
+    assert torch.equal(run(tmp_path, fit).scores, run(None).scores)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: out of memory")])
+def test_a_fit_that_ran_out_of_memory_is_tried_again(tmp_path, error):
+    def fit(presence):
+        if presence[1] == 0:
+            raise error
+        return mean(presence)
+
+    with pytest.warns(UserWarning, match=str(error)):
+        assert run(tmp_path, fit).failed == {1: f"{type(error).__name__}: {error}"}
+    assert torch.equal(run(tmp_path).scores, run(None).scores)
+
+
+def test_what_runs_out_of_memory_when_repeated_is_no_other_run(tmp_path):
+    run(tmp_path)
+
+    def fit(presence):
+        if not presence.all():
+            raise MemoryError("no room")
+        return mean(presence)
+
+    with pytest.raises(MemoryError, match="Retraining 0, repeated .* no room"):
+        run(tmp_path, fit)
 
 
 def test_failures_are_kept_with_their_reason(tmp_path):
@@ -161,15 +272,14 @@ def test_failures_are_kept_with_their_reason(tmp_path):
 
 
 def test_a_full_disk_says_so_and_corrupts_nothing(tmp_path, monkeypatch):
-    savez = np.savez
+    sync = os.fsync
 
-    def full(file, **arrays):
-        if len(list(tmp_path.glob("refit-*.npz"))) == 3:
-            file.write(b"half")
+    def full(descriptor):
+        if len(list(tmp_path.glob("refit-*.json"))) == 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        savez(file, **arrays)
+        sync(descriptor)
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device.*make room"):
         run(tmp_path)
     assert not list(tmp_path.glob("*.part"))

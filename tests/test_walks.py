@@ -110,9 +110,9 @@ def test_walks_without_a_node_are_drawn_with_the_same_numbers():
         ({"window": 0}, "positive number"),
         ({"window": [1, 1]}, "different offsets"),
         ({"window": 6}, "longer than length=6"),
-        ({"p": 0.0}, "positive and finite"),
+        ({"p": 0.0}, "`p` must be a finite number, more than 0"),
         ({"starts": -1.0}, "at least 0"),
-        ({"starts": torch.ones(3)}, "one a node"),
+        ({"starts": torch.ones(3)}, r"`starts` must be of shape .34."),
     ],
 )
 def test_impossible_walks_are_refused(change, words):

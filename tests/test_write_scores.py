@@ -1,11 +1,14 @@
 """Scores written block by block are those computed in memory, and are read as they are used."""
 
+import json
+
 import joblib
 import numpy as np
 import pytest
 import torch
 
 import versatile_influence as vif
+from versatile_influence.core import files
 from versatile_influence.verbs import write_scores
 
 N, P, T = 25, 3, 7
@@ -69,3 +72,41 @@ def test_unfinished_training_is_told_and_presence_targets_are_refused(tmp_path):
     aim = vif.PresenceTarget(lambda theta, presence: theta)
     with pytest.raises(ValueError, match="targets of the parameters alone"):
         vif.write_scores(loss, THETA, aim, tmp_path / "b", n_objects=N)
+
+
+def test_every_flipped_bit_in_a_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(write_scores, "SCORE_NUMBERS", 30)
+    vif.write_scores(loss, THETA, target, tmp_path, n_objects=N)
+    for path in (tmp_path / "scores.npy", tmp_path / "blocks.json", tmp_path / "rest.npz"):
+        data = path.read_bytes()
+        for place in range(0, len(data), 41):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 7]) + data[place + 1 :])
+            with pytest.raises(ValueError, match="is damaged"):
+                vif.Attribution.load(tmp_path)
+        path.write_bytes(data[:-1])
+        with pytest.raises(ValueError, match="is damaged"):
+            vif.Attribution.load(tmp_path)
+        path.unlink()
+        with pytest.raises(ValueError, match="is damaged|holds no finished scores"):
+            vif.Attribution.load(tmp_path)
+        path.write_bytes(data)
+    assert vif.Attribution.load(tmp_path).scores.shape == (N, T)
+
+
+def test_a_folder_of_an_earlier_version_has_no_checksums_and_is_read(tmp_path):
+    plain = vif.attribute(loss, THETA, target, n_objects=N)
+    np.save(tmp_path / "scores.npy", np.asfortranarray(plain.scores.numpy()))
+    rest = {"objects": np.arange(N), "scores": np.empty((N, 0))}
+    header = dict.fromkeys(["groups", "labels", "targets", "failed", "solution"]) | {"n_objects": N}
+    about = json.dumps(header | {"format": "versatile-influence attribution 1"}).encode()
+    np.savez(tmp_path / "rest.npz", header=np.frombuffer(about, dtype=np.uint8), **rest)
+    assert torch.equal(vif.Attribution.load(tmp_path).scores, plain.scores)
+
+
+def test_a_second_run_on_a_folder_that_is_being_written_is_refused_and_an_error_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
+    with files.alone(tmp_path), pytest.raises(ValueError, match="Another run is filling"):
+        vif.write_scores(loss, THETA, target, tmp_path, n_objects=N)
+    with pytest.raises(ValueError, match="is nan"):
+        vif.write_scores(loss, THETA, lambda theta: TEST @ theta * float("nan"), tmp_path, n_objects=N)
+    assert not list(tmp_path.glob("scores*"))

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from versatile_influence.core.gauss_newton import GaussNewton
     from versatile_influence.core.hessian import Hessian
     from versatile_influence.core.loss import Loss
+    from versatile_influence.core.memory import memory_budget
     from versatile_influence.core.removals import Removals
     from versatile_influence.core.result import Attribution
-    from versatile_influence.core.sizes import memory_budget
+    from versatile_influence.core.scale_free import NoMinimumError
     from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
     from versatile_influence.reading import detection, evaluation, metrics, plots
     from versatile_influence.reading.ensemble import ensemble
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from versatile_influence.solvers.explicit import Explicit
     from versatile_influence.solvers.lissa import LiSSA
     from versatile_influence.solvers.woodbury import Woodbury
-    from versatile_influence.training.boundedness import NoMinimumError
     from versatile_influence.training.minimize import minimize
     from versatile_influence.training.optimizers import SGD, Adam, AdamW
     from versatile_influence.training.train import train

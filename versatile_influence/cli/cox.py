@@ -13,6 +13,7 @@ from versatile_influence.cli.cox_tables import check_report, coefficient_table, 
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
 from versatile_influence.cli.tables import renamed
 from versatile_influence.cli.words import check_out
+from versatile_influence.core.files import write_text
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.target import LabelledTarget
 from versatile_influence.losses import CoxLoss
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, attribute, print, check; return the exit status."""
-    check_out(args.out)
+    check_out(args.out, [args.patients, args.test])
     frame = _patients(args)
     loss = _loss(args, frame)
     test = None if args.test is None else _test_patients(args, loss)
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
     if args.out:
         written = renamed(scores.to_frame(), args)
-        written.to_csv(args.out, index_label="patient", float_format="%.10g")
+        write_text(args.out, written.to_csv(index_label="patient", float_format="%.10g"))
         size = f"{counted(len(written), 'patient')} × {counted(written.shape[1], 'number')}"
         print(f"\nAll changes are in {args.out}: {size}.")
     return 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from versatile_influence.cli.tables import plain, renamed
 from versatile_influence.cli.words import check_out
+from versatile_influence.core.files import write_text
 from versatile_influence.core.owned import Shared
 from versatile_influence.core.sizes import FINISHED_PARAMETERS
 from versatile_influence.losses import WalkEmbeddingLoss
@@ -23,7 +24,7 @@ COARSE = (
 
 def run(args: argparse.Namespace) -> int:
     """Print the nodes that matter most for each pair."""
-    check_out(args.out)
+    check_out(args.out, [args.edges])
     graph = Graph.of(args.edges, directed=args.directed)
     loss = WalkEmbeddingLoss(graph, length=args.length, window=args.window, dim=args.dim, penalty=args.penalty)
     target = loss.pair_losses(args.pairs)
@@ -50,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
             note = "  splits the graph: retraining may have no finite end" if splits and not args.penalty else ""
             print(f"  {plain(graph.labels[row]):>12} {scores.scores[row, column].item():+10.4f}{note}")
     if args.out:
-        renamed(scores.to_frame(), args).to_csv(args.out)
+        write_text(args.out, renamed(scores.to_frame(), args).to_csv())
         print(f"\nAll scores are in {args.out}.", file=sys.stderr)
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from torch.nn.functional import pad
 
 from versatile_influence.cli.tables import decimals, inert, table
 from versatile_influence.cli.words import check_out
+from versatile_influence.core.files import write_text
 from versatile_influence.datasets.documents import Documents, read_svmlight, read_trec
 from versatile_influence.datasets.label_ranking import label_queries
 from versatile_influence.datasets.ranking import read_arff
@@ -31,7 +33,8 @@ ONE = {"documents": "document", "items": "item", "queries": "query"}
 
 def run(args: argparse.Namespace) -> int:
     """Run `vif rank`."""
-    check_out(args.out)
+    runs = [*args.train.split(","), *args.test.split(",")]
+    check_out(args.out, [args.train, args.test, *runs, args.qrels, args.test_qrels])
     ranking = read_ranking(args)
     params = ranking.learned()
     moved, direct = ranking.changes(params)
@@ -51,12 +54,13 @@ def run(args: argparse.Namespace) -> int:
     print(table(header, rows))
     if args.out:
         names = [inert(name) if args.spreadsheet else name for name in ranking.names]
-        with open(args.out, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious"])
-            for row in order:
-                own = [repr(direct[row].item())] if apart else []
-                writer.writerow([names[row], repr(moved[row].item()), *own, int(marked[row])])
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious"])
+        for row in order:
+            own = [repr(direct[row].item())] if apart else []
+            writer.writerow([names[row], repr(moved[row].item()), *own, int(marked[row])])
+        write_text(args.out, text.getvalue())
         print(f"wrote {len(order)} rows to {args.out}", file=sys.stderr)
     return 0
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from versatile_influence.cli.tables import plain, renamed
 from versatile_influence.cli.words import check_out
+from versatile_influence.core.files import write_text
 from versatile_influence.core.sizes import SHOWN
 from versatile_influence.verbs.leave_one_out import leave_one_out
 
 
 def run(args: argparse.Namespace) -> int:
     """Retrain, print the largest changes of the first target, and write all."""
-    check_out(args.out)
+    sources = [f"{module.replace('.', '/')}.py" for module, _ in (args.fit, args.target)]
+    check_out(args.out, [*sources, *(Path(args.store).glob("*") if args.store else ())])
     if args.store and not args.resume and (Path(args.store) / "run.json").exists():
         raise ValueError(f"{args.store} already holds trainings. Add --resume to go on, or name another folder.")
     result = leave_one_out(
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     )
     frame = result.to_frame()
     if args.out:
-        renamed(frame, args).to_csv(args.out)
+        write_text(args.out, renamed(frame, args).to_csv())
     print(f"largest changes of target {plain(frame.columns[0])}, of {len(frame)} removals")
     names = result.names()
     order = result.scores[:, 0].abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:SHOWN].tolist()

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 STANDARD_INPUT = "/dev/stdin"
@@ -46,8 +47,13 @@ def function_name(text: str) -> tuple[str, str]:
     return module, function
 
 
-def check_out(path: str | None) -> None:
-    """Raise a ValueError, before hours of work, where the file of `--out` cannot be written at the end."""
+def check_out(path: str | None, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raise a ValueError, before hours of work, where the file of `--out` cannot be written at the end, or is an input.
+
+    Args:
+        path: The file, or None.
+        inputs: Files that the call reads; None and what does not exist are passed over.
+    """
     if path is None:
         return
     file, folder = Path(path), Path(path).parent
@@ -55,5 +61,10 @@ def check_out(path: str | None) -> None:
         raise ValueError(f"--out {path} is a folder. Name a file, such as {file / 'scores.csv'}.")
     if not folder.is_dir():
         raise ValueError(f"--out {path}: there is no folder {folder}. Make it first.")
-    if not os.access(file if file.exists() else folder, os.W_OK):
+    # A file is written beside and then renamed, so that its folder counts; a device or pipe is written to.
+    if not os.access(file.resolve().parent if file.is_file() or not file.exists() else file, os.W_OK):
         raise ValueError(f"--out {path} cannot be written. Name a file in a folder of yours.")
+    for read in inputs:
+        # Also by another path, or a link. A terminal may be both.
+        if read is not None and os.path.isfile(read) and file.exists() and file.samefile(read):
+            raise ValueError(f"--out {path} is {read}, which the call reads. Name another file.")

@@ -6,12 +6,16 @@ sentence which argument is wrong, where in it, and what to do.
 
 import math
 import operator
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# Text holds numbers for float(), and True is one for it.
+NOT_NUMBERS = str | bytes | bool | np.bool_
+Real = float | int
 
 
 def whole(value: object, name: str, *, least: int = 0, most: int | None = None) -> int:
@@ -28,7 +32,7 @@ def whole(value: object, name: str, *, least: int = 0, most: int | None = None) 
         Traceback (most recent call last):
         ValueError: `rank` must be a whole number, at least 1, got 0.
     """
-    wanted = f"`{name}` must be a whole number, {_range(least, most)}, got {_told(value)}."
+    wanted = f"`{name}` must be a whole number, {span(least, most)}, got {told(value)}."
     try:
         number = operator.index(value)  # pyright: ignore[reportArgumentType]
     except TypeError:
@@ -40,38 +44,46 @@ def whole(value: object, name: str, *, least: int = 0, most: int | None = None) 
     return number
 
 
-def number(value: object, name: str, *, least: float | int = -math.inf, above: float | int = -math.inf) -> float:
-    """Return a finite number, at least `least` and more than `above`.
+def number(
+    value: object, name: str, *, least: Real = -math.inf, above: Real = -math.inf, below: Real = math.inf
+) -> float:
+    """Return a finite number, at least `least`, more than `above` and less than `below`.
 
     Raises:
         TypeError: If it is no number.
-        ValueError: If it is too small, infinite or NaN.
+        ValueError: If it is out of range, infinite or NaN.
 
     Example:
         >>> number(float("nan"), "rtol", above=0)
         Traceback (most recent call last):
         ValueError: `rtol` must be a finite number, more than 0, got nan.
     """
-    bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"more than {above:g}"] * (above > -math.inf)
-    wanted = f"`{name}` must be {', '.join(['a finite number', *bounds])}, got {_told(value)}."
+    wanted = f"`{name}` must be a {_bounds(least, above, below)}, got {told(value)}."
     try:
-        # Text holds numbers for float(), and True is one for it.
-        found = math.nan if isinstance(value, str | bytes | bool) else float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError, RuntimeError):
+        found = math.nan if isinstance(value, NOT_NUMBERS) else float(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(wanted) from None
-    if isinstance(value, str | bytes | bool):
+    if isinstance(value, NOT_NUMBERS):
         raise TypeError(wanted)
-    if not (math.isfinite(found) and found >= least and found > above):
+    if not (math.isfinite(found) and found >= least and below > found > above):
         raise ValueError(wanted)
     return found
 
 
-def numbers(values: object, name: str, *, shape: Sequence[int | None], finite: bool = True) -> Tensor:
+def numbers(
+    values: object,
+    name: str,
+    *,
+    shape: Sequence[int | None] | None = None,
+    finite: bool = True,
+    least: float | int = -math.inf,
+    above: float | int = -math.inf,
+) -> Tensor:
     """Return an array of numbers in float64, apart from the user's, of a shape in which None stands for any size.
 
     Raises:
         TypeError: If it holds no numbers.
-        ValueError: If its shape is another, or a number is missing; its place is named.
+        ValueError: If its shape is another, or a number is missing or too small; its place is named.
 
     Example:
         >>> numbers([1, 2], "weights", shape=[None])
@@ -80,19 +92,41 @@ def numbers(values: object, name: str, *, shape: Sequence[int | None], finite: b
         Traceback (most recent call last):
         ValueError: `weights` is nan at position 1. Fill it, or leave it out.
     """
-    try:
-        # What a caller changes afterwards must not change what was computed from it.
-        found = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64))
-        found = found.to(torch.float64, copy=True)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` must be an array of numbers: {error}.") from error
-    if found.dim() != len(shape) or any(want not in (None, got) for want, got in zip(shape, found.shape, strict=True)):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"`{name}` must be of shape ({wanted}), got {tuple(found.shape)}.")
-    if finite and len(bad := (~torch.isfinite(found)).nonzero()):
-        place = ", ".join(map(str, bad[0].tolist()))
-        raise ValueError(f"`{name}` is {found[tuple(bad[0])].item()} at position {place}. Fill it, or leave it out.")
+    found = array(values, name)
+    if shape is not None:
+        shaped(tuple(found.shape), name, shape)
+    wrong = torch.full_like(found, finite, dtype=torch.bool) & ~torch.isfinite(found)
+    if least > -math.inf or above > -math.inf:
+        wrong |= (found < least) | (found <= above)
+    if len(bad := wrong.nonzero()):
+        value, place = found[tuple(bad[0])].item(), ", ".join(map(str, bad[0].tolist()))
+        cure = f"It must be a {_bounds(least, above)}" if math.isfinite(value) else "Fill it, or leave it out"
+        raise ValueError(f"`{name}` is {value:g} at position {place}. {cure}.")
     return found
+
+
+def array(values: object, name: str) -> Tensor:
+    """Return an array of numbers in float64, apart from the user's, of any shape.
+
+    Raises:
+        TypeError: If it holds anything but numbers; the first word is named.
+    """
+    if isinstance(values, Tensor):
+        if values.is_complex() or values.layout != torch.strided or values.is_meta:
+            raise TypeError(f"`{name}` must be a tensor of numbers, got {values.dtype}, {values.layout}.")
+        # What a caller changes afterwards must not change what was computed from it.
+        return values.detach().to(torch.float64, copy=True)
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind not in "biuf":
+            # Text holds numbers for NumPy.
+            words = [value for value in found.reshape(-1).tolist() if isinstance(value, str | bytes)]
+            kind = f"{words[0]!r} in it" if words else f"{type(values).__name__} of {found.dtype}"
+            if words or found.dtype.kind != "O":
+                raise TypeError(f"got {kind}")
+        return torch.from_numpy(found.astype(np.float64))
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"`{name}` must be numeric: {error}. Encode words and categories as numbers.") from error
 
 
 def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
@@ -108,11 +142,11 @@ def one_of(value: object, name: str, choices: Sequence[str]) -> Any:
     """
     if not isinstance(value, str) or value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"`{name}` must be {listed}, got {_told(value)}.")
+        raise ValueError(f"`{name}` must be {listed}, got {told(value)}.")
     return value
 
 
-def instance(value: object, name: str, kind: type, example: str) -> Any:
+def instance(value: object, name: str, kind: Any, example: str) -> Any:
     """Return a value of a class.
 
     Raises:
@@ -123,32 +157,52 @@ def instance(value: object, name: str, kind: type, example: str) -> Any:
         Traceback (most recent call last):
         TypeError: `solver` must be a value like vif.CG(), got 'cg'.
     """
-    if isinstance(value, kind):
+    # A class has the methods of its values, which is all that a protocol asks.
+    if isinstance(value, kind) and not isinstance(value, type):
         return value
     called = f" Call it: {value.__name__}()." if isinstance(value, type) and issubclass(value, kind) else ""
-    raise TypeError(f"`{name}` must be a value like {example}, got {_told(value)}.{called}")
+    raise TypeError(f"`{name}` must be a value like {example}, got {told(value)}.{called}")
 
 
-def names(labels: object, n: int, what: str = "object", name: str = "labels") -> list | None:
+def listed(values: object, name: str, what: str) -> list:
+    """Return the things in a list, array or other collection that is neither text nor a dict.
+
+    Raises:
+        TypeError: If it is none.
+
+    Example:
+        >>> listed("12", "seeds", "whole numbers")
+        Traceback (most recent call last):
+        TypeError: `seeds` must be a list of whole numbers, got '12'.
+    """
+    found = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
+    if isinstance(found, str | bytes | Mapping | type) or not isinstance(found, Iterable):
+        raise TypeError(f"`{name}` must be a list of {what}, got {told(values)}.")
+    return list(found)
+
+
+def names(
+    labels: object, n: int, what: str = "object", name: str = "labels", *, unique: bool = False, entry: str = "name"
+) -> list | None:
     """Return the names of n things as a list, or None where there are none.
 
     Raises:
         TypeError: If they are no list.
-        ValueError: If there are more or fewer than things.
+        ValueError: If there are more or fewer than things, or two have one name where it must be `unique`.
 
     Example:
         >>> names(["a"], 2)
         Traceback (most recent call last):
-        ValueError: `labels` must hold one name an object: 2 objects, got 1 names.
+        ValueError: `labels` must hold one name an object: 2, got 1.
     """
     if labels is None:
         return None
-    if isinstance(labels, str) or not hasattr(labels, "__len__") or not hasattr(labels, "__iter__"):
-        raise TypeError(f"`{name}` must be a list of names, got {_told(labels)}.")
-    found = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else list(labels)  # pyright: ignore
+    found = listed(labels, name, f"{entry}s")
     if len(found) != n:
         article = "an" if what[0] in "aeiou" else "a"
-        raise ValueError(f"`{name}` must hold one name {article} {what}: {n} {what}s, got {len(found)} names.")
+        raise ValueError(f"`{name}` must hold one {entry} {article} {what}: {n}, got {len(found)}.")
+    if unique and (twice := _twice(found, name)):
+        raise ValueError(f"`{name}` must hold one name of its own for each {what}: {twice[0]!r} names two {what}s.")
     return found
 
 
@@ -167,15 +221,37 @@ def position(label: Hashable, labels: Sequence[Hashable], what: str = "object") 
     equal = equal or [place for place, known in enumerate(labels) if known == label]
     equal = equal or [place for place, known in enumerate(labels) if str(known) == str(label)]
     if len(equal) != 1:
-        told = "no" if not equal else f"more than one ({len(equal)})"
-        raise ValueError(f"There is {told} {what} named {_told(label)}. The first are {list(labels[:5])}.")
+        number = "no" if not equal else f"more than one ({len(equal)})"
+        raise ValueError(f"There is {number} {what} named {told(label)}. The first are {list(labels)[:5]}.")
     return equal[0]
 
 
-def _range(least: int, most: int | None) -> str:
+def _twice(labels: list, name: str) -> list:
+    """Return a label that stands twice, in a list."""
+    try:
+        return [] if len(set(labels)) == len(labels) else [next(one for one in labels if labels.count(one) > 1)]
+    except TypeError as error:
+        raise TypeError(f"`{name}` must be text, numbers or tuples of them: {error}.") from error
+
+
+def span(least: int, most: int | None) -> str:
+    """Return a range of whole numbers in words."""
     return f"at least {least}" if most is None else f"{least} to {most}"
 
 
-def _told(value: object) -> str:
+def _bounds(least: float | int, above: float | int, below: float | int = math.inf) -> str:
+    bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"more than {above:g}"] * (above > -math.inf)
+    return ", ".join(["finite number", *bounds, *[f"less than {below:g}"] * (below < math.inf)])
+
+
+def shaped(found: tuple[int, ...], name: str, shape: Sequence[int | None]) -> None:
+    """Raise a ValueError unless a shape is the one wanted, in which None stands for any size."""
+    if len(found) != len(shape) or any(want not in (None, got) for want, got in zip(shape, found, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"`{name}` must be of shape ({wanted}), got {found}.")
+
+
+def told(value: object) -> str:
+    """Return a value in words short enough for a message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}…"

@@ -98,8 +98,12 @@ class Composed(Loss):
 
     @property
     def owning(self) -> bool:
-        """Whether objects own parameters of the outputs."""
         return self.outputs.owning
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What it is evaluated in: the lower of its parts'."""
+        return self.outputs.precision if self.outputs.precision != torch.float64 else self.outer.precision
 
     @property
     def model(self) -> torch.nn.Module | None:
@@ -112,14 +116,13 @@ class Composed(Loss):
         return self.outer.hessian_written_out if self.outputs.selection else self.outputs.linear
 
     def zeros(self) -> Params:
-        """Return parameters to start from: zeros, or a network's present values."""
+        """Return parameters to start from: zeros, or present values of what a network trains."""
         return self.outputs.start()
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         return self._held(self.outer(self.outputs(params), presence), params)
 
     def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
-        """Return ΔL_i, which the outer loss alone decides."""
         return self.outer.removal_differences(self.outputs(params), objects)
 
     def removal_products(
@@ -159,7 +162,6 @@ class Composed(Loss):
         return super().hessians_without(params, removals)
 
     def gradient(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " p"]:
-        """Return ∇L = Jᵀ ∇outer + λθ."""
         outputs, pull = self.outputs.pull(params)
         return pull(self.outer.gradient(outputs, presence)) + self.ridge * flat(params)
 

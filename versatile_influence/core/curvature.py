@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import number
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, flat
@@ -31,6 +32,9 @@ class Curvature(ABC):
     params: Params
     presence: Float[Tensor, " n"]
     damping: float = 0.0
+
+    def __post_init__(self):
+        number(self.damping, "damping", least=0)
 
     @abstractmethod
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:

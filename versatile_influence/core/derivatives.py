@@ -9,6 +9,7 @@ from torch.func import vjp, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from versatile_influence.core.sizes import HELD_NUMBERS, at_once
+from versatile_influence.core.words import errors_named
 
 
 def jacobian_products(
@@ -72,14 +73,5 @@ def by_masks(function: Callable[[Tensor], Tensor], presences: Float[Tensor, "k n
     Raises:
         TypeError: If the function's shapes depend on who is present.
     """
-    try:
+    with errors_named():
         return vmap(function)(presences)
-    except RuntimeError as error:
-        # Other errors are the loss's own and keep their words.
-        if not any(word in str(error) for word in ("vmap", "dynamic shape", "data-dependent", "batched")):
-            raise
-        raise TypeError(
-            "The loss could not be evaluated for many presences at once. Its shapes must not depend on who is present: "
-            "multiply by `presence` (or use torch.where) instead of indexing with it, and do not call .item() or draw "
-            f"random numbers. PyTorch said: {error}"
-        ) from error

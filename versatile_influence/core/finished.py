@@ -1,7 +1,6 @@
 """Scores on their way out: finite, at a minimum, and named."""
 
-import warnings
-from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,13 +11,15 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.core.warn import warn
 
 
 def finished(
     problem: Problem,
     scores: Float[Tensor, "k t"],
+    target: Target | PresenceTarget,
     *,
-    targets: Sequence[object] | None,
     solution: Solution | None = None,
     leftover: Float[Tensor, " m"] | None = None,
 ) -> Attribution:
@@ -27,7 +28,7 @@ def finished(
     Args:
         problem: What they are about.
         scores: The scores.
-        targets: Names of the targets.
+        target: What they explain.
         solution: What they come from.
         leftover: How far finishing the training would move each target, to be warned of.
 
@@ -35,6 +36,8 @@ def finished(
         ValueError: If a score is not finite.
     """
     ends = extremes(scores)
+    if not ends.any():
+        warn_of_zeros(problem)
     if leftover is not None:
         warn_if_unfinished(problem, leftover, ends)
     return Attribution(
@@ -42,7 +45,7 @@ def finished(
         problem.removals.objects(),
         n_objects=problem.removals.n_objects,
         labels=problem.loss.object_labels,
-        targets=targets,
+        targets=target.labels,
         solution=solution,
     )
 
@@ -64,6 +67,33 @@ def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, "
     return torch.stack([least, most])
 
 
+def warn_of_zeros(problem: Problem) -> None:
+    """Say why every score is zero, where that is not because nothing is to be seen."""
+    loss, params, everyone = problem.loss, problem.params, problem.everyone()
+    bent = partial(loss.hessian_products, params, everyone, torch.ones_like(problem.theta)[:, None])
+    if not loss.removal_differences(params, problem.removals).any():
+        said = (
+            "the loss is the same without what is removed: it does not look at `presence`, or no such object takes "
+            "part in it. Multiply each object's terms by its presence"
+        )
+    elif not problem.gradient.any() and not problem.gradient_differences().any():
+        said = (
+            "the loss does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), .item() "
+            "or a new tensor made of their values"
+        )
+    elif not bent().any():
+        said = (
+            "the loss has no second derivatives. Look for a torch.autograd.Function that is once_differentiable, or "
+            "for terms that are linear in the parameters"
+        )
+    else:
+        said = (
+            "the target does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), "
+            ".item(), argmax or rounding in it: explain the logit, or the probability, that it is made of"
+        )
+    warn(f"Every score is 0: {said}.")
+
+
 def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> None:
     """Warn where finishing the training would itself move what is explained, beside what a removal does.
 
@@ -73,13 +103,13 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
     largest = torch.stack(torch.aminmax(scores)).abs().max().item()
     # In the units of the target, where a gradient alone would mean nothing to anybody.
     moved, slope = leftover.abs().max().item(), problem.gradient.abs().max().item()
-    if moved > UNFINISHED * largest and slope > LOSS_ROUNDING * abs(problem.value().item()):
-        warnings.warn(
+    rounding = max(LOSS_ROUNDING, 4 * torch.finfo(problem.loss.precision).eps)
+    if moved > UNFINISHED * largest and slope > rounding * abs(problem.value().item()):
+        warn(
             f"The parameters are not at a minimum of the loss: the gradient's largest entry is {slope:.3g}, and "
             f"finishing the training would move what is explained by {moved:.2g}, where the largest removal moves it "
             f"by {largest:.2g}. Train to convergence (vif.minimize(loss, params)), and check that this loss, penalty "
             "included, is what was minimised.",
-            stacklevel=3,
         )
 
 
@@ -87,7 +117,7 @@ def told(result: Attribution) -> Attribution:
     """Return the result, after a warning where some of its scores are off by more than half."""
     assert result.error is not None
     if (result.error > WRONG).any():
-        warnings.warn(result.trust(), stacklevel=4)
+        warn(result.trust())
     return result
 
 
@@ -99,10 +129,9 @@ def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) ->
         return
     share = (gradients @ null).norm(dim=1) / gradients.norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
     if (moved := share > 1e-4).any():
-        warnings.warn(
+        warn(
             f"{int(moved.sum())} of {len(share)} targets, the first number {int(moved.nonzero()[0])}, change in "
             "directions in which the loss is constant (loss.null_directions): training does not determine them, and "
             "their scores are those of the nearest retrained parameters. Add a penalty, or ask for a target that is "
             "the same for all minimisers.",
-            stacklevel=3,
         )

@@ -37,6 +37,7 @@ class GaussNewton(Curvature):
     """
 
     def __post_init__(self):
+        super().__post_init__()
         if not isinstance(self.loss, Composed):
             raise TypeError(
                 f"GaussNewton needs a loss of outputs, L = outer(outputs(params), presence), got {self.loss!r}. Write "

@@ -26,6 +26,7 @@ class Hessian(Curvature):
     """
 
     def __post_init__(self):
+        super().__post_init__()
         object.__setattr__(self, "loss", as_loss(self.loss, len(self.presence)))
 
     @cached_property

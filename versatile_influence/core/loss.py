@@ -4,14 +4,12 @@
 
 `presence` b is a float vector, 1.0 where an object takes part and 0.0 where not. Multiply by it, do not index with it:
 a boolean index changes shapes, so that many presences cannot be evaluated at once. The loss is a *sum*: a divisor that
-counts who is present would change every term when one object goes.
-
-All that is asked of a loss is a method of `Loss`; `vif.check_loss` holds a subclass's to the automatic answers here.
+counts who is present would change every term when one object goes. `vif.check_loss` holds the methods of a subclass to
+the automatic answers here.
 """
 
 import copy
 import difflib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -23,11 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, grad_and_value, jacfwd, jacrev, vjp, vmap
 
+from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import by_masks, chunk_that_fits, in_blocks, jacobian_products, numbers_held
 from versatile_influence.core.owned import Marginalised, Treatment
 from versatile_influence.core.ravel import Params, first, flat, shaper
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import CACHE_NUMBERS, HELD_NUMBERS, at_once
+from versatile_influence.core.warn import warn
 
 Objects = Removals | Iterable | None
 L = TypeVar("L", bound="Loss")
@@ -46,7 +46,7 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        owning: Whether the class says, by `owned`, what objects own; `treatment`: how that is treated.
+        owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in.
 
     Example:
         >>> class Mean(Loss):
@@ -66,15 +66,16 @@ class Loss(ABC):
     differences_together: bool = False
     owning: bool = False
     treatment: Treatment = Marginalised()
+    precision: torch.dtype = torch.float64
 
     def __init_subclass__(cls, **kwargs: object):
-        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s: never looked at."""
+        """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s."""
         super().__init_subclass__(**kwargs)
         if cls.owned is not Loss.owned and cls.owning is False:
             cls.owning = True
         for name in vars(cls).keys() - set(METHODS):
             if not name.startswith("_") and (near := difflib.get_close_matches(name, METHODS, n=1, cutoff=0.9)):
-                warnings.warn(f"{cls.__name__}.{name} is never looked at. Is it `{near[0]}` of a loss?", stacklevel=3)
+                warn(f"{cls.__name__}.{name} is never looked at. Is it `{near[0]}` of a loss?")
 
     @abstractmethod
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -147,7 +148,7 @@ class Loss(ABC):
     def hessian_products(
         self, params: Params, presence: Float[Tensor, " n"], vectors: Float[Tensor, "p k"]
     ) -> Float[Tensor, "p k"]:
-        """Return ∇²L(θ, b) V, one reverse-over-reverse derivative a column: vᵀH = (H v)ᵀ."""
+        """Return ∇²L(θ, b) V, one reverse-over-reverse derivative a column."""
         theta, unravel = flat(params), shaper(params)
         value = lambda vector: self(unravel(vector), presence)  # noqa: E731
         pull_back = vjp(grad(value), theta)[1]
@@ -186,7 +187,7 @@ class Loss(ABC):
         """
         raise TypeError(
             f"Sampling terms needs a loss with `n_terms` terms, and {self!r} names none. Make it of terms, as "
-            "vif.losses.TermLoss, or use what samples none (a training without `batch_size`, another solver)."
+            "vif.losses.TermLoss, or sample none: vif.LiSSA(batch_size=None), a training without `batch_size`."
         )
 
     def part(self, terms: Int[Tensor, " m"]) -> "Loss":
@@ -199,10 +200,8 @@ class Loss(ABC):
 
     def treated(self: L, treatment: Treatment) -> L:
         """Return the same loss with another treatment of owned parameters."""
-        if not isinstance(treatment, Treatment):
-            raise TypeError(f"`treatment` must be a value such as vif.owned.Shared(), got {treatment!r}.")
         other = copy.copy(self)
-        object.__setattr__(other, "treatment", treatment)
+        object.__setattr__(other, "treatment", instance(treatment, "treatment", Treatment, "vif.owned.Shared()"))
         return other
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Memory: what would not fit is refused before it is asked for, and what ran out is said in words that help."""
+"""Memory: what would not fit is refused before it is asked for, what ran out is said in words that help; the budget."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from versatile_influence.core.sizes import SMALL_BYTES
+from versatile_influence.core.checks import number
+from versatile_influence.core.sizes import ALLOWED, LIVE_ARRAYS, SMALL_BYTES
 
 # What PyTorch says on the processor, where it has no error of its own for it.
 SAID = ("can't allocate memory", "not enough memory", "out of memory", "failed to allocate")
@@ -54,21 +55,36 @@ def available(device: torch.device) -> int | None:
         return None
 
 
+def ran_out(error: Exception) -> bool:
+    """Return whether an error says that memory ran out."""
+    # On the processor PyTorch raises a bare RuntimeError, with these words in it.
+    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in SAID)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 @contextmanager
-def memory_named() -> Iterator[None]:
-    """Say what to change where memory runs out inside.
+def memory_budget(gigabytes: float) -> Iterator[None]:
+    """Do less at once inside, so that what is beside the data takes about so much memory; results stay as they are.
+
+    The one setting of how many removals, targets or directions are handled together. Without it sizes are chosen so
+    that arrays stay near the processor.
+
+    Args:
+        gigabytes: About how much.
 
     Raises:
-        MemoryError: If it does.
+        TypeError: If it is no number.
+        ValueError: If it is not positive.
+
+    Example:
+        >>> import torch, versatile_influence as vif
+        >>> loss = lambda theta, presence: (presence * (torch.arange(3.0).double() - theta) ** 2).sum() / 2
+        >>> with vif.memory_budget(0.1):
+        ...     vif.attribute(loss, torch.tensor(1.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
+        [0.333..., 0.0, -0.333...]
     """
+    token = ALLOWED.set(int(number(gigabytes, "gigabytes", above=0) * 1e9 / 8 / LIVE_ARRAYS))
     try:
         yield
-    except RuntimeError as error:
-        # On the processor PyTorch raises a bare RuntimeError, with these words in it.
-        if not (isinstance(error, torch.OutOfMemoryError) or any(said in str(error).lower() for said in SAID)):
-            raise
-        raise MemoryError(
-            "Memory ran out. Do less at once, `with vif.memory_budget(gigabytes):`; ask for fewer targets or objects "
-            "in a call; or choose a solver that holds less, such as vif.CG(rtol=1e-3). PyTorch said: "
-            f"{str(error).splitlines()[0][:200]}"
-        ) from error
+    finally:
+        ALLOWED.reset(token)

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from versatile_influence.core.factored import ByRow
 from versatile_influence.core.jacobian import Stored
 from versatile_influence.core.outputs import Outputs, Pull
-from versatile_influence.core.ravel import Params, first
+from versatile_influence.core.ravel import Params, all_frozen, first
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,23 +92,47 @@ class Affine(Outputs):
 
 @dataclass(frozen=True, eq=False)
 class Network(Outputs):
-    """Outputs of a torch module; parameters are the dict of its `named_parameters()`.
+    """Outputs of a torch module; parameters are the dict of those of its `named_parameters()` that are trained.
+
+    Frozen ones (`requires_grad=False`) are constants: the module's own, or those given beside the others.
 
     Attributes:
         model: The network.
         x: Its input.
         item_parameters: Names of parameters whose first axis runs over objects, each row trained by its object alone.
+
+    Raises:
+        TypeError: If the model is no module that can be given other parameters, or its input no tensor.
+        ValueError: If it has no parameters, or all are frozen.
     """
 
     model: torch.nn.Module
     x: Tensor
     item_parameters: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        model, x = self.model, self.x
+        if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+            script = " A module of torch.jit takes no other parameters: hand in the one it was made from."
+            given = f"{type(model).__module__}.{type(model).__name__}"
+            raise TypeError(f"`model` must be a torch.nn.Module, got {given}.{script * given.startswith('torch.jit')}")
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"The input of `model` must be one tensor, got {type(x).__name__}. Take it apart inside a module: its "
+                "forward(self, x) makes of a tensor of rows what the network asks for."
+            )
+        flags = [value.requires_grad for value in model.parameters()]
+        if not any(flags):
+            raise ValueError(all_frozen(len(flags)) if flags else "The `model` has no parameters: nothing was trained.")
+
     def __call__(self, params: Params) -> Tensor:
-        order = [name for name, _ in self.model.named_parameters()]
-        if self.item_parameters and isinstance(params, dict) and [*params] != order:
-            raise ValueError("Where objects own parameters, their order is that of model.named_parameters().")
+        if self.item_parameters and isinstance(params, dict) and [*params] != [name for name, _ in self.trained()]:
+            raise ValueError("Where objects own parameters, these are those of loss.zeros(), in that order.")
         return through(self.model, params, self.x)
+
+    def trained(self) -> list[tuple[str, Tensor]]:
+        """Return the parameters that are not frozen, with their names."""
+        return [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
 
     @property
     def module(self) -> torch.nn.Module:
@@ -119,7 +143,7 @@ class Network(Outputs):
         return (lambda params, rows: through(self.model, params, rows)), self.x
 
     def start(self) -> dict[str, Tensor]:
-        return named(self.model)
+        return {name: value.detach().double().clone() for name, value in self.trained()}
 
     @property
     def owning(self) -> bool:
@@ -130,7 +154,7 @@ class Network(Outputs):
         """Return where the object's rows of `item_parameters` are in the flat parameters."""
         start, positions = 0, [torch.arange(0)]
         # The flat parameters are in this order too.
-        for name, value in self.model.named_parameters():
+        for name, value in self.trained():
             if name in self.item_parameters:
                 width = value[0].numel()
                 positions.append(torch.arange(width) + start + i * width)
@@ -187,11 +211,6 @@ class Mapped(Outputs):
         return replace(self, inner=self.inner.holding(params, free))
 
 
-def named(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Return a network's present parameters, in float64."""
-    return {name: value.detach().double().clone() for name, value in model.named_parameters()}
-
-
 def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
     """Return the network's outputs at other parameters, in their dtype, buffers too.
 
@@ -201,13 +220,15 @@ def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
     """
     if not isinstance(params, dict):
         raise TypeError("The parameters are a tensor, but the loss has a `model`. Pass the dict of `loss.zeros()`.")
-    # Present rows would then depend on absent ones by more than the loss says, and masking is not deleting.
-    known = [name for name, _ in model.named_parameters()]
-    if wrong := params.keys() ^ {*known, *(params.keys() & dict(model.named_buffers()).keys())}:
+    buffers, known = dict(model.named_buffers()), dict(model.named_parameters())
+    frozen = {name: value for name, value in known.items() if not value.requires_grad}
+    # Of what is constant the network has values of its own.
+    if wrong := params.keys() ^ (known.keys() - (frozen.keys() - params.keys()) | (params.keys() & buffers.keys())):
         raise ValueError(
             f"The parameters are not those of the network: {', '.join(sorted(wrong))} is in one alone. Pass all "
             "of dict(model.named_parameters()); vif.subset holds some of them fixed."
         )
+    # Present rows would then depend on absent ones by more than the loss says, and masking is not deleting.
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and (
             module.training or module.running_mean is None
@@ -216,8 +237,8 @@ def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
                 f"The batch normalisation `{name}` couples the rows: its statistics would change with who is present. "
                 "Call model.eval(), so that it uses the running statistics, or use another normalisation."
             )
-    # Buffers (running means, tables) must be of the dtype of the parameters, or PyTorch refuses the product.
+    # Constants (frozen, running means, tables) must be of the dtype of the parameters, or PyTorch refuses the product.
     like = next(iter(params.values()))
-    buffers = {name: value.to(like) for name, value in model.named_buffers() if value.is_floating_point()}
+    constants = {name: value.to(like) for name, value in (buffers | frozen).items() if value.is_floating_point()}
     x = x.to(like) if x.is_floating_point() else x.to(like.device)
-    return functional_call(model, buffers | params, (x,))
+    return functional_call(model, constants | params, (x,))

@@ -27,6 +27,7 @@ class Outputs(ABC):
         selection: Whether they are the parameters, or those with some held.
         module: The network whose layers they pass, or None.
         by_row: (function, x) where they are function(params, x), each row of x by itself, or None.
+        precision: What they are evaluated in.
     """
 
     linear: bool = False
@@ -35,6 +36,7 @@ class Outputs(ABC):
     selection: bool = False
     module: torch.nn.Module | None = None
     by_row: ByRow | None = None
+    precision: torch.dtype = torch.float64
 
     @abstractmethod
     def __call__(self, params: Params) -> Any:

@@ -1,22 +1,24 @@
 """A loss at trained parameters, checked once at the boundary: what every verb starts from."""
 
-import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_loss
-from versatile_influence.core.curvature import Curvature, CurvatureOf
+from versatile_influence.core.arguments import function
+from versatile_influence.core.checks import instance, names, number
+from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.given import Given
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
-from versatile_influence.core.ravel import Params, all_finite, ravel
+from versatile_influence.core.ravel import Params, all_finite
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.target import Target, checked_target, flat_target
+from versatile_influence.core.scale_free import scale_free
+from versatile_influence.core.solver import Solver
+from versatile_influence.core.target import Target, target_values
+from versatile_influence.core.warn import warn
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Problem:
         unravel: Shapes a flat vector back into the user's parameters.
         removals: What is removed.
         gradient: ∇L(θ, 1): zero at a minimum.
+        given: What the user handed in.
     """
 
     loss: Loss
@@ -36,6 +39,7 @@ class Problem:
     unravel: Callable[[Tensor], Params]
     removals: Removals
     gradient: Float[Tensor, " p"]
+    given: Given
 
     @classmethod
     def of(
@@ -48,17 +52,21 @@ class Problem:
             ValueError: If the number of objects is unknown or disagrees, the loss or its gradient is not finite, or
                 the loss is random.
         """
-        checked = as_loss(loss, n_objects)
-        theta, unravel = ravel(params)
-        theta = evaluable(checked, theta, unravel)
+        given = Given.of(loss, params, n_objects=n_objects)
+        checked, theta, unravel = given.loss, given.theta, given.unravel
+        names(checked.object_labels, checked.n_objects, name="object_labels")
+        removals = Removals.asked(objects, checked.n_objects, penalty=checked.penalty)
         # Once, for every verb: it says whether this is a minimum, and a Newton step begins with it.
         gradient = checked.gradient(unravel(theta), theta.new_ones(checked.n_objects)).to(theta.dtype)
+        given.check_steady()
         if not all_finite(gradient):
             raise ValueError(
                 "The loss is finite but its gradient has NaN or infinite entries. Look for a square root "
                 "or logarithm of zero, or `torch.where` around an infinite branch (mask before the operation)."
             )
-        return cls(checked, theta, unravel, Removals.of(objects, checked.n_objects), gradient)
+        if told := scale_free(checked, given.params, gradient):
+            warn(told)
+        return cls(checked, theta, unravel, removals, gradient, given)
 
     @property
     def params(self) -> Params:
@@ -73,18 +81,17 @@ class Problem:
         """Return L(θ, 1)."""
         return self.loss(self.params, self.everyone())
 
-    def curvature(self, kind: CurvatureOf, damping: float) -> Curvature:
-        """Return H with everybody present.
+    def curvature(self, kind: object, damping: object, solver: object) -> Curvature:
+        """Return H with everybody present, for a solver.
 
         Raises:
-            TypeError: If the curvature is no function.
+            TypeError: If the curvature is no function, or the solver none.
             ValueError: If the damping is negative or no number.
         """
-        if not callable(kind):
-            raise TypeError(f"`curvature` must be vif.Hessian, vif.GaussNewton or such a class, got {kind!r}.")
-        if not isinstance(damping, Real) or not 0 <= damping < math.inf:
-            raise ValueError(f"`damping` must be finite and ≥ 0, got {damping!r}.")
-        return kind(self.loss, self.params, self.everyone(), damping)
+        instance(solver, "solver", Solver, "vif.CG() or another vif.solvers.Solver")
+        made = function(kind, "curvature", "loss", "params", "presence", "damping")
+        found = made(self.loss, self.params, self.everyone(), number(damping, "damping", least=0))
+        return instance(found, "curvature", Curvature, "vif.Hessian or vif.GaussNewton")
 
     def of_rows(self, rows: Sequence[int]) -> "Problem":
         """Return the problem of some of its removals."""
@@ -118,7 +125,7 @@ class Problem:
             TypeError: If the target returns no tensor.
             ValueError: If the target or its gradient is not finite.
         """
-        values = checked_target(flat_target(target(self.params)))
+        values = target_values(target, self.params)
         t, p = len(values), len(self.theta)
         check_room(
             # The gradients, and H⁻¹ of them.
@@ -144,56 +151,3 @@ class Problem:
         for row, own in zip(self.removals.rows.tolist(), positions, strict=True):
             mask[row, own] = True
         return mask
-
-
-def evaluable(loss: Loss, theta: Float[Tensor, " p"], unravel: Callable[[Tensor], Params]) -> Float[Tensor, " p"]:
-    """Return θ in the most precise dtype the loss accepts, after checking what the loss gives there.
-
-    Raises:
-        TypeError: If the loss fails there, or gives no scalar.
-        ValueError: If it is not finite or not deterministic.
-    """
-    value = error = None
-    # What removals change is a small difference of large sums: in float64 wherever the loss allows it.
-    for dtype in dict.fromkeys((torch.float64, theta.dtype)):
-        candidate = theta.to(dtype)
-        try:
-            value = loss(unravel(candidate), candidate.new_ones(loss.n_objects))
-            break
-        # A loss that holds float32 data refuses float64 parameters: its own dtype is tried before anything is said.
-        except (RuntimeError, IndexError, ValueError, TypeError) as caught:
-            error = error or caught
-    else:
-        said = str(error).rstrip(".")
-        # A ValueError is the loss's own word on what is wrong.
-        form = "It must take (params, presence), with presence a float vector of that length."
-        raise TypeError(
-            f"The loss could not be evaluated at these parameters with all {loss.n_objects} objects present: {said}. "
-            f"{'' if isinstance(error, ValueError) else form}".rstrip()
-        ) from error
-    if dtype != torch.float64:
-        warnings.warn(
-            f"The loss runs only in {dtype} ({error}). Differences of gradients then lose accuracy, up to 1 % for "
-            "single objects: keep the data inside the loss in float64 for trustworthy scores.",
-            stacklevel=4,
-        )
-    _check_value(value, loss(unravel(candidate), candidate.new_ones(loss.n_objects)))
-    return candidate
-
-
-def _check_value(value: object, again: Tensor) -> None:
-    """Check that a loss's value is a finite scalar, and the same twice."""
-    if not isinstance(value, Tensor) or value.numel() != 1 or value.dim() > 0:
-        given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"The loss must return a scalar tensor, got {given}. Sum the terms: `terms.sum()`.")
-    number = value.item()
-    if not math.isfinite(number):
-        raise ValueError(
-            f"The loss is {number} at these parameters with all objects present. Look for (a) NaN in the data, "
-            "(b) parameters that diverged, (c) a logarithm or division of zero."
-        )
-    if again.item() != number:
-        raise ValueError(
-            f"The loss is random: it gave {number:.12g}, then {again.item():.12g}, for the same input. Fix what "
-            "is drawn (dropout off with .eval(), walks or negatives drawn once, a generator seeded inside the loss)."
-        )

@@ -28,8 +28,9 @@ def ravel(params: Params) -> tuple[Float[Tensor, " p"], Callable[[Tensor], Param
         ValueError: If the tensors are on different devices, of different types, or not finite.
     """
     _check(params if isinstance(params, dict) else {"params": params})
-    # Parameters straight from training carry a graph, which every derivative here would grow.
-    detached = {n: t.detach() for n, t in params.items()} if isinstance(params, dict) else params.detach()
+    # Parameters straight from training carry a graph, which every derivative here would grow; and a loss that works in
+    # place would change the user's.
+    detached = {n: t.detach() for n, t in params.items()} if isinstance(params, dict) else params.detach().clone()
     return flat(detached), shaper(params)
 
 
@@ -57,6 +58,22 @@ def first(params: Params) -> Tensor:
     return next(iter(params.values())) if isinstance(params, dict) else params
 
 
+def cast(params: Params, dtype: torch.dtype) -> Params:
+    """Return parameters in another precision."""
+    if isinstance(params, dict):
+        return {name: value.to(dtype) for name, value in params.items()}
+    return params.to(dtype)
+
+
+def all_frozen(number: int) -> str:
+    """Return what to do where every parameter is frozen."""
+    return (
+        f"All {number} parameters are frozen (requires_grad=False), so nothing was trained. Were the flags cleared for "
+        "inference? Set them on what was trained, before the loss is made: model.requires_grad_(True), or "
+        "model.head.requires_grad_(True) for a part."
+    )
+
+
 def stacked(unravel: Callable[[Tensor], Params], theta: Float[Tensor, "k p"]) -> Params:
     """Return the parameters of each row, stacked along a first dimension."""
     if len(theta) > 1:
@@ -81,8 +98,6 @@ def squared_norm(params: Params) -> Float[Tensor, ""]:
 
 def _check(named: dict[str, Tensor]) -> None:
     """Check parameters by name."""
-    if not named:
-        raise ValueError("There are no parameters: `params` is an empty dict. Pass dict(module.named_parameters()).")
     for name, tensor in named.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
@@ -90,11 +105,19 @@ def _check(named: dict[str, Tensor]) -> None:
                 f"Parameters must be a floating-point tensor or a dict of them, got {kind} for `{name}`. "
                 "Use torch.as_tensor(values, dtype=torch.float64) or dict(module.named_parameters())."
             )
+        if tensor.layout != torch.strided:
+            raise ValueError(f"Parameter `{name}` is sparse ({tensor.layout}). Make it dense: .to_dense().")
+    if not sum(tensor.numel() for tensor in named.values()):
+        raise ValueError(
+            "There are no parameters: `params` is empty. Pass a tensor of some, or dict(module.named_parameters())."
+        )
     kinds = {(tensor.dtype, tensor.device) for tensor in named.values()}
     if len(kinds) > 1:
         listed = ", ".join(f"{name}: {tensor.dtype} on {tensor.device}" for name, tensor in named.items())
         raise ValueError(f"Parameters must share one dtype and device, got {listed}. Use module.to(...) first.")
     for name, tensor in named.items():
+        if tensor.is_meta:
+            raise ValueError(f"Parameter `{name}` is on the meta device, without values. Load them first.")
         if not all_finite(tensor):
             raise ValueError(
                 f"Parameter `{name}` has NaN or infinite entries: the training diverged. Train again first."

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.sizes import at_once
+from versatile_influence.core.checks import listed, whole
+from versatile_influence.core.sizes import MOST_OBJECTS, at_once
+from versatile_influence.core.warn import warn
 
 Objects = Int[Tensor, " k"] | tuple[tuple[int, ...], ...]
 
@@ -41,14 +43,15 @@ class Removals:
             ValueError: If a number is not in 0…n−1, a group is empty or names an object twice, or nothing is asked for.
             TypeError: If the entries are not whole numbers.
         """
+        n_objects = whole(n_objects, "n_objects", least=1, most=MOST_OBJECTS)
         if isinstance(objects, Removals):
+            if objects.n_objects != n_objects:
+                raise ValueError(f"`objects` are removals from {objects.n_objects} objects, and there are {n_objects}.")
             return objects
         if objects is None:
             every = torch.arange(n_objects)
             return cls(n_objects, every, every, n_objects, grouped=False, everything=True)
-        if not isinstance(objects, Iterable):
-            raise TypeError(f"`objects` must be a list of object numbers, or of groups of them, got {objects!r}.")
-        entries = objects.tolist() if isinstance(objects, Tensor | np.ndarray) else list(objects)
+        entries = listed(objects, "objects", "object numbers, or of groups of them")
         if not entries:
             raise ValueError("`objects` is empty. Leave it out for all objects, or name at least one.")
         grouped = any(isinstance(entry, Iterable) and not isinstance(entry, str) for entry in entries)
@@ -56,6 +59,17 @@ class Removals:
         members = torch.tensor([member for group in groups for member in group])
         rows = torch.repeat_interleave(torch.tensor([len(group) for group in groups]))
         return cls(n_objects, members, rows, len(groups), grouped=grouped, everything=False)
+
+    @classmethod
+    def asked(cls, objects: "Removals | Iterable | None", n_objects: int, *, penalty: float = 0.0) -> "Removals":
+        """Return the removals that a user asks for, and warn of one after which nobody is left, nor a penalty."""
+        removals = cls.of(objects, n_objects)
+        if not penalty and (nobody := torch.bincount(removals.rows) == n_objects).any():
+            warn(
+                f"Removal {int(nobody.nonzero()[0])} of `objects` takes all {n_objects} objects away: nothing is left "
+                "to train on. Leave somebody."
+            )
+        return removals
 
     def part(self, start: int, stop: int) -> "Removals":
         """Return removals start…stop−1 only."""

@@ -1,19 +1,17 @@
 """The one result type: predicted or measured, a score is what it is a score of."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from versatile_influence.core import saved
+from versatile_influence.core.checks import instance, names, position, shaped, whole
 from versatile_influence.core.removals import Objects
-from versatile_influence.core.score_files import read_scores
 from versatile_influence.core.sizes import TRUSTED
 from versatile_influence.core.solution import Solution
 
@@ -28,6 +26,11 @@ class Attribution:
     Predicted (`attribute`, `newton_step`) and measured (`leave_one_out`, `refit`) scores have this same type, sign
     and unit, so that any two can be compared. Positive means: without the object, the target would be larger.
 
+    A group's score is what happens without all its members at once. `attribute` of a loss that is a sum over objects
+    makes it the sum of its members' scores, exactly; a loss that is none (Cox, a ranking, contrastive pairs) has terms
+    that several members share, and there, as in all that is measured, the difference from that sum is what they do
+    together. `vif.evaluation.summed` gives the sums.
+
     Attributes:
         scores: (k, t), one row a removal, one column a target.
         objects: The k object numbers; for groups a tuple of tuples.
@@ -39,6 +42,7 @@ class Attribution:
         parameter: Of a `PresenceTarget`, the part through the parameters.
         failed: Removals without a result, by row, with the reason; their scores are NaN.
         by_seed: Where trainings were repeated over seeds, the scores of each seed; `scores` is their mean.
+        made: What made it: the verb (`by`), version, date, and settings as seeds, solver, damping and thresholds.
         error: (k,) estimated relative error of each removal's scores against retraining: 0 where they are retrained,
             NaN where it was not checked.
         rung: Which method gave each removal's scores, where they are of several (`attribute(…, tolerance=…)`).
@@ -64,8 +68,28 @@ class Attribution:
     by_seed: Float[Tensor, "s k t"] | None = None
     error: Float[Tensor, " k"] | None = None
     rung: Sequence[str] | None = None
+    made: dict[str, object] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self):
+        instance(self.scores, "scores", Tensor, "a tensor (k, t)")
+        instance(self.objects, "objects", Tensor | tuple, "torch.arange(k), or a tuple of groups")
+        if self.scores.dim() != 2 or len(self.objects) != len(self.scores):
+            shape = tuple(self.scores.shape)
+            raise ValueError(f"`scores` must be (k, t) for the {len(self.objects)} removals in `objects`, got {shape}.")
+        members = [self.objects] if isinstance(self.objects, Tensor) else map(torch.as_tensor, self.objects)
+        for end in (end for some in members if some.numel() for end in torch.aminmax(some)):
+            whole(end, "objects", most=whole(self.n_objects, "n_objects", least=1) - 1)
+        names(self.labels, self.n_objects)
+        # What stands beside scores on disk has none of its own.
+        k, t = self.scores.shape
+        if t:
+            names(self.targets, t, "target", "targets")
+        for name, shape in {"direct": (k, t), "parameter": (k, t), "by_seed": (None, k, t), "error": (k,)}.items():
+            if (part := getattr(self, name)) is not None:
+                shaped(tuple(part.shape), name, shape)
+        names(self.rung, k, "removal", "rung")
+        for row in self.failed or {}:
+            whole(row, "failed", most=k - 1)
         if self.error is None:
             object.__setattr__(self, "error", torch.full((len(self.scores),), float("nan"), dtype=torch.float64))
 
@@ -104,18 +128,30 @@ class Attribution:
         """The paper's number, ∇fᵀ VIF(i) of Eqs. 10–11: −n times the change through the parameters."""
         return -self.n_objects * (self.scores if self.parameter is None else self.parameter)
 
-    def top(self, k: int = 10, *, target: int = 0) -> Int[Tensor, " m"]:
-        """Return the rows of the k largest changes of one target, largest first, either sign.
+    def column(self, asked: object) -> int:
+        """Return the place of a target, given by its number (from the end where negative) or its name.
+
+        Raises:
+            IndexError: If there is no such number.
+            ValueError: If there is no such name.
+        """
+        if not isinstance(asked, int | np.integer) or isinstance(asked, bool):
+            return position(asked, self.targets or [], "target")  # pyright: ignore[reportArgumentType]
+        if not -self.scores.shape[1] <= asked < self.scores.shape[1]:
+            raise IndexError(f"There is no target {asked}: there are {self.scores.shape[1]}, numbered from 0.")
+        return int(asked)
+
+    def top(self, k: int = 10, *, target: object = 0) -> Int[Tensor, " m"]:
+        """Return the rows of the k largest changes of one target, by number or name, largest first, either sign.
 
         They are object numbers where single objects were removed, and positions in `objects` for groups.
 
         Raises:
             IndexError: If there is no such target.
         """
-        if not -self.scores.shape[1] <= target < self.scores.shape[1]:
-            raise IndexError(f"There is no target {target}: there are {self.scores.shape[1]}, numbered from 0.")
+        scores, count = self.scores[:, self.column(target)], whole(k, "k")
         # Failed removals come last; equal ones in the order of the objects.
-        rows = self.scores[:, target].abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[: max(k, 0)].cpu()
+        rows = scores.abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:count].cpu()
         return self.objects[rows] if isinstance(self.objects, Tensor) else rows
 
     def names(self) -> list[object]:
@@ -130,76 +166,26 @@ class Attribution:
         import pandas as pd
 
         columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
-        return pd.DataFrame(
-            self.scores.cpu().numpy(), index=pd.Index(self.names(), name="object"), columns=pd.Index(columns)
-        )
+        # A tuple is one name, and not one a level.
+        index = pd.Index(self.names(), name="object", tupleize_cols=False)
+        return pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
 
     def save(self, path: str | PathLike) -> None:
-        """Write everything to one `.npz` file: arrays and a JSON header, no pickle."""
-        arrays = {name: getattr(self, name) for name in ("scores", "direct", "parameter", "by_seed", "error")}
-        if isinstance(self.objects, Tensor):
-            arrays["objects"] = self.objects
-        solution = self.solution
-        if solution is not None:
-            arrays |= {"value": solution.value, "residual": solution.residual, "dropped": solution.dropped}
-        header = {
-            # A file says what wrote it, so that a later form can read this one.
-            "format": "versatile-influence attribution 1",
-            "n_objects": self.n_objects,
-            "groups": None if isinstance(self.objects, Tensor) else self.objects,
-            "labels": _plain(self.labels),
-            "targets": _plain(self.targets),
-            "failed": self.failed,
-            "rung": None if self.rung is None else list(self.rung),
-            "solution": None
-            if solution is None
-            else {"num_steps": solution.num_steps, "smallest_curvature": solution.smallest_curvature},
-        }
-        # No pickle: opening somebody's scores must not run somebody's code.
-        kept = {name: array.detach().cpu().numpy() for name, array in arrays.items() if array is not None}
-        with open(path, "wb") as file:
-            np.savez(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **kept)
+        """Write everything to one `.npz` file: arrays, a JSON header and a checksum, no pickle.
+
+        Raises:
+            OSError: If it cannot be written; a file that was there is then as it was.
+        """
+        saved.write(path, {part.name: getattr(self, part.name) for part in fields(self)})
 
     @classmethod
     def load(cls, path: str | PathLike) -> "Attribution":
         """Return what `save` wrote, or what is in the folder of `vif.write_scores`, read as it is used.
 
+        Checksums are compared; of a folder, by reading all of it once (`core.score_files.read_scores`).
+
         Raises:
-            ValueError: If the file is not such a file.
+            FileNotFoundError: If there is none.
+            ValueError: If the file is damaged, or is not such a file.
         """
-        if Path(path).is_dir():
-            if not (Path(path) / "rest.npz").is_file():
-                raise ValueError(f"{path} holds no finished scores: the run that wrote it was stopped. Run it again.")
-            return replace(cls.load(Path(path) / "rest.npz"), scores=read_scores(path))
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                header = json.loads(bytes(file["header"]))
-                arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "header"}
-        except (KeyError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a file written by Attribution.save: {error}") from error
-        groups, solution = header["groups"], header["solution"]
-        if solution is not None:
-            parts = {name: arrays.get(name) for name in ("value", "residual", "dropped")}
-            solution = Solution(**parts, **solution)  # pyright: ignore[reportArgumentType]
-        return cls(
-            arrays["scores"],
-            arrays["objects"] if groups is None else tuple(map(tuple, groups)),
-            n_objects=header["n_objects"],
-            labels=header["labels"],
-            targets=header["targets"],
-            solution=solution,
-            direct=arrays.get("direct"),
-            parameter=arrays.get("parameter"),
-            by_seed=arrays.get("by_seed"),
-            error=arrays.get("error"),
-            rung=header.get("rung"),
-            failed=None if header["failed"] is None else {int(row): why for row, why in header["failed"].items()},
-        )
-
-
-def _plain(labels: Sequence[object] | None) -> list | None:
-    """Return labels as JSON can hold them: numbers and text as they are, anything else as text."""
-    if labels is None:
-        return None
-    values = (label.item() if isinstance(label, np.generic) else label for label in labels)
-    return [value if isinstance(value, str | int | float) else str(value) for value in values]
+        return saved.read(path, cls)

@@ -1,9 +1,6 @@
-"""Every size and threshold of the library, each with the measurement or the reason behind it, and the one budget."""
+"""Every size and threshold of the library, each with the measurement or the reason behind it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
-from numbers import Real
 
 # Numbers that the largest array of derivatives along many directions may hold. A digits network (1,400 rows, 2,410
 # parameters) takes 0.8 GB and less time at this size than at six times as much, which takes 3.6 GB.
@@ -20,6 +17,8 @@ ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
 KEPT_NUMBERS = 16_000_000
 # Arrays of the largest size that live at once, as a memory budget counts them.
 LIVE_ARRAYS = 16
+# No more objects than this: a number each must fit in memory, several times.
+MOST_OBJECTS = 1_000_000_000
 # Memory requests below so many bytes are not worth asking the system about.
 SMALL_BYTES = 2**24
 
@@ -85,6 +84,9 @@ NEWTON_FROM = 1e-5
 # Largest number of a feature in an svmlight file: the table made of it is dense (LETOR's have 46 to 700), and a slip of
 # the pen, 999999999, asks for 8 GB a row.
 SPARSE_FEATURES = 100_000
+# Files. Seconds to wait for a folder that another run holds: what a killed run leaves behind, a DataLoader's workers
+# for up to five, may hold it on.
+LOCK_SECONDS = 6.0
 
 # Reading. Numbers converted to float64 at once: the scores themselves may be large, the copies never are.
 BLOCK_NUMBERS = 1_000_000
@@ -110,40 +112,11 @@ SUSPICIOUS = 3.5
 # Relative errors up to which predicted and refitted changes are said to agree: exactly, closely, not to the digit.
 AGREES = 0.02, 0.10, 0.30
 
-# How many numbers of one array a caller allows, by `memory_budget`.
-_ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)
-
-
-@contextmanager
-def memory_budget(gigabytes: float) -> Iterator[None]:
-    """Do less at once inside, so that what is beside the data takes about so much memory; results stay as they are.
-
-    The one setting of how many removals, targets or directions are handled together. Without it sizes are chosen so
-    that arrays stay near the processor.
-
-    Args:
-        gigabytes: About how much.
-
-    Raises:
-        ValueError: If it is not positive.
-
-    Example:
-        >>> import torch, versatile_influence as vif
-        >>> loss = lambda theta, presence: (presence * (torch.arange(3.0).double() - theta) ** 2).sum() / 2
-        >>> with vif.memory_budget(0.1):
-        ...     vif.attribute(loss, torch.tensor(1.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
-        [0.333..., 0.0, -0.333...]
-    """
-    if not isinstance(gigabytes, Real) or not gigabytes > 0:
-        raise ValueError(f"`gigabytes` must be a positive number, got {gigabytes!r}.")
-    token = _ALLOWED.set(int(gigabytes * 1e9 / 8 / LIVE_ARRAYS))
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(token)
+# How many numbers of one array a caller allows, by `memory_budget` in core/memory.py.
+ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)
 
 
 def at_once(numbers_each: int, *, most: int = CHUNK_NUMBERS) -> int:
     """Return how many things of so many numbers each are handled together, at least one."""
-    allowed = _ALLOWED.get()
+    allowed = ALLOWED.get()
     return max(1, min(most, most if allowed is None else allowed) // max(1, numbers_each))

@@ -1,6 +1,5 @@
 """What a solver is, and what it says of its solution."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +11,10 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import all_finite
+from versatile_influence.core.settings import Settings
 from versatile_influence.core.sizes import SINGULAR
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.warn import warn
 
 # What to do about a curvature that bends down somewhere.
 POSITIVE = (
@@ -22,7 +23,7 @@ POSITIVE = (
 )
 
 
-class Solver(ABC):
+class Solver(Settings, ABC):
     """A frozen value that solves H X = B for many columns at once, and warns where a column falls short.
 
     A subclass writes `solved`; `solve` holds it to what it tolerates, by one rule for all.
@@ -53,17 +54,17 @@ class Solver(ABC):
         Warns:
             UserWarning: If a column's relative residual is above `tolerated`, or H curves downward.
         """
-        return self.judged(self.solved(hessian, rhs), rhs)
+        return self.judged(self.solved(hessian, rhs), hessian, rhs)
 
     def prepared(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
         """Return `solved` for one curvature; a solver that first takes H apart does so once."""
         return partial(self.solved, hessian)
 
-    def judged(self, solution: Solution, rhs: Float[Tensor, "p k"]) -> Solution:
+    def judged(self, solution: Solution, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return the solution as it is, with a warning where it falls short."""
         residual, name = solution.residual, type(self).__name__
         # Written so that NaN counts as short.
-        short = int((~(residual <= self._bound(rhs) + _given_up(solution.dropped, rhs))).sum())
+        short = int((~(residual <= self._bound(hessian) + _given_up(solution.dropped, rhs))).sum())
         if not (short or solution.bent_down):
             return solution
         worst = f"(worst relative residual {residual.max():.2g})"
@@ -79,15 +80,15 @@ class Solver(ABC):
                 f"{name} left {short} of {len(residual)} columns short of a relative residual of {self.tolerated:g}"
                 f"{steps} {worst}. {self.advice}"
             )
-        warnings.warn(said, stacklevel=3)
+        warn(said)
         return solution
 
-    def _bound(self, rhs: Tensor) -> float:
-        """Return what is tolerated, and at least a thousand roundings."""
-        return max(self.tolerated, 1e3 * torch.finfo(rhs.dtype).eps)
+    def _bound(self, hessian: Curvature) -> float:
+        """Return what is tolerated, and at least a thousand roundings of the loss, up to half of what is solved for."""
+        return max(self.tolerated, min(0.5, 1e3 * torch.finfo(hessian.loss.precision).eps))
 
 
-class Preconditioner(ABC):
+class Preconditioner(Settings, ABC):
     """A frozen value that knows a cheap, positive definite stand-in for H⁻¹.
 
     Attributes:
@@ -108,19 +109,11 @@ class Inverse:
         hessian: H.
         solver: What solves.
 
-    Raises:
-        TypeError: If it is no solver.
-
     Attributes:
         solution: The first solution, which the scores come from.
     """
 
     def __init__(self, hessian: Curvature, solver: Solver):
-        if not isinstance(solver, Solver):
-            raise TypeError(
-                f"`solver` must be a value such as vif.CG() or vif.Explicit(), got {solver!r}. One of your own is a "
-                "subclass of vif.solvers.Solver with `solved(hessian, rhs)`."
-            )
         self.hessian, self.solver = hessian, solver
         self.solution: Solution | None = None
         self._solver: Callable[[Tensor], Solution] | None = None
@@ -137,7 +130,7 @@ class Inverse:
 
     def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         self._solver = self._solver or self.solver.prepared(self.hessian)
-        solution = self.solver.judged(self._solver(columns), columns)
+        solution = self.solver.judged(self._solver(columns), self.hessian, columns)
         # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution
         return solution.value
@@ -164,28 +157,26 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     return product
 
 
-def eigenpairs(projected: Float[Tensor, "m m"], *, stacklevel: int) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
+def eigenpairs(projected: Float[Tensor, "m m"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
     """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
     curvature, turned = torch.linalg.eigh(projected)
     # A zero eigenvalue comes out negative by rounding half of the time.
     if curvature[0] < -1e-10 * curvature.abs().max():
-        warnings.warn(
+        warn(
             f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
-            stacklevel=stacklevel + 1,
         )
-    warn_if_singular(curvature, stacklevel=stacklevel + 1)
+    warn_if_singular(curvature)
     kept = curvature.abs() > SINGULAR * curvature.abs().max()
     return curvature[kept], turned[:, kept]
 
 
-def warn_if_singular(curvature: Float[Tensor, " m"], *, stacklevel: int) -> None:
+def warn_if_singular(curvature: Float[Tensor, " m"]) -> None:
     """Warn where some of the curvatures found are zero, so that their directions are left out."""
     flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())
     if flat and curvature.abs().max() > 0:
-        warnings.warn(
+        warn(
             f"The Hessian is singular: {flat} of {len(curvature)} directions found have no curvature and were left "
             "out. What moves along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-            stacklevel=stacklevel + 1,
         )
 
 

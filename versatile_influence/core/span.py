@@ -23,7 +23,7 @@ from versatile_influence.core.models import Affine
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.sizes import LARGE, SPAN_PARAMETERS
 from versatile_influence.core.solver import Solver
-from versatile_influence.core.target import LinearTarget, Target, checked_target, flat_target
+from versatile_influence.core.target import LinearTarget, Target, target_values
 
 Lift = Callable[[Float[Tensor, "r k"]], Float[Tensor, "p k"]]
 
@@ -61,7 +61,7 @@ class Span:
         # Without a ridge G is singular outside the span.
         if not hessian.ridge > 0 or hessian.null_space() is not None:
             return whole
-        values = checked_target(flat_target(target(problem.params)))
+        values = target_values(target, problem.params)
         # What is gained must be worth a Cholesky factor of that size.
         if hessian.outputs.numel() + len(values) >= min(SPAN_PARAMETERS, p):
             return whole

@@ -16,6 +16,7 @@ from versatile_influence.core.ravel import Params, all_finite, first, flat, shap
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import at_once
 
+View = Callable[[Params], Params]
 Effects = tuple[Float[Tensor, "k t"], Float[Tensor, "k t"]]
 
 
@@ -36,16 +37,23 @@ class Target(ABC):
     def __call__(self, params: Any) -> Float[Tensor, "*t"]:
         """Return the t numbers."""
 
+    def seeing(self, view: View) -> "LabelledTarget":
+        """Return the target of parameters that it sees through `view`: with others beside them, in other precision."""
+        return LabelledTarget(lambda some: flat_target(self(view(some))).to(first(some).dtype), self.labels)
+
     def jacobian(self, params: Params) -> Jacobian:
         """Return the gradients of the numbers as one operator."""
-        return Derived(lambda some: flat_target(self(some)), params, self.by_row)
+        return Derived(self._numbers, params, self.by_row)
 
     def gradients(self, params: Params) -> Float[Tensor, "t p"]:
         """Return the gradient of each number."""
         jacobian = self.jacobian(params)
         # Rows and factors only pay where the numbers are fewer than the parameters.
         few = jacobian.shape[0] < jacobian.shape[1]
-        return (jacobian if few else Derived(lambda some: flat_target(self(some)), params)).dense()
+        return (jacobian if few else Derived(self._numbers, params)).dense()
+
+    def _numbers(self, params: Params) -> Float[Tensor, " t"]:
+        return flat_target(self(params)).to(first(params).dtype)
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,15 @@ class PresenceTarget:
         """Return the t numbers when those with presence 1 are there."""
         return self.fn(params, presence)
 
+    def seeing(self, view: View) -> "PresenceTarget":
+        """Return the target of parameters that it sees through `view`: with others beside them, in other precision."""
+
+        def seen(some: Params, presence: Tensor) -> Tensor:
+            there = view(some)
+            return flat_target(self(there, presence.to(first(there).dtype))).to(presence.dtype)
+
+        return PresenceTarget(seen, self.labels)
+
     def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:
         """Return the numbers with everybody there, checked."""
         return checked_target(flat_target(self(params, first(params).new_ones(n_objects))))
@@ -170,20 +187,40 @@ def _split(rows: Tensor, parts: list[Removals]) -> Sequence[Tensor]:
 
 def evaluated(target: Target, params: Params, moved: Float[Tensor, "k p"]) -> Float[Tensor, "k t"]:
     """Return f(θᵢ) − f(θ) for each row of parameters."""
-    now, unravel = checked_target(flat_target(target(params))), shaper(params)
+    now, unravel = target_values(target, params), shaper(params)
     # Each row of parameters is a whole evaluation of the target.
     size = at_once(max(numbers_held(target, params), len(now)))
     return vmap(lambda vector: flat_target(target(unravel(vector))), chunk_size=size)(moved) - now
+
+
+def target_values(target: Target, params: Params) -> Float[Tensor, " t"]:
+    """Return the target's numbers, checked.
+
+    Raises:
+        ValueError: If there is none, one is not finite, or they are random.
+    """
+    drawn = torch.default_generator.get_state()
+    values = checked_target(flat_target(target(params)))
+    # Whether anything was drawn costs less to see than a second evaluation, which only then is made.
+    if not torch.equal(drawn, torch.default_generator.get_state()) and (flat_target(target(params)) != values).any():
+        raise ValueError(
+            "The target is random: for the same parameters it gives other numbers. Fix what is drawn: dropout off with "
+            "model.eval(), samples drawn once outside."
+        )
+    return values
 
 
 def flat_target(values: object) -> Float[Tensor, " t"]:
     """Return what a target returned as a vector.
 
     Raises:
-        TypeError: If it is no tensor.
+        TypeError: If it is no tensor of real, floating-point numbers.
     """
     if not isinstance(values, Tensor):
         raise TypeError(f"The target must return a tensor, but it returned {type(values).__name__}.")
+    if not values.is_floating_point():
+        advice = "Take real parts, or sizes: .real, .abs()." if values.is_complex() else "They have no derivative."
+        raise TypeError(f"The target returned {values.dtype}; it must be real, floating-point numbers. {advice}")
     return values.reshape(-1)
 
 

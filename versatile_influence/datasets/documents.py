@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import listed, numbers, whole
 from versatile_influence.core.sizes import SPARSE_FEATURES
+from versatile_influence.core.tables import covariates, features, file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,9 +45,10 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
     Raises:
         ValueError: If a line cannot be read, has no `qid`, or a feature of another number; the line is named.
     """
+    n_features = None if n_features is None else whole(n_features, "n_features", least=1)
     relevance, qid, cells, names = [], [], [], []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
+    with open(file(path), encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
             text, _, comment = line.partition("#")
             words = text.split()
             if not words:
@@ -79,8 +81,8 @@ def read_svmlight(path: str | PathLike, *, n_features: int | None = None) -> Doc
         raise ValueError(f"{path} has no rows.")
     width = n_features or max((column for row in cells for column, _ in row), default=0)
     x = torch.zeros(len(cells), width, dtype=torch.float64)
-    for row, entries in enumerate(cells):
-        for column, value in entries:
+    for row, pairs in enumerate(cells):
+        for column, value in pairs:
             x[row, column - 1] = value
     known = [name for name in names if name is not None]
     return Documents(x, torch.tensor(relevance, dtype=torch.float64), qid, known if len(known) == len(names) else None)
@@ -99,7 +101,7 @@ def read_trec(runs: str | PathLike | Sequence[str | PathLike], qrels: str | Path
     Raises:
         ValueError: If a line has too few fields or no number where one is needed, or a query has no candidate.
     """
-    paths = [runs] if isinstance(runs, str | PathLike) else list(runs)
+    paths = [runs] if isinstance(runs, str | PathLike) else listed(runs, "runs", "paths")
     judged = {(query, name): grade for query, name, grade in _scored(qrels, 3, least=4)}
     tables = [{(query, name): score for query, name, score in _scored(path, 4, least=5)} for path in paths]
     rows = sorted(dict.fromkeys(key for table in tables for key in table), key=lambda key: key[0])
@@ -118,8 +120,8 @@ def read_trec(runs: str | PathLike | Sequence[str | PathLike], qrels: str | Path
 
 def _scored(path: str | PathLike, place: int, *, least: int) -> Iterator[tuple[str, str, float]]:
     """Yield query, document and the number at `place` of each line."""
-    with open(path, encoding="utf-8") as file:
-        lines = [(number, line.split()) for number, line in enumerate(file, start=1) if line.strip()]
+    with open(file(path), encoding="utf-8") as held:
+        lines = [(number, line.split()) for number, line in enumerate(held, start=1) if line.strip()]
     if not lines:
         raise ValueError(f"{path} has no rows.")
     for number, words in lines:
@@ -139,11 +141,9 @@ def from_frame(
     Raises:
         ValueError: If a column is missing.
     """
-    named = [qid, relevance, *([document] if document else [])]
-    if absent := [column for column in named if column not in frame]:
-        raise ValueError(f"The frame has no column {absent[0]!r}; it has {list(frame.columns)}.")
+    left = covariates(frame, {"qid": qid, "relevance": relevance, "document": document})
     frame = frame.sort_values(qid, kind="stable")
-    x = torch.from_numpy(frame.drop(columns=named).to_numpy(dtype=np.float64))
-    grades = torch.from_numpy(frame[relevance].to_numpy(dtype=np.float64))
+    x = features(frame[left].to_numpy(), "frame", rows="row")
+    grades = numbers(frame[relevance].to_numpy(), relevance, shape=[len(x)])
     names = frame[document].astype(str).tolist() if document else None
     return Documents(x, grades, frame[qid].tolist(), names)

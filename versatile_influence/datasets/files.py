@@ -7,6 +7,8 @@ import urllib.request
 from os import PathLike
 from pathlib import Path
 
+from versatile_influence.core.checks import told
+
 FOLDER_VARIABLE = "VIF_DATA"
 
 
@@ -27,6 +29,8 @@ def find(name: str, *, url: str, sha256: str, folder: str | PathLike | None = No
         FileNotFoundError: If `folder` is given and does not hold it, or it can be neither found nor fetched.
         ValueError: If the file found is not the one expected.
     """
+    if folder is not None and not isinstance(folder, str | PathLike):
+        raise TypeError(f"`folder` must be the path of a folder, got {told(folder)}.")
     if folder is not None and not (Path(folder) / name).is_file():
         raise FileNotFoundError(
             f"{folder} holds no {name}. Name the folder that does, or leave `folder` out to fetch it."

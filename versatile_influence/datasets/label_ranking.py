@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, whole
+from versatile_influence.core.tables import whole_numbers
 from versatile_influence.datasets.ranking import MultiLabel, truncated_svd
 
 
@@ -39,8 +41,9 @@ class Queries:
 
 def drawn_labels(data: MultiLabel, count: int, *, seed: int = 0) -> list[int]:
     """Return the numbers of some labels drawn at random, in ascending order."""
-    order = torch.randperm(len(data.label_names), generator=torch.Generator().manual_seed(seed))
-    return sorted(order[:count].tolist())
+    n = len(instance(data, "data", MultiLabel, "what datasets.ranking.read_arff returns").label_names)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(whole(seed, "seed")))
+    return sorted(order[: whole(count, "count", least=1, most=n)].tolist())
 
 
 def label_queries(
@@ -70,6 +73,10 @@ def label_queries(
         >>> queries.lists, len(tests.lists)
         ([[0, 1]], 4)
     """
+    for name, data in (("train", train), ("test", test)):
+        instance(data, name, MultiLabel, "what datasets.ranking.read_arff returns")
+    labels = whole_numbers(labels, "labels", shape=[None], most=len(train.label_names) - 1).tolist()
+    n_test = whole(n_test, "n_test", least=1)
     x, x_test = truncated_svd(train.x, [test.x], rank=rank)
     lists, test_lists = train.lists(labels), test.lists(labels)
     rows = [row for row, items in enumerate(lists) if len(items) >= 2]

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import whole
+from versatile_influence.core.tables import file
 from versatile_influence.datasets.files import find
 
 MULAN = "https://raw.githubusercontent.com/tsoumakas/mulan/43f6389095ad71984264db4387a8074b22bc7d4a/data/multi-label/"
@@ -80,9 +82,10 @@ def read_arff(path: str | PathLike, *, n_labels: int) -> MultiLabel:
     Raises:
         ValueError: If a line cannot be read; the line is named.
     """
+    n_labels = whole(n_labels, "n_labels", least=1)
     names, rows, columns, values, count = [], [], [], [], 0
-    with open(path, encoding="utf-8") as file:
-        lines = enumerate(file, start=1)
+    with open(file(path), encoding="utf-8") as held:
+        lines = enumerate(held, start=1)
         for _, line in lines:
             word = line.strip().split(None, 1)[0].lower() if line.strip() else ""
             if word == "@data":
@@ -100,7 +103,7 @@ def read_arff(path: str | PathLike, *, n_labels: int) -> MultiLabel:
             count += 1
     if not names:
         raise ValueError(f"{path} has no line `@attribute`: an ARFF file has, and needs it to know its labels.")
-    if n_labels >= len(names) or n_labels < 1 or not count:
+    if n_labels >= len(names) or not count:
         raise ValueError(f"{path} has {len(names)} attributes and {count} rows; {n_labels} of them cannot be labels.")
     table = scipy.sparse.csr_matrix((values, (rows, columns)), shape=(count, len(names)))
     x, labels = table[:, :-n_labels].tocsr(), table[:, -n_labels:].tocsr()
@@ -127,6 +130,8 @@ def truncated_svd(train: scipy.sparse.csr_matrix, others: list, *, rank: int = 8
     Equivalent to scikit-learn's `TruncatedSVD(rank)` fitted on `train`, up to sign, and deterministic.
     """
     matrix: Any = train.astype(np.float64)
+    # The solver finds fewer than there are.
+    rank = whole(rank, "rank", least=1, most=min(matrix.shape) - 1)
     found: Any = scipy.sparse.linalg.svds(matrix, k=rank, v0=np.ones(min(matrix.shape)))
     directions = found[2][np.argsort(-found[1])]
     return [torch.from_numpy(np.asarray(x @ directions.T)) for x in (train, *others)]

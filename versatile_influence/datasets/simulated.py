@@ -9,6 +9,8 @@ from jaxtyping import Float
 from scipy.optimize import root_scalar
 from torch import Tensor
 
+from versatile_influence.core.checks import number, numbers, whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -43,11 +45,10 @@ def simulated_trial(n: int = 400, seed: int = 0, *, unit_errors: int = 0) -> "pd
     """
     import pandas as pd
 
-    if n < 2:
-        raise ValueError(f"A trial needs at least 2 patients, got n={n}.")
-    if not 0 <= unit_errors <= n // 3:
-        raise ValueError(f"`unit_errors` must be between 0 and {n // 3}, a third of the patients, got {unit_errors}.")
-    draw = np.random.default_rng(seed)
+    n = whole(n, "n", least=2)
+    # A third of the patients.
+    unit_errors = whole(unit_errors, "unit_errors", most=n // 3)
+    draw = np.random.default_rng(whole(seed, "seed"))
     frame = pd.DataFrame(
         {
             "age": draw.normal(62, 9, n).clip(30, 90).round(1),
@@ -104,16 +105,12 @@ def simulated_survival(
         >>> x.shape, round(1 - events.mean().item(), 1)
         (torch.Size([1000, 3]), 0.3)
     """
-    if n < 1 or d < 1:
-        raise ValueError(f"There must be at least one patient and one covariate, got n={n} and d={d}.")
-    if not 0 <= censored < 1:
+    n, d = whole(n, "n", least=1), whole(d, "d", least=1)
+    if number(censored, "censored", least=0) >= 1:
         raise ValueError(f"`censored` must be a fraction, 0 ≤ censored < 1, got {censored}.")
     theta = (-1.0) ** torch.arange(d, dtype=torch.float64) / d**0.5
-    if coefficients is not None:
-        theta = torch.as_tensor(coefficients, dtype=torch.float64)
-    if theta.shape != (d,):
-        raise ValueError(f"`coefficients` must be {d} numbers, one a covariate, got shape {tuple(theta.shape)}.")
-    generator = torch.Generator().manual_seed(seed)
+    theta = numbers(theta if coefficients is None else coefficients, "coefficients", shape=[d])
+    generator = torch.Generator().manual_seed(whole(seed, "seed"))
     x = torch.randn(n, d, generator=generator, dtype=torch.float64)
     hazard = (x @ theta).exp()
     death = torch.empty(n, dtype=torch.float64).exponential_(generator=generator) / hazard

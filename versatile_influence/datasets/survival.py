@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versatile_influence.core.tables import file
 from versatile_influence.datasets.files import find
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def read_deepsurv(path: str | PathLike) -> "pd.DataFrame":
         >>> read_deepsurv("support_train_test.h5").shape  # doctest: +SKIP
         (8873, 16)
     """
+    path = file(path)
     try:
         import h5py
         import pandas as pd
@@ -104,13 +106,13 @@ def read_deepsurv(path: str | PathLike) -> "pd.DataFrame":
             f"{error}: this data set is an HDF5 file. Run `pip install versatile-influence[data]`."
         ) from error
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r") as held:
             names = {part: [f"{part}/{name}" for name in ("x", "t", "e")] for part in ("train", "test")}
-            if absent := [name for part in names.values() for name in part if name not in file]:
+            if absent := [name for part in names.values() for name in part if name not in held]:
                 raise ValueError(
                     f"{path} has no dataset {absent[0]}. It needs groups `train` and `test`, each with x, t and e."
                 )
-            parts = {part: [np.asarray(file[name]) for name in own] for part, own in names.items()}
+            parts = {part: [np.asarray(held[name]) for name in own] for part, own in names.items()}
     except OSError as error:
         raise ValueError(f"{path} is not an HDF5 file: {error}.") from error
     for part, (x, t, e) in parts.items():

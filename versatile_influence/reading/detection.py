@@ -4,10 +4,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from versatile_influence.core.checks import numbers, whole
 from versatile_influence.core.sizes import SUSPICIOUS
+from versatile_influence.core.tables import flags
 
 
-def suspicious(changes: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
+def suspicious(changes: object) -> Bool[Tensor, " n"]:
     """Return which objects a trusted loss is better without by far: below 0 and far below the median change.
 
     Far is 3.5 robust standard deviations, 1.4826 times the median absolute deviation.
@@ -19,11 +21,12 @@ def suspicious(changes: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
         >>> suspicious(torch.tensor([0.1, 0.2, -0.1, 0.0, -9.0])).tolist()
         [False, False, False, False, True]
     """
-    deviation = 1.4826 * (changes - changes.median()).abs().median()
-    return (changes < 0) & (changes < changes.median() - SUSPICIOUS * deviation)
+    found = numbers(changes, "changes", shape=[None], finite=False)
+    deviation = 1.4826 * (found - found.median()).abs().median()
+    return (found < 0) & (found < found.median() - SUSPICIOUS * deviation)
 
 
-def area(score: Float[Tensor, " n"], planted: Bool[Tensor, " n"]) -> float:
+def area(score: object, planted: object) -> float:
     """Return the area under the ROC curve: the probability that a planted object scores above another, ties half.
 
     Equivalent to `sklearn.metrics.roc_auc_score(planted, score)`.
@@ -39,13 +42,13 @@ def area(score: Float[Tensor, " n"], planted: Bool[Tensor, " n"]) -> float:
         >>> area(torch.tensor([3.0, 1.0, 1.0, 0.0]), torch.tensor([True, True, False, False]))
         0.875
     """
-    _checked(planted)
-    others, found = score[~planted].sort().values, score[planted]
+    values, bad = _checked(score, planted)
+    others, found = values[~bad].sort().values, values[bad]
     below, upto = (torch.searchsorted(others, found, right=right).double() for right in (False, True))
     return ((below + upto) / 2 / len(others)).mean().item()
 
 
-def precision(score: Float[Tensor, " n"], planted: Bool[Tensor, " n"], *, k: int | None = None) -> float:
+def precision(score: object, planted: object, *, k: int | None = None) -> float:
     """Return the share of planted objects among the k with the largest scores, expected over the order of ties.
 
     Args:
@@ -60,15 +63,16 @@ def precision(score: Float[Tensor, " n"], planted: Bool[Tensor, " n"], *, k: int
         >>> precision(torch.tensor([3.0, 1.0, 1.0, 0.0]), torch.tensor([True, True, False, False]))
         0.75
     """
-    _checked(planted)
-    k = int(planted.sum()) if k is None else k
-    if not 1 <= k <= len(score):
-        raise ValueError(f"`k` must be from 1 to {len(score)}, the number of objects, got {k}.")
-    last = score.topk(k).values[-1]
-    sure, tied = score > last, score == last
-    return ((planted[sure].sum() + (k - sure.sum()) * planted[tied].double().mean()) / k).item()
+    values, bad = _checked(score, planted)
+    k = int(bad.sum()) if k is None else whole(k, "k", least=1, most=len(values))
+    last = values.topk(k).values[-1]
+    sure, tied = values > last, values == last
+    return ((bad[sure].sum() + (k - sure.sum()) * bad[tied].double().mean()) / k).item()
 
 
-def _checked(planted: Bool[Tensor, " n"]) -> None:
-    if not planted.any() or planted.all():
-        raise ValueError(f"{int(planted.sum())} of {len(planted)} objects are planted: nothing can be told apart.")
+def _checked(score: object, planted: object) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    values = numbers(score, "score", shape=[None])
+    bad = flags(planted, "planted", len(values))
+    if not bad.any() or bad.all():
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} objects are planted: nothing can be told apart.")
+    return values, bad

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from versatile_influence.core.checks import listed
+from versatile_influence.core.made import made_by
 from versatile_influence.core.result import Attribution
+from versatile_influence.reading.pairs import attribution
 
 
 def ensemble(attributions: Sequence[Attribution]) -> Attribution:
@@ -30,7 +33,8 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         >>> ensemble([one, two]).scores.squeeze().tolist()
         [2.0, 2.0]
     """
-    members = list(attributions)
+    given = listed(attributions, "attributions", "what vif.attribute returns, each")
+    members = [attribution(one, f"attributions[{place}]") for place, one in enumerate(given)]
     if not members:
         raise ValueError("There is nothing to average: pass at least one attribution.")
     first = members[0]
@@ -55,6 +59,7 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         parameter=_mean([member.parameter for member in members]),
         failed=failed or None,
         by_seed=torch.stack([member.scores for member in members]),
+        made=made_by("ensemble", members=[member.made for member in members]),
     )
 
 

@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from versatile_influence.core.checks import number, told, whole
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.tables import whole_numbers
+from versatile_influence.core.warn import warn
 from versatile_influence.reading.metrics import pearson, spearman
-from versatile_influence.reading.pairs import Pair
+from versatile_influence.reading.pairs import Pair, attribution, column_of
 from versatile_influence.reading.pairs import Scores as AnyScores
 
 Groups = tuple[tuple[int, ...], ...]
@@ -33,10 +36,11 @@ def random_groups(n_objects: int, *, count: int = 50, fraction: float = 0.5, see
         >>> random_groups(6, count=2, fraction=0.5)
         ((2, 3, 5), (0, 3, 5))
     """
-    size = round(fraction * n_objects)
+    n_objects, count = whole(n_objects, "n_objects", least=1), whole(count, "count", least=1)
+    size = round(number(fraction, "fraction", above=0) * n_objects)
     if not 1 <= size < n_objects:
         raise ValueError(f"fraction={fraction} of {n_objects} objects is {size}: remove at least one, and not all.")
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(whole(seed, "seed"))
     return tuple(tuple(torch.randperm(n_objects, generator=draw)[:size].sort().values.tolist()) for _ in range(count))
 
 
@@ -61,6 +65,7 @@ def lds(estimate: Attribution, truth: Attribution) -> Float[Tensor, " t"]:
         >>> lds(one, two).round(decimals=12).item()
         1.0
     """
+    attribution(estimate, "estimate")
     return spearman(estimate if isinstance(estimate.objects, tuple) else summed(estimate, truth), truth)
 
 
@@ -70,7 +75,8 @@ def summed(estimate: Attribution, groups: Attribution) -> Attribution:
     Raises:
         ValueError: If the two are of different data, or an object of a group has no score.
     """
-    if not isinstance(estimate.objects, Tensor) or estimate.n_objects != groups.n_objects:
+    attribution(groups, "groups")
+    if not isinstance(attribution(estimate, "estimate").objects, Tensor) or estimate.n_objects != groups.n_objects:
         raise ValueError("Give scores of single objects, of the same data as the groups.")
     row_of = torch.full((estimate.n_objects,), -1)
     row_of[estimate.objects] = torch.arange(len(estimate.objects))
@@ -86,7 +92,7 @@ def summed(estimate: Attribution, groups: Attribution) -> Attribution:
     )
 
 
-def top_groups(estimate: Attribution, counts: Sequence[int], *, target: int = 0, lower: bool = True) -> Groups:
+def top_groups(estimate: Attribution, counts: Sequence[int], *, target: object = 0, lower: bool = True) -> Groups:
     """Return, for each count, the objects whose removal is predicted to move one target furthest one way.
 
     Retrained without them, they show how brittle a prediction is; `random_groups` of the same size stand beside them.
@@ -94,7 +100,7 @@ def top_groups(estimate: Attribution, counts: Sequence[int], *, target: int = 0,
     Args:
         estimate: Predicted scores of single objects.
         counts: Sizes of the groups.
-        target: Which target.
+        target: Number or name of the target.
         lower: Whether to lower the target, or to raise it.
 
     Raises:
@@ -108,12 +114,14 @@ def top_groups(estimate: Attribution, counts: Sequence[int], *, target: int = 0,
         >>> top_groups(scores, [1, 2])
         ((2,), (2, 1))
     """
+    attribution(estimate, "estimate")
     if not isinstance(estimate.objects, Tensor):
         raise ValueError("Give scores of single objects, not of groups.")
+    counts = whole_numbers(counts, "counts", shape=[None]).tolist()
     for count in counts:
         if not 1 <= count < len(estimate.objects):
             raise ValueError(f"Cannot remove {count} of {len(estimate.objects)} objects: at least one, and not all.")
-    column = estimate.scores[:, target].nan_to_num(0.0)
+    column = estimate.scores[:, column_of(estimate, target)].nan_to_num(0.0)
     order = estimate.objects[(column if lower else -column).argsort(stable=True)].tolist()
     return tuple(tuple(order[:count]) for count in counts)
 
@@ -134,6 +142,7 @@ def seed_ceiling(truth: Attribution) -> Float[Tensor, " t"]:
         >>> seed_ceiling(Attribution(by_seed.mean(0), torch.arange(3), n_objects=3, by_seed=by_seed))
         tensor([1.], dtype=torch.float64)
     """
+    attribution(truth, "truth")
     if truth.by_seed is None or len(truth.by_seed) < 2:
         raise ValueError("A ceiling needs two seeds or more: leave_one_out(…, seeds=[0, 1]).")
     pairs = torch.combinations(torch.arange(len(truth.by_seed)))
@@ -150,6 +159,9 @@ def pearson_where(a: Float[Tensor, "k t"], b: Float[Tensor, "k t"], used: Bool[T
         >>> pearson_where(a, b, torch.tensor([[True], [True], [True], [False]])).round(decimals=6).item()
         1.0
     """
+    if not a.shape == b.shape == used.shape:
+        shapes = ", ".join(str(tuple(part.shape)) for part in (a, b, used))
+        raise ValueError(f"`a`, `b` and `used` must be of one shape, (removals, targets), got {shapes}.")
     count = used.sum(dim=0)
     left, right = (torch.where(used, scores.double(), 0.0) for scores in (a, b))
     left, right = (torch.where(used, scores - scores.sum(dim=0) / count, 0.0) for scores in (left, right))
@@ -203,11 +215,14 @@ def bootstrap_interval(
         >>> 0.99 < interval.low < interval.value < interval.high < 1
         True
     """
-    if not 0 < level < 1 or n_resamples < 2:
-        raise ValueError(f"`level` must be in (0, 1) and `n_resamples` ≥ 2, got {level} and {n_resamples}.")
+    if number(level, "level", above=0) >= 1:
+        raise ValueError(f"`level` must be a coverage between 0 and 1, got {level}.")
+    n_resamples = whole(n_resamples, "n_resamples", least=2)
+    if not callable(statistic):
+        raise TypeError(f"`statistic` must be a function of two tensors of scores, got {told(statistic)}.")
     pair = Pair.of(estimate, truth)
     k = len(pair.a)
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(whole(seed, "seed"))
     value, drawn = statistic(pair.a, pair.b).nanmean().double(), []
     # What the statistic has to say of the scores it said of all of them, and need not of each resample.
     with warnings.catch_warnings():
@@ -217,10 +232,9 @@ def bootstrap_interval(
             drawn.append(statistic(pair.a[rows], pair.b[rows]).nanmean())
     spread = torch.stack(drawn).double()
     if undefined := int(spread.isnan().sum()):
-        warnings.warn(
+        warn(
             f"{undefined} of {n_resamples} resamples have no target with a defined statistic; the interval is from the "
             "others. Measure more removals.",
-            stacklevel=2,
         )
         spread = spread[~spread.isnan()]
     fisher = statistic in (pearson, spearman)

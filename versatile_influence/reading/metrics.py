@@ -6,7 +6,6 @@ which all removals score the same has no correlation: it gives NaN and is counte
 silence. So is a removal without a result (a refit that failed): it is left out of every target, and named.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.sizes import BLOCK_NUMBERS
+from versatile_influence.core.warn import warn
 from versatile_influence.reading.pairs import Pair, Scores, few
 
 
@@ -200,15 +200,12 @@ def _ranks(values: Float[Tensor, "k c"]) -> Float[Tensor, "k c"]:
 def _told(pair: Pair, values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
     """Return the values, after a warning that counts what is undefined and names what was left out."""
     if pair.left_out:
-        warnings.warn(
-            f"{counted(len(pair.left_out), 'removal')} without a result left out: {few(pair.left_out)}.", stacklevel=3
-        )
+        warn(f"{counted(len(pair.left_out), 'removal')} without a result left out: {few(pair.left_out)}.")
     if number := int(values.isnan().sum()):
         where = few(tuple(map(str, values.isnan().nonzero()[:, 0].tolist())))
-        warnings.warn(
+        warn(
             f"{number} of {counted(len(values), 'target')} undefined (NaN): all removals score the same there, or "
             f"zero. Number {where}.",
-            stacklevel=3,
         )
     return values
 

@@ -1,5 +1,6 @@
 """Two sets of scores about the same removals and targets, side by side, and their second moments."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, position, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import BLOCK_NUMBERS, NAMED
 
@@ -76,7 +78,7 @@ class Pair:
         Raises:
             ValueError: If they are about different removals or targets, or no removal is left.
         """
-        left, right = _matrix(a), _matrix(b)
+        left, right = _matrix(a, "first"), _matrix(b, "second")
         _check_same(a, b, left, right)
         kept = _complete(left, right)
         if not kept.any():
@@ -111,9 +113,38 @@ def _variation(squares: Float[Tensor, "*t"], mean: Float[Tensor, "*t"], count: i
     return torch.where(squares <= count * (1e-13 * mean) ** 2, 0.0, squares)
 
 
-def _matrix(scores: Scores) -> Float[Tensor, "k t"]:
+def _matrix(scores: object, which: str) -> Float[Tensor, "k t"]:
     values = scores.scores if isinstance(scores, Attribution) else scores
+    if not isinstance(values, Tensor) or not values.is_floating_point() or values.dim() not in (1, 2):
+        given = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise TypeError(
+            f"The {which} scores must be an Attribution, what vif.attribute and vif.leave_one_out return, got {given}. "
+            "Make one of an array: vif.Attribution(torch.as_tensor(scores), torch.arange(n), n_objects=n)."
+        )
     return values[:, None] if values.dim() == 1 else values
+
+
+def attribution(value: object, name: str = "attribution") -> Attribution:
+    """Return what must be an `Attribution`."""
+    return instance(value, name, Attribution, "what vif.attribute returns")
+
+
+def column_of(given: object, which: object) -> int:
+    """Return the column of a target that is given by its number, counted from either end, or by its name.
+
+    Raises:
+        TypeError: If there is no attribution, or the target is neither.
+        IndexError: If there is no target of that number.
+        ValueError: If there is none of that name.
+    """
+    read = attribution(given)
+    t = read.scores.shape[1]
+    if isinstance(which, str | tuple):
+        return position(which, list(range(t) if read.targets is None else read.targets), "target")
+    found = whole(which, "target", least=-sys.maxsize)
+    if not -t <= found < t:
+        raise IndexError(f"There is no target {found}: there are {t}, numbered from 0.")
+    return found % t
 
 
 def _complete(left: Float[Tensor, "k t"], right: Float[Tensor, "k t"]) -> Tensor:

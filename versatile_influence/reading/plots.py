@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from versatile_influence.core.checks import array, instance, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import MANY_DOTS, NAMED_DOTS
 from versatile_influence.reading.metrics import agreement
-from versatile_influence.reading.pairs import Pair
+from versatile_influence.reading.pairs import Pair, column_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "Axes | None" = None) -> "Axes":
+def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax: "Axes | None" = None) -> "Axes":
     """Draw the predicted change of one target against the measured one, a dot a removal, with the line of identity.
 
     The title holds Pearson's r and the slope of measured on predicted; removals without a result are counted there.
@@ -26,7 +27,7 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "
     Args:
         estimate: Predicted scores.
         truth: Measured scores of the same removals and targets.
-        target: Number of the target.
+        target: Number or name of the target.
         ax: Where to draw; new axes by default.
 
     Raises:
@@ -37,10 +38,10 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "
         >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
         >>> ax = scatter(a, a)  # doctest: +SKIP
     """
-    target = _checked(estimate, target)
+    target = column_of(estimate, target)
     pair = Pair.of(estimate, truth)
     x, y = (scores[:, target].cpu().numpy() for scores in (pair.a, pair.b))
-    ax = _new_axes(figsize=(5.2, 5.0)) if ax is None else ax
+    ax = axes(ax, figsize=(5.2, 5.0))
 
     both = np.concatenate([x, y])
     middle, reach = (both.max() + both.min()) / 2, (both.max() - both.min()) / 2 or 1.0
@@ -61,14 +62,14 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: int = 0, ax: "
     return ax
 
 
-def top(attribution: Attribution, *, target: int = 0, k: int = 20, ax: "Axes | None" = None) -> "Axes":
+def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes | None" = None) -> "Axes":
     """Draw the k largest changes of one target as bars, largest on top, with the objects' names.
 
     A bar to the right: without this object, the target would be larger.
 
     Args:
         attribution: Scores.
-        target: Number of the target.
+        target: Number or name of the target.
         k: How many bars.
         ax: Where to draw; new axes by default.
 
@@ -80,18 +81,17 @@ def top(attribution: Attribution, *, target: int = 0, k: int = 20, ax: "Axes | N
         >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
         >>> ax = top(a, k=2)  # doctest: +SKIP
     """
-    target = _checked(attribution, target)
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1, got {k}.")
+    target = column_of(attribution, target)
+    k = whole(k, "k", least=1)
     column = attribution.scores[:, target].detach().cpu().double()
     number = min(k, int(column.isfinite().sum()))
     rows = column.abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:number].numpy()
     values, names = column.numpy()[rows], attribution.names()
-    ax = _new_axes(figsize=(6.0, 1.1 + 0.24 * number)) if ax is None else ax
+    ax = axes(ax, figsize=(6.0, 1.1 + 0.24 * number))
     place = np.arange(number)
     ax.barh(place, values, color=np.where(values > 0, "C0", "C1"), height=0.72)
     ax.axvline(0.0, color="0.3", linewidth=0.8)
-    ax.set_yticks(place, [str(names[row]) for row in rows], fontsize=9)
+    ax.set_yticks(place, [plain(names[row]) for row in rows], fontsize=9)
     ax.tick_params(axis="y", length=0)
     ax.set(ylim=(number - 0.4, -0.6), xlabel=f"change of {_target_name(attribution, target)} without this object")
     ax.margins(x=0.06)
@@ -103,7 +103,7 @@ def top(attribution: Attribution, *, target: int = 0, k: int = 20, ax: "Axes | N
 
 
 def influence_vs_time(
-    attribution: Attribution, durations: object, events: object, *, target: int = 0, ax: "Axes | None" = None
+    attribution: Attribution, durations: object, events: object, *, target: object = 0, ax: "Axes | None" = None
 ) -> "Axes":
     """Draw the change of one target of a survival model against each patient's observed time, by event or censoring.
 
@@ -112,7 +112,7 @@ def influence_vs_time(
         durations: Observed time of each of the n patients, in the order of the training data: a frame's column, a
             tensor, an array.
         events: 1 or True where the event happened.
-        target: Number of the target.
+        target: Number or name of the target.
         ax: Where to draw; new axes by default.
 
     Raises:
@@ -123,10 +123,10 @@ def influence_vs_time(
         >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
         >>> ax = influence_vs_time(a, torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 1.0]))  # doctest: +SKIP
     """
-    target = _checked(attribution, target)
+    target = column_of(attribution, target)
     if isinstance(attribution.objects, tuple):
         raise ValueError("Patients were removed in groups, which have no time of their own. Remove them one at a time.")
-    times, happened = np.asarray(durations, dtype=float).reshape(-1), np.asarray(events).reshape(-1).astype(bool)
+    times, happened = array(durations, "durations").numpy().reshape(-1), array(events, "events").numpy().reshape(-1) > 0
     if len(times) != attribution.n_objects or len(happened) != attribution.n_objects:
         raise ValueError(
             f"There are {attribution.n_objects} patients, but {len(times)} durations and {len(happened)} events. "
@@ -135,7 +135,7 @@ def influence_vs_time(
     rows = attribution.objects.cpu().numpy()
     times, happened = times[rows], happened[rows]
     change = attribution.scores[:, target].detach().cpu().double().numpy()
-    ax = _new_axes(figsize=(6.4, 4.2)) if ax is None else ax
+    ax = axes(ax, figsize=(6.4, 4.2))
     ax.axhline(0.0, color="0.6", linewidth=1, zorder=1)
     drawn = {"alpha": _opacity(len(times)), "rasterized": len(times) > MANY_DOTS}
     ax.scatter(times[~happened], change[~happened], s=16, facecolors="none", edgecolors="C0", label="censored", **drawn)
@@ -148,24 +148,30 @@ def influence_vs_time(
     return ax
 
 
-def _new_axes(*, figsize: tuple[float, float]) -> "Axes":
+def axes(ax: object, *, figsize: tuple[float, float]) -> "Axes":
+    """Return the axes to draw on, new ones for None.
+
+    Raises:
+        ImportError: If there is no matplotlib.
+        TypeError: If they are no axes.
+    """
     try:
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
     except ImportError as error:
         raise ImportError(f"{error}: plots need matplotlib. Run `pip install versatile-influence[plots]`.") from error
-    return plt.subplots(figsize=figsize, layout="constrained")[1]
+    if ax is None:
+        return plt.subplots(figsize=figsize, layout="constrained")[1]
+    return instance(ax, "ax", Axes, "plt.subplots()[1]")
 
 
-def _checked(attribution: Attribution, target: int) -> int:
-    """Return the target's number, counted from the front."""
-    t = attribution.scores.shape[1]
-    if not -t <= target < t:
-        raise IndexError(f"There is no target {target}: there are {t}, numbered from 0.")
-    return target % t
+def plain(name: object) -> str:
+    """Return a name as text that matplotlib shows as it is: a dollar begins no formula."""
+    return str(name).replace("$", r"\$")
 
 
 def _target_name(attribution: Attribution, target: int) -> str:
-    return f"target {target}" if attribution.targets is None else str(attribution.targets[target])
+    return f"target {target}" if attribution.targets is None else plain(attribution.targets[target])
 
 
 def _opacity(number: int) -> float:
@@ -185,4 +191,4 @@ def _name_largest(ax: "Axes", x: np.ndarray, y: np.ndarray, *, by: np.ndarray, n
     for row in largest[np.isfinite(by[largest])]:
         right = x[row] > middle
         place = {"xytext": (-6 if right else 6, 0), "ha": "right" if right else "left"}
-        ax.annotate(names[row], (x[row], y[row]), textcoords="offset points", va="center", fontsize=8, **place)
+        ax.annotate(plain(names[row]), (x[row], y[row]), textcoords="offset points", va="center", fontsize=8, **place)

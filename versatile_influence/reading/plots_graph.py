@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
+from versatile_influence.core.checks import instance, number, numbers, whole
+from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.reading.plots import axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def network(
     graph: Graph,
-    scores: Float[Tensor, " n"] | None = None,
+    scores: object = None,
     *,
     limit: float | None = None,
     mark: tuple[int, ...] = (),
@@ -45,12 +46,15 @@ def network(
     import matplotlib.pyplot as plt
     import networkx as nx
 
-    ax = plt.subplots()[1] if ax is None else ax
+    n = instance(graph, "graph", Graph, "Graph.of(…)").n_nodes
+    ax = axes(ax, figsize=(6.4, 4.8))
     drawn = nx.Graph()
     drawn.add_nodes_from(range(graph.n_nodes))
     drawn.add_edges_from(graph.ends.tolist())
-    places = nx.spring_layout(drawn, seed=seed)
-    values = np.zeros(graph.n_nodes) if scores is None else scores.detach().cpu().numpy()
+    places = nx.spring_layout(drawn, seed=whole(seed, "seed"))
+    values = np.zeros(n) if scores is None else numbers(scores, "scores", shape=[n], finite=False).numpy()
+    limit = None if limit is None else number(limit, "limit", above=0)
+    mark = tuple(whole_numbers(mark, "mark", shape=[None], most=n - 1).tolist())
     size = limit if limit is not None else max(np.nanmax(np.abs(values)), 1e-300)
     colours = plt.get_cmap("RdBu_r").with_extremes(bad="lightgrey")(
         np.ma.masked_invalid(0.5 + 0.5 * np.clip(values / size, -1, 1))
@@ -63,6 +67,6 @@ def network(
     for node, name in enumerate(graph.labels):
         colour = "white" if dark[node] else "black"
         x, y = map(float, places[node])
-        ax.text(x, y, str(name), ha="center", va="center", fontsize=7, color=colour)
+        ax.text(x, y, plain(name), ha="center", va="center", fontsize=7, color=colour)
     ax.set_axis_off()
     return ax

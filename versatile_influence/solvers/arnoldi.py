@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
 from versatile_influence.solvers.lanczos import lanczos
@@ -43,10 +44,10 @@ class Arnoldi(Solver):
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
 
-    num_steps: int = 100
-    rank: int | None = None
-    seed: int = 0
-    rtol: float = 0.1
+    num_steps: int = setting(100, least=1)
+    rank: int | None = setting(None, least=1)
+    seed: int = setting(0)
+    rtol: float = setting(0.1, least=0)
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = (
         "The directions found hold too little of them: raise num_steps or rank, add damping=…, or use vif.CG."
@@ -70,7 +71,7 @@ class Arnoldi(Solver):
         basis, projected = lanczos(
             lambda columns: without(null, finite(hessian @ columns)), drawn(), steps, restart=drawn
         )
-        curvature, turned = eigenpairs(projected, stacklevel=4)
+        curvature, turned = eigenpairs(projected)
         order = curvature.abs().argsort(descending=True)[: self.rank]
         directions, kept, mu = basis @ turned[:, order], curvature[order], hessian.floor
         inside = directions.T @ rhs

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
@@ -43,9 +44,9 @@ class CG(Solver):
         1
     """
 
-    rtol: float = 1e-8
-    max_steps: int | None = None
-    preconditioner: Preconditioner | None = None
+    rtol: float = setting(1e-8, least=0)
+    max_steps: int | None = setting(None, least=1)
+    preconditioner: Preconditioner | None = setting(None, example="vif.solvers.Nystrom()")
     advice: ClassVar[str] = (
         "Raise max_steps, add damping=…, give a preconditioner, or accept the residuals, which are in the solution."
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.ravel import flat
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solver import Preconditioner, finite
 
 
@@ -36,8 +37,8 @@ class Diagonal(Preconditioner):
         [0.5, 0.01]
     """
 
-    num_probes: int = 64
-    seed: int = 0
+    num_probes: int = setting(64, least=1)
+    seed: int = setting(0)
 
     def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         """Return columns ↦ columns / diag(H), entries that are not positive counting as the least positive one."""

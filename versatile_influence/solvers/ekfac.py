@@ -1,6 +1,5 @@
 """Eigenvalue-corrected Kronecker factors of the Gauss–Newton matrix, layer by layer."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,8 +11,10 @@ from torch import Tensor
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import flat_each, shaper, stacked
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, true_residual
+from versatile_influence.core.warn import warn
 from versatile_influence.solvers.layers import Block, Layer, backpropagated, divided, layers_of, recorded
 from versatile_influence.solvers.pseudo_gradients import pseudo_gradients
 
@@ -61,19 +62,14 @@ class EKFAC(Solver, Preconditioner):
         True
     """
 
-    num_draws: int | None = 128
-    rank: int = 0
-    seed: int = 0
+    num_draws: int | None = setting(128, least=1)
+    rank: int = setting(0)
+    seed: int = setting(0)
     tolerated: ClassVar[float] = 1.0
     advice: ClassVar[str] = (
         "The factors hold little of H along them, so that scores may be well ordered but of the wrong size: give "
         "rank=… or more draws, or take them as vif.CG(preconditioner=vif.EKFAC())."
     )
-
-    def __post_init__(self):
-        for name, value, least in (("num_draws", self.num_draws, 1), ("rank", self.rank, 0)):
-            if value is not None and value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value!r}.")
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B, with residuals that are large by the method's nature.
@@ -181,14 +177,13 @@ def _complete(layer: Layer, outputs: Tensor, leaves: dict[str, Tensor], drawn: F
     names = [name for name in (layer.weight, layer.bias) if name is not None]
     sources = layer.outputs + [leaves[name] for name in names]
     gradients = next(backpropagated(outputs, sources, drawn))
-    calls = len(layer.outputs)
+    calls, rtol = len(layer.outputs), max(1e-4, 16 * torch.finfo(layer.outputs[0].dtype).eps)
     parts = layer.parts(layer.totals(gradients[:calls]))
     for name, whole in zip(names, gradients[calls:], strict=True):
-        if not torch.allclose(parts[name], whole, rtol=1e-4, atol=1e-5 * whole.abs().max().item()):
-            warnings.warn(
+        if not torch.allclose(parts[name], whole, rtol=rtol, atol=rtol / 10 * whole.abs().max().item()):
+            warn(
                 f"The gradient of `{name}` is not that of its layer alone: the weight is tied, or used outside the "
                 "layer. EKFAC keeps only its diagonal.",
-                stacklevel=6,
             )
             return False
     return True

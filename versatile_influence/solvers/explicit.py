@@ -1,6 +1,5 @@
 """Direct solution with the dense Hessian."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, without
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, finite, relative_residual
+from versatile_influence.core.warn import warn
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Explicit(Solver):
                 [0.5000]])
     """
 
-    rtol: float = 1e-12
+    rtol: float = setting(1e-12, least=0)
     tolerated: ClassVar[float] = 1e-6
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = "H is nearly singular: add a penalty or damping=…, or drop redundant parameters."
@@ -68,17 +69,15 @@ class Explicit(Solver):
         inverse = torch.where(kept, 1 / torch.where(kept, curvature, 1.0), 0.0)
         dropped = directions[:, ~kept]
         if dropped.shape[1]:
-            warnings.warn(
+            warn(
                 f"The Hessian is singular: {dropped.shape[1]} of {len(curvature)} directions have curvature below "
                 f"{cut:.1e} and were left out (smallest eigenvalue {smallest:.3g}; see solution.dropped). What moves "
                 "along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-                stacklevel=5,
             )
         if smallest < -cut:
-            warnings.warn(
+            warn(
                 f"The Hessian is indefinite: its smallest eigenvalue is {smallest:.3g}, so the parameters are not at a "
                 "minimum. Train further (vif.minimize), add damping=…, or read the scores with care.",
-                stacklevel=5,
             )
         dropped = dropped if null is None else torch.cat([null, dropped], dim=1)
 

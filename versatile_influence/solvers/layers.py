@@ -70,6 +70,7 @@ class Layer:
             if self.module.padding_idx is not None:
                 total[:, self.module.padding_idx] = 0.0
             return total.mT
+        entered = entered.to(left.dtype)
         if isinstance(self.module, nn.Conv2d):
             # One row a place of the picture that the kernel is laid on.
             kernel, module = self.module.kernel_size, self.module
@@ -118,7 +119,8 @@ def backpropagated(
         gradients = torch.autograd.grad(
             outputs, sources, part, retain_graph=True, allow_unused=True, is_grads_batched=True, materialize_grads=True
         )
-        yield list(gradients)
+        # Of a network in lower precision too, sums are taken in that of the outputs.
+        yield [gradient.to(outputs.dtype) for gradient in gradients]
 
 
 @dataclass(frozen=True)

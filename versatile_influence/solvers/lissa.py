@@ -10,6 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, Scaled, without
 from versatile_influence.core.loss import number_of_terms
+from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import DIVERGED, POWER_STEPS, SCALE_MARGIN, SCALE_SAMPLES
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import POSITIVE, Solver, finite, true_residual
@@ -47,12 +48,12 @@ class LiSSA(Solver):
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
 
-    batch_size: int | None = 64
-    max_steps: int = 1000
-    repeats: int = 1
-    scale: float | None = None
-    rtol: float = 0.1
-    seed: int = 0
+    batch_size: int | None = setting(64, least=1)
+    max_steps: int = setting(1000, least=1)
+    repeats: int = setting(1, least=1)
+    scale: float | None = setting(None, above=0)
+    rtol: float = setting(0.1, least=0)
+    seed: int = setting(0)
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = (
         "Raise max_steps (flat directions need more), repeats or batch_size (noise), add damping=…, or use vif.CG, "
@@ -131,7 +132,8 @@ class LiSSA(Solver):
         curvature = (column * finite(hessian @ column)).sum().item()
         if curvature < 0:
             return f"{start}: the Hessian is not positive definite, with a curvature of {curvature:.3g}. {POSITIVE}"
+        sampled = "the loss has" if self.batch_size is None else f"samples of {self.batch_size} terms have"
         return (
-            f"{start}: samples of {self.batch_size} terms have larger curvatures than that; along the direction that "
-            f"grew, the whole loss has {curvature:.3g}. Raise scale=… or batch_size, or use vif.CG."
+            f"{start}: {sampled} larger curvatures than that; along the direction that grew, the whole loss has "
+            f"{curvature:.3g}. Raise scale=…{'' if self.batch_size is None else ' or batch_size'}, or use vif.CG."
         )

@@ -1,6 +1,5 @@
 """Randomised low rank plus a multiple of the identity."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,8 +10,10 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import flat
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import POSITIVE, Preconditioner, Solver, finite, true_residual, warn_if_singular
+from versatile_influence.core.warn import warn
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Nystrom(Solver, Preconditioner):
         [0.333..., 0.333...]
     """
 
-    rank: int = 100
-    seed: int = 0
-    rtol: float = 0.1
+    rank: int = setting(100, least=1)
+    seed: int = setting(0)
+    rtol: float = setting(0.1, least=0)
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = (
         "The sketch misses too much of H along them: raise rank, add damping=…, or take it as "
@@ -96,13 +97,12 @@ class Nystrom(Solver, Preconditioner):
         rounding = 1e-13 if theta.dtype == torch.float64 else 1e-6
         cut = rounding * len(theta) * (size.abs().max().item() + mu)
         if size[0] < -max(cut, 1e-8 * size[-1].item()):
-            warnings.warn(
+            warn(
                 f"The Hessian is not positive definite: it has a curvature of {size[0].item() + mu:.3g} or less. The "
                 f"sketch leaves such directions out. {POSITIVE}",
-                stacklevel=4,
             )
         elif mu <= 0:
-            warn_if_singular(size, stacklevel=4)
+            warn_if_singular(size)
         kept = size > cut
         if not kept.any():
             return drawn[:, :1], drawn.new_zeros(1)

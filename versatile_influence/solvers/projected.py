@@ -11,6 +11,7 @@ from torch.func import vjp, vmap
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.derivatives import chunk_that_fits
 from versatile_influence.core.ravel import flat, shaper
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
 
@@ -42,9 +43,9 @@ class Projected(Solver):
         tensor([0.1250, 0.1250, 0.1250], dtype=torch.float64)
     """
 
-    rank: int = 100
-    unstructured: bool = False
-    seed: int = 0
+    rank: int = setting(100, least=1)
+    unstructured: bool = setting(False)
+    seed: int = setting(0)
     tolerated: ClassVar[float] = 1.0
     advice: ClassVar[str] = (
         "What of them lies outside the subspace is left out, which shows in scores only where a removal points there: "
@@ -62,7 +63,7 @@ class Projected(Solver):
         rhs = without(null, rhs)
         basis = self._basis(hessian, null)
         inner = basis.T @ without(null, finite(hessian @ basis))
-        curvature, turned = eigenpairs((inner + inner.T) / 2, stacklevel=4)
+        curvature, turned = eigenpairs((inner + inner.T) / 2)
         directions = basis @ turned
         value = directions @ ((directions.T @ rhs) / curvature[:, None])
         residual = true_residual(hessian, value, rhs, null)

@@ -6,7 +6,6 @@ second moment JᵀBJ, also where the outer loss couples rows, as a Cox risk set 
 cross-entropies B is block diagonal and z amounts to the gradients of labels drawn from the model, the usual recipe.
 """
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -17,6 +16,7 @@ from torch.func import grad
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, ROOT_STEPS, SINGULAR
+from versatile_influence.core.warn import warn
 from versatile_influence.solvers.lanczos import lanczos
 
 
@@ -78,9 +78,8 @@ def _above(size: Float[Tensor, " m"]) -> Tensor:
     """Return which eigenvalues are more than rounding; warns of negative ones, which are left out."""
     cut = SINGULAR * len(size) * size.abs().max()
     if size.min() < -1e3 * cut:
-        warnings.warn(
+        warn(
             f"The outer loss is not convex in the outputs: its curvature there goes down to {size.min().item():.3g}, "
             f"beside {size.max().item():.3g} upward. What curves downward is left out.",
-            stacklevel=5,
         )
     return size > cut

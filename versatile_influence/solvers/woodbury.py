@@ -11,6 +11,7 @@ from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.factored import Factored
 from versatile_influence.core.gauss_newton import GaussNewton
 from versatile_influence.core.jacobian import Jacobian, Stored
+from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver
 
@@ -42,7 +43,7 @@ class Woodbury(Solver):
         tensor([0.8286, 0.1429, 0.0286], dtype=torch.float64)
     """
 
-    single: int = 30_000_000
+    single: int = setting(30_000_000)
     tolerated: ClassVar[float] = 1e-4
     any_basis: ClassVar[bool] = True
     advice: ClassVar[str] = "Raise damping=… (the system is nearly singular), or single=…, to keep all in float64."

@@ -1,7 +1,6 @@
 """Whether a loss has a finite minimum where a minimiser stopped."""
 
 import itertools
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -9,19 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import deflated, without
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import FAR, FURTHER, KEPT, SINGULAR
+from versatile_influence.core.warn import warn
 from versatile_influence.training.objective import Objective
-
-
-class NoMinimumError(ValueError):
-    """The loss has no finite minimiser, or none was found."""
 
 
 def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
     """Warn where the minimiser stopped short of its goal; raise where the loss goes on falling the way it went."""
     gradient, value = objective.gradient(found)
     reached, way = gradient.abs().max().item(), found - init
-    there = torch.isfinite(value) and reached <= max(objective.goal, 1e-13 * abs(value.item()))
+    there = torch.isfinite(value) and reached <= max(objective.goal, 500 * objective.eps * abs(value.item()))
     # Far out the rounding of a large loss hides its slope.
     if there and way.norm() <= FAR * (1 + init.norm()):
         return
@@ -36,10 +33,9 @@ def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[
         )
     if there:
         return
-    warnings.warn(
+    warn(
         f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
         "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
-        stacklevel=4,
     )
 
 
@@ -66,11 +62,11 @@ def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Floa
     """Raise where a direction lost its curvature and the loss is still not larger far out along it."""
     # What was flat from the start is no way out.
     scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
-    flat, was, now = _lost(objective, found, before, scale)
-    if flat is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
-        return
+    # Of several the one in which it went: with more curvature before, another may lead uphill again.
     moved = found - init
-    outward = flat * torch.sign(flat @ moved)
+    outward, was, now = _lost(objective, found, before, scale, moved)
+    if outward is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
+        return
     least, far = objective.value(found), moved.norm()
     if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= least + 1e-9 * abs(least):
         names = objective.loss.parameter_names
@@ -111,11 +107,16 @@ def _check_paths(
 
 
 def _lost(
-    objective: Objective, found: Tensor, before: Float[Tensor, "p p"], scale: Float[Tensor, " p"]
+    objective: Objective,
+    found: Tensor,
+    before: Float[Tensor, "p p"],
+    scale: Float[Tensor, " p"],
+    moved: Float[Tensor, " p"] | None = None,
 ) -> tuple[Float[Tensor, " p"] | None, float, float]:
-    """Return of the directions flat by now the one that had most curvature, and what it had and has; None for none.
+    """Return of the directions flat by now that of `moved`, and what curvature it had and has; None for none.
 
-    Parameters are taken in units of 1/`scale`; what the loss itself names as constant is left out.
+    Without `moved`, the one that had most curvature. Parameters are taken in units of 1/`scale`; what the loss itself
+    names as constant is left out.
     """
     hessian = objective.hessian(found)
     after, null = hessian.dense(), hessian.null_space()
@@ -128,6 +129,6 @@ def _lost(
     if not flats.shape[1]:
         return None, 0.0, 0.0
     flats = torch.linalg.qr(flats)[0]
-    most, ways = torch.linalg.eigh(flats.T @ before @ flats)
-    flat = flats @ ways[:, -1]
-    return flat, most[-1].item(), (flat @ after @ flat).item()
+    way = flats.T @ moved if moved is not None else torch.linalg.eigh(flats.T @ before @ flats)[1][:, -1]
+    flat = flats @ torch.nn.functional.normalize(way, dim=0)
+    return flat, (flat @ before @ flat).item(), (flat @ after @ flat).item()

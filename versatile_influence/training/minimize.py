@@ -11,13 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.boundary import with_presence
+from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
-from versatile_influence.core.problem import evaluable
-from versatile_influence.core.ravel import Params, ravel
+from versatile_influence.core.given import Given
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, PATIENCE, SADDLES
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
-from versatile_influence.training.boundedness import NoMinimumError, check_bounded, check_reached
+from versatile_influence.training.boundedness import check_bounded, check_reached
 from versatile_influence.training.directions import beyond_saddle, newton_direction
 from versatile_influence.training.objective import Objective
 
@@ -25,6 +28,7 @@ from versatile_influence.training.objective import Objective
 Enough = Callable[[Float[Tensor, " p"], Float[Tensor, " p"]], bool]
 
 
+@errors_named()
 def minimize(
     loss: object,
     init: Params,
@@ -34,7 +38,7 @@ def minimize(
     gtol: float = 1e-10,
     max_steps: int = 200,
 ) -> Params:
-    """Return parameters at a stationary point of L(·, presence), in float64.
+    """Return parameters at a stationary point of L(·, presence), in float64; frozen ones stay where they are.
 
     Newton's method with the dense Hessian for some hundred parameters; for more L-BFGS, finished by Newton steps: with
     the Hessian where the loss has it written out, with conjugate gradients where not. Downhill all the way, so from
@@ -50,7 +54,7 @@ def minimize(
 
     Raises:
         NoMinimumError: If the loss falls forever in some direction (in regression: complete separation, or a monotone
-            likelihood), with that direction named.
+            likelihood), with that direction named, or its penalty is on the scale of what is normalised.
         ValueError: If the start is not finite.
 
     Warns:
@@ -61,13 +65,17 @@ def minimize(
         >>> minimize(loss, torch.tensor(0.0), n_objects=3).item()
         1.0
     """
-    checked = as_loss(loss, n_objects if presence is None else len(presence))
-    theta, unravel = ravel(init)
-    theta = evaluable(checked, theta, unravel).clone()
-    presence = theta.new_ones(checked.n_objects) if presence is None else presence.to(theta)
-    goal = gtol if theta.dtype == torch.float64 else max(gtol, 1e-6)
-    objective = Objective(checked.at(presence), unravel, presence, goal * checked.n_objects)
-    return unravel(minimum(objective, theta, max_steps)[0])
+    gtol, max_steps = number(gtol, "gtol", least=0), whole(max_steps, "max_steps", least=1)
+    known, there = with_presence(loss, presence, n_objects)
+    given = Given.of(known, init)
+    given.check_steady()
+    checked, theta = given.loss, given.theta
+    presence = there.to(theta)
+    objective = Objective.of(checked, given.unravel, presence, gtol)
+    objective = replace(objective, start=(theta, objective.gradient(theta)))
+    if told := scale_free(checked, given.params, objective.gradient(theta)[0], presence):
+        raise NoMinimumError(told)
+    return given.all(given.unravel(minimum(objective, theta, max_steps)[0]))
 
 
 def minimum(
@@ -122,7 +130,7 @@ def _newton(
 ) -> tuple[Float[Tensor, " p"], bool]:
     """Descend by Newton steps from θ, where H may be known as `curvature`; False where one in a valley was `enough`."""
     finishing = False
-    for _ in told(max_steps, "Newton steps"):
+    for _ in shown(max_steps, "Newton steps"):
         gradient, value = objective.gradient(theta)
         done = bool(gradient.abs().max() <= objective.goal)
         if done and finishing:
@@ -145,7 +153,7 @@ def _newton(
     return theta, True
 
 
-def told(total: int, what: str) -> Iterable[int]:
+def shown(total: int, what: str) -> Iterable[int]:
     """Return so many steps, with progress and the time left for who waits longer than some seconds."""
     return tqdm(range(total), desc="minimising", unit=f" {what}", delay=PATIENCE, leave=False)
 
@@ -155,7 +163,7 @@ def downhill(
 ) -> Float[Tensor, " p"] | None:
     """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
     slope, now = (gradient @ step).item(), value
-    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    rounding = 4 * objective.eps * abs(now)
     for length in (0.5**halved for halved in range(40)):
         moved = theta + length * step
         if objective.value(moved) <= now + 1e-4 * length * slope + rounding:
@@ -165,7 +173,7 @@ def downhill(
 
 def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
     """Descend by SciPy's L-BFGS-B."""
-    steps = iter(told(2 * max_steps, "L-BFGS evaluations"))
+    steps = iter(shown(2 * max_steps, "L-BFGS evaluations"))
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         next(steps, None)

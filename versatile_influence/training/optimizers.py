@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from versatile_influence.core.settings import Settings, setting
+
 State = tuple[Tensor, ...]
 
 
@@ -29,7 +31,7 @@ class Optimizer(Protocol):
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Settings):
     """Gradient descent with momentum, as `torch.optim.SGD`.
 
     Attributes:
@@ -42,8 +44,8 @@ class SGD:
         tensor([0.5000])
     """
 
-    momentum: float = 0.0
-    nesterov: bool = False
+    momentum: float = setting(0.0, least=0, below=1)
+    nesterov: bool = setting(False)
 
     def start(self, theta: Tensor) -> State:
         """Return no velocity."""
@@ -62,7 +64,7 @@ class SGD:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Settings):
     """Adam (Kingma & Ba 2015), as `torch.optim.Adam`; with `decoupled`, AdamW (Loshchilov & Hutter 2019).
 
     Attributes:
@@ -77,9 +79,9 @@ class Adam:
         tensor([0.7500])
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    decoupled: bool = False
+    betas: tuple[float, float] = setting((0.9, 0.999), least=0, below=1)
+    eps: float = setting(1e-8, least=0)
+    decoupled: bool = setting(False)
 
     def start(self, theta: Tensor) -> State:
         """Return running means of zero."""

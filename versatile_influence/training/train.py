@@ -8,13 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import vmap
 
-from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.boundary import check_value, with_presence
+from versatile_influence.core.checks import instance, number, whole
+from versatile_influence.core.given import everything, unfrozen
 from versatile_influence.core.loss import Loss, number_of_terms
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import Adam, Optimizer
 
 
+@errors_named()
 def train(
     loss: object,
     init: Params,
@@ -37,8 +41,8 @@ def train(
 
     Args:
         loss: `loss(params, presence)`, a sum; with `batch_size` one of terms.
-        init: The start; its dtype is that of parameters and steps. A loss that can only be evaluated in float64 is,
-            and its gradient is rounded.
+        init: The start, of which what is frozen stays; its dtype is that of parameters and steps. A loss that can only
+            be evaluated in float64 is, and its gradient is rounded.
         presence: Who is present: None for everyone, (n,), or (k, n).
         epochs: How often all terms are seen.
         lr: The learning rate.
@@ -62,33 +66,33 @@ def train(
         >>> train(loss, torch.zeros(1, dtype=torch.float64), masks, optimizer=vif.SGD(), epochs=100, lr=0.3).squeeze()
         tensor([4.0000, 3.5000, 1.5000], dtype=torch.float64)
     """
-    _check(epochs=epochs, lr=lr, batch_size=batch_size, scale=scale)
-    theta, unravel = ravel(init)
-    whole = as_loss(loss, n_objects if presence is None else presence.shape[-1])
-    if presence is None:
-        presence = theta.new_ones(whole.n_objects)
-    if presence.dim() not in (1, 2):
-        raise ValueError(f"`presence` must be (n,), or (k, n) for k trainings, got shape {tuple(presence.shape)}.")
-    presence = presence.to(theta.device, _accepted(whole, theta, unravel, presence))
-    step = partial(optimizer.step, lr=lr, weight_decay=weight_decay)
+    optimizer = instance(optimizer, "optimizer", Optimizer, "vif.Adam()")
+    epochs, seed = whole(epochs, "epochs", least=1), whole(seed, "seed")
+    batch_size = None if batch_size is None else whole(batch_size, "batch_size", least=1)
+    lr, scale = number(lr, "lr", above=0), number(scale, "scale", above=0)
+    known, given = with_presence(loss, presence, n_objects, rows=True)
+    checked, trained_from = unfrozen(known, init)
+    theta, unravel = ravel(trained_from)
+    presence = given.to(theta.device, _accepted(checked, theta, unravel, given))
+    step = partial(optimizer.step, lr=lr, weight_decay=number(weight_decay, "weight_decay", least=0))
 
     def trained(theta: Float[Tensor, "*k p"], presence: Float[Tensor, "*k n"]) -> Float[Tensor, "*k p"]:
         """Return θ at the end, for one training or one a row."""
         state = optimizer.start(theta)
-        for number, (some, share) in enumerate(_batches(whole, epochs, batch_size, seed), start=1):
+        for step_number, (some, share) in enumerate(_batches(checked, epochs, batch_size, seed), start=1):
             there = theta.to(presence.dtype)
             if theta.dim() == 1:
                 gradient = some.gradient(unravel(there), presence)
             else:
                 gradient = some.gradients(stacked(unravel, there), presence)
-            theta, state = step(theta, (scale * share * gradient).to(theta), state, number=number)
+            theta, state = step(theta, (scale * share * gradient).to(theta), state, number=step_number)
         return theta
 
     if presence.dim() == 1:
-        return unravel(_finite(trained(theta, presence)))
+        return everything(init, unravel(_finite(trained(theta, presence))), frozen=True)
     size = at_once(max(presence.shape[1], len(theta)), most=CACHE_NUMBERS if batch_size is None else CHUNK_NUMBERS)
     parts = [trained(theta.expand(len(part), -1), part) for part in presence.split(size)]
-    return vmap(unravel)(_finite(torch.cat(parts)))
+    return everything(init, vmap(unravel)(_finite(torch.cat(parts))), frozen=True)
 
 
 def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[tuple[Loss, float]]:
@@ -105,13 +109,13 @@ def _batches(whole: Loss, epochs: int, size: int | None, seed: int) -> Iterator[
 
 def _accepted(loss: Loss, theta: Tensor, unravel: Callable[[Tensor], Params], presence: Tensor) -> torch.dtype:
     """Return the dtype of θ if the loss can be evaluated in it, else float64."""
-    one = presence.reshape(-1, presence.shape[-1])[0].to(theta)
+    one, dtype = presence.reshape(-1, presence.shape[-1])[0].to(theta), theta.dtype
     try:
-        loss(unravel(theta), one)
+        value = loss(unravel(theta), one)
     except RuntimeError:
-        loss(unravel(theta.double()), one.double())
-        return torch.float64
-    return theta.dtype
+        value, dtype = loss(unravel(theta.double()), one.double()), torch.float64
+    check_value(value)
+    return dtype
 
 
 def _finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
@@ -119,12 +123,3 @@ def _finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
     if not torch.isfinite(theta).all(dim=-1).any():
         raise ValueError("The training diverged: the parameters are NaN or infinite. Lower lr=…, or scale the data.")
     return theta
-
-
-def _check(*, epochs: int, lr: float, batch_size: int | None, scale: float) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
-    for name, value in (("lr", lr), ("scale", scale)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"`{name}` must be a positive number, got {value}.")

@@ -15,22 +15,22 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_target
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import finished, told, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
-from versatile_influence.core.memory import memory_named
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.verbs.ladder import climbed, with_errors
 from versatile_influence.verbs.sides import scored, solved_changes
 
 
-@memory_named()
+@errors_named()
 def attribute(
     loss: object,
     params: Params,
@@ -48,7 +48,8 @@ def attribute(
 
     Args:
         loss: `loss(params, presence) -> scalar`, a sum; a function, or a `vif.Loss` that knows more.
-        params: The trained parameters, a tensor or a dict of tensors, at a minimum of `loss(·, 1)`.
+        params: The trained parameters, a tensor or a dict of tensors, at a minimum of `loss(·, 1)`. Those of a module
+            that are frozen (`requires_grad=False`) are constants.
         target: `target(params) -> (t,)`, or a `PresenceTarget`.
         n_objects: How many objects there are, where the loss does not say.
         objects: Which to remove: None for each in turn, a list of object numbers, or a list of groups of them, each
@@ -64,8 +65,8 @@ def attribute(
             same H⁻¹, downhill steps as `descend` takes them, a refit. `Attribution.rung` says how each ended.
 
     Returns:
-        Scores (k, t): f(θ without i) − f(θ), to first order. Parameters that only a removed object trains are treated
-        as the loss says; `loss.treated(…)` says otherwise.
+        Scores (k, t): f(θ without i) − f(θ), to first order, in float64 whatever the loss is evaluated in. Parameters
+        that only a removed object trains are treated as the loss says; `loss.treated(…)` says otherwise.
 
     Raises:
         TypeError: If loss, target or parameters are not of the form above.
@@ -86,25 +87,28 @@ def attribute(
         >>> attribute(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [0.666..., 0.333..., -1.0]
     """
-    problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
-    inverse = Inverse(problem.curvature(curvature, damping), solver)
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
+    inverse = Inverse(problem.curvature(curvature, damping, solver), solver)
     if isinstance(asked, PresenceTarget):
         # Each removal has a direct effect of its own, so that H⁻¹ goes to the removals, however few the targets.
         changes, leftover, solution = solved_changes(problem, inverse)
         warn_if_unfinished(problem, leftover, changes)
         # Gradients of the target without the object: there it is looked at.
         direct, parameter = asked.effects(problem.params, changes, problem.removals)
-        result = finished(problem, direct + parameter, targets=asked.labels, solution=solution)
+        result = finished(problem, direct + parameter, asked, solution=solution)
         result = replace(result, direct=direct, parameter=parameter)
     else:
         scores, leftover, solution = scored(problem, inverse, asked)
-        result = finished(problem, scores, targets=asked.labels, solution=solution, leftover=leftover)
+        result = finished(problem, scores, asked, solution=solution, leftover=leftover)
+    made = made_by("attribute", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature)
+    result = replace(result, made=made)
     if tolerance is not None:
         return climbed(problem, asked, inverse, result, tolerance=tolerance)
     return told(with_errors(problem, asked, inverse, result, check=check))
 
 
-@memory_named()
+@errors_named()
 def parameter_changes(
     loss: object,
     params: Params,
@@ -128,6 +132,6 @@ def parameter_changes(
         [0.666..., 0.333..., -1.0]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    changes, leftover, _ = solved_changes(problem, Inverse(problem.curvature(curvature, damping), solver))
+    changes, leftover, _ = solved_changes(problem, Inverse(problem.curvature(curvature, damping, solver), solver))
     warn_if_unfinished(problem, leftover, changes)
     return changes

@@ -6,12 +6,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss, methods_meant
+from versatile_influence.core.checks import names
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.derivatives import by_masks, jacobian_products
+from versatile_influence.core.given import Given
 from versatile_influence.core.loss import Loss, Part
-from versatile_influence.core.problem import evaluable
-from versatile_influence.core.ravel import Params, flat, ravel, shaper, stacked
+from versatile_influence.core.ravel import Params, flat, shaper, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.verbs.point import Point
 
@@ -55,18 +57,17 @@ def check_loss(
     """
     if not isinstance(loss, Loss) and (meant := methods_meant(type(loss))):
         raise ValueError(f"{type(loss).__name__}.{meant[0]} is never called: write the class as a vif.Loss.")
-    checked = as_loss(loss, n_objects)
-    theta, unravel = ravel(params)
     try:
-        theta = evaluable(checked, theta, unravel)
+        given = Given.of(loss, params, n_objects=n_objects)
     except TypeError as error:
         raise ValueError(f"{type(loss).__name__}.__call__: {error}") from error
-    check = Point(checked, unravel(theta))
+    given.check_steady()
+    check = Point(given.loss, given.params)
     for part in (*_outer(check), check):
         for step in (_value, _derivatives, _removals, _curvature, _ownership, _terms):
             step(part)
     if rebuilt is not None:
-        _deleting(check, rebuilt)
+        _deleting(check, function(rebuilt, "rebuilt", "kept"))
 
 
 def _outer(check: Point) -> list[Point]:
@@ -80,8 +81,7 @@ def _outer(check: Point) -> list[Point]:
 
 def _value(check: Point) -> None:
     loss, params = check.loss, check.params
-    if loss.object_labels is not None and len(loss.object_labels) != loss.n_objects:
-        raise ValueError(f"object_labels names {len(loss.object_labels)} of {loss.n_objects} objects. Name each.")
+    names(loss.object_labels, loss.n_objects, name="object_labels")
     # Half there too: presence is a number, and is differentiated by some.
     presences = torch.stack([*check.presences.values(), 0.5 * loss.everyone(params)])
     each = torch.stack([loss(params, presence) for presence in presences])

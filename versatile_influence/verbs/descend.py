@@ -1,17 +1,22 @@
 """A few steps towards the refit: the rung between one Newton step and exact retraining."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
+from versatile_influence.core.checks import whole
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.newton_step import at_parameters
 
 
+@errors_named()
 def descend(
     loss: object,
     params: Params,
@@ -48,12 +53,13 @@ def descend(
         >>> bool((close.scores - exact.scores).abs().max() < 0.1 * (rough.scores - exact.scores).abs().max())
         True
     """
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1, got {steps}. For no step at all see `attribute`.")
+    steps = whole(steps, "steps", least=1)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
     moved, further = [], []
     for row in range(problem.removals.count):
-        objective = Objective.of(problem.of_rows([row]))
+        objective = Objective.without(problem, row)
         moved.append(few_steps(objective, problem.theta, steps))
         further.append(few_steps(objective, moved[-1], 1))
-    return at_parameters(problem, target, torch.stack(moved), further=torch.stack(further))
+    result = at_parameters(problem, asked, torch.stack(moved), further=torch.stack(further))
+    return replace(result, made=made_by("descend", steps=steps))

@@ -102,7 +102,7 @@ def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> 
         error = scale.errors(before.expand_as(last), last).item()
         return error <= tolerance
 
-    theta, is_minimum = minimum(Objective.of(part), part.theta, 200, enough)
+    theta, is_minimum = minimum(Objective.without(part), part.theta, 200, enough)
     return (theta, "refit", 0.0) if is_minimum else (theta, "descend", error)
 
 

@@ -16,20 +16,24 @@ On a Ray cluster, whose engine hands results back by blocks, so that a kill can 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
+from versatile_influence.core.arguments import flag, folder, function
 from versatile_influence.core.boundary import as_target
+from versatile_influence.core.checks import listed, whole
 from versatile_influence.core.jobs import as_finished
+from versatile_influence.core.made import made_by
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.verbs.retrained import assembled
 from versatile_influence.verbs.retrainings import Outcome, Training, shapes
-from versatile_influence.verbs.store import Finished, Store
+from versatile_influence.verbs.store import Finished, Store, opened
 
 Seed = int | None
 
@@ -67,8 +71,9 @@ def leave_one_out(
             dimension, as `vif.train` gives them.
         store: A folder in which every finished training is kept at once. The same call with the same folder goes on
             where a killed one stopped. Before, the full training and one finished retraining are repeated, and a
-            folder that another loss, data or setting has filled is refused. A failed training stays failed: to repeat
-            that of row 12, delete `refit-0-12.npz` (0 is the position of the seed).
+            folder that another loss, data or setting has filled, or that another run is filling, is refused. A failed
+            training stays failed, except for want of memory: to repeat that of row 12, delete `refit-0-12.json` (0 is
+            the position of the seed).
         key: Any text that says what `fit` and `target` are, such as a version: compared with that in the folder.
         progress: Show a bar with the time left, on stderr.
 
@@ -78,12 +83,14 @@ def leave_one_out(
     Raises:
         TypeError: If a training returns no parameters, or of other shapes than with everyone present.
         ValueError: If the full training or its targets are not finite, every retraining fails, or the folder is of
-            another run.
+            another run, or being filled by one.
         RuntimeError: If a worker dies.
         OSError: If the folder cannot be written.
+        MemoryError: If the finished retraining that is repeated to compare ran out of it.
 
     Warns:
-        UserWarning: If trainings failed, or no removal changed the parameters.
+        UserWarning: If trainings failed, no removal changed the parameters, or files of the folder were damaged, whose
+            trainings are repeated.
 
     Example:
         >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
@@ -92,44 +99,41 @@ def leave_one_out(
         [1.0, 0.5, -1.5]
     """
     repeats = _repeats(seeds)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}. Leave it out to train one at a time.")
-    if n_objects < 1:
-        raise ValueError(f"There must be at least one object, got n_objects={n_objects}.")
-    removals = Removals.of(objects, n_objects)
-    training = Training(fit, as_target(target), n_objects, batched=batch_size is not None)
+    if batch_size is not None:
+        whole(batch_size, "batch_size", least=1)
+    if not isinstance(key, str | None):
+        raise TypeError(f"`key` must be text, got {key!r}.")
+    function(fit, "fit", "presence", *(["seed="] if seeds is not None else []))
+    quiet, removals = not flag(progress, "progress"), Removals.asked(objects, n_objects)
+    training = Training(fit, as_target(target), removals.n_objects, batched=batch_size is not None)
 
-    kept = None
-    if store is not None:
-        settings = {"n_objects": n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
-        kept = Store(Path(store), settings)
-        # Before anything is trained: a wrong folder must cost no time.
-        kept.compare_settings()
-
-    # Also where a folder knows it: that the same `fit` gives the same again is how a folder is recognised.
-    full = _full(training, repeats, n_jobs)
-    expected = shapes(full[0][0])
-    done: Finished = {}
-    if kept is not None:
-        full, done = _continued(kept, training, removals, repeats, full)
-    blocks = list(_blocks(removals.count, len(repeats), batch_size or 1, done))
-    everything = removals.count * len(repeats)
-    with tqdm(total=everything, initial=len(done), desc="retraining", unit="fit", disable=not progress) as bar:
-        calls = _calls(training, removals, repeats, blocks, expected)
-        for (position, rows), given in as_finished(_without, calls, n_jobs=n_jobs):
-            for row, outcome in zip(rows, given, strict=True):
-                done[position, row] = outcome
-                if kept is not None:
-                    # At once: a kill loses no more than what is being trained.
-                    kept.write(position, row, outcome)
-            bar.update(len(rows))
-    return assembled(training, removals, repeats, full, done)
+    settings = {"n_objects": removals.n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
+    with nullcontext() if store is None else opened(folder(store, "store"), settings) as kept:
+        # Also where a folder knows it: that the same `fit` gives the same again is how a folder is recognised.
+        full = _full(training, repeats, n_jobs)
+        expected = shapes(full[0][0])
+        done: Finished = {}
+        if kept is not None:
+            full, done = _continued(kept, training, removals, repeats, full)
+        blocks = list(_blocks(removals.count, len(repeats), batch_size or 1, done))
+        everything = removals.count * len(repeats)
+        with tqdm(total=everything, initial=len(done), desc="retraining", unit="fit", disable=quiet) as bar:
+            calls = _calls(training, removals, repeats, blocks, expected)
+            for (position, rows), given in as_finished(_without, calls, n_jobs=n_jobs):
+                for row, outcome in zip(rows, given, strict=True):
+                    done[position, row] = outcome
+                    if kept is not None and not outcome.passing:
+                        # At once: a kill loses no more than what is being trained.
+                        kept.write((position, row), outcome)
+                bar.update(len(rows))
+    made = made_by("leave_one_out", seeds=seeds and repeats, batch_size=batch_size, key=key)
+    return replace(assembled(training, removals, repeats, full, done), made=made)
 
 
 def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
     if seeds is None:
         return [None]
-    repeats: list[Seed] = [int(seed) for seed in seeds]
+    repeats: list[Seed] = [whole(seed, "seeds") for seed in listed(seeds, "seeds", "whole numbers")]
     if not repeats or len(set(repeats)) < len(repeats):
         raise ValueError(
             f"`seeds` must name at least one seed, and each once, got {repeats}. Leave it out for one run."
@@ -156,12 +160,14 @@ def _continued(
     theta = ravel(full[0][0])[0]
     rtol = 1e-6 if theta.dtype == torch.float64 else 1e-3
     stored = kept.agreed([outcome for _, outcome in full], rtol=rtol)
-    done = kept.finished()
+    done = kept.finished(len(repeats), removals.count)
     succeeded = [place for place, outcome in done.items() if outcome.reason is None]
     if succeeded:
         position, row = succeeded[0]
         group = _groups(removals)[row]
         again = training.without([group], repeats[position], shapes(full[0][0]))[0]
+        if again.passing:
+            raise MemoryError(f"Retraining {row}, repeated to compare it with that in the folder: {again.reason}")
         kept.compare(done[position, row], again, which=f"in retraining {row}", rtol=rtol)
     return [(params, outcome) for (params, _), outcome in zip(full, stored, strict=True)], done
 

@@ -1,23 +1,24 @@
 """One Newton step on the loss without the object: nearer to retraining than the influence function."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_target
+from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import deflated, newton_is_dense
 from versatile_influence.core.finished import finished, told
 from versatile_influence.core.hessian import Hessian
-from versatile_influence.core.memory import memory_named
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.target import PresenceTarget, evaluated
+from versatile_influence.core.target import PresenceTarget, Target, evaluated
+from versatile_influence.core.warn import warn
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.minimize import downhill
@@ -25,7 +26,7 @@ from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.trust import Scale, gradients_at, rises, scores_at
 
 
-@memory_named()
+@errors_named()
 def newton_step(
     loss: object,
     params: Params,
@@ -55,9 +56,11 @@ def newton_step(
         >>> newton_step(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [1.0, 0.5, -1.499...]
     """
+    held = number(damping, "damping", least=0)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    moved, further = zip(*newton_steps(problem, damping), strict=True)
-    return at_parameters(problem, target, torch.cat(moved), further=torch.cat(further))
+    moved, further = zip(*newton_steps(problem, held), strict=True)
+    result = at_parameters(problem, problem.given.target(target), torch.cat(moved), further=torch.cat(further))
+    return replace(result, made=made_by("newton_step", damping=held))
 
 
 def newton_steps(problem: Problem, damping: float = 0.0) -> Iterator[tuple[Float[Tensor, "c p"], Float[Tensor, "c p"]]]:
@@ -73,7 +76,7 @@ def newton_steps(problem: Problem, damping: float = 0.0) -> Iterator[tuple[Float
         # Damping holds θ where it is; a penalty would pull it to zero.
         held = curvatures + damping * torch.eye(len(problem.theta)).to(curvatures) if damping else curvatures
         yield _moved(
-            replace(problem, removals=removals), lambda rhs, rtol, H=held: solve_each(H, rhs, warn=rtol < 0.1), held
+            replace(problem, removals=removals), lambda rhs, rtol, H=held: solve_each(H, rhs, telling=rtol < 0.1), held
         )
 
 
@@ -86,7 +89,7 @@ def _moved(
     slopes = gradients_at(part, moved)
     for row in rises(part, moved, slopes, before, torch.zeros_like(part.theta)):
         step = moved[row] - part.theta if curvatures is None else newton_direction(curvatures[row], before[row])
-        objective = Objective.of(part.of_rows([row]))
+        objective = Objective.without(part, row)
         shorter = downhill(objective, part.theta, step, gradient=before[row], value=objective.value(part.theta))
         moved[row] = part.theta if shorter is None else shorter
         slopes[row] = objective.gradient(moved[row])[0]
@@ -106,7 +109,7 @@ def hessians_without(problem: Problem) -> Iterator[tuple[Removals, Float[Tensor,
 
 
 def solve_each(
-    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"], *, warn: bool = False
+    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"], *, telling: bool = False
 ) -> Float[Tensor, "c p"]:
     """Return H₋ᵢ⁻¹ bᵢ of each, by Cholesky, or by the least-norm solution where H₋ᵢ is not positive definite."""
     factors, failed = torch.linalg.cholesky_ex(matrices)
@@ -118,12 +121,11 @@ def solve_each(
     value = torch.cholesky_solve(rhs[..., None], safe)[..., 0]
     if bad.any():
         value[bad], lost = _flat_step(matrices[bad], rhs[bad])
-        if warn and lost.any():
-            warnings.warn(
+        if telling and lost.any():
+            warn(
                 f"Without the object, the Hessian is not positive definite for {int(lost.sum())} of {len(bad)} "
                 "removals, in directions in which the loss is not flat; their step is not to a minimum. Add a penalty "
                 "or damping=….",
-                stacklevel=4,
             )
     return value
 
@@ -146,7 +148,7 @@ def _flat_step(
 
 def at_parameters(
     problem: Problem,
-    target: object,
+    asked: Target | PresenceTarget,
     moved: Float[Tensor, "k p"],
     *,
     further: Float[Tensor, "k p"] | None = None,
@@ -156,12 +158,11 @@ def at_parameters(
 
     `further` are parameters nearer to the minimum, which the scores are judged by; None where they are at it.
     """
-    asked = as_target(target)
     if isinstance(asked, PresenceTarget):
         total, direct = asked.at(problem.params, moved, problem.removals)
-        result = replace(_named(problem, asked.labels, total, failed), direct=direct, parameter=total - direct)
+        result = replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
     else:
-        result = _named(problem, asked.labels, evaluated(asked, problem.params, moved), failed)
+        result = _named(problem, asked, evaluated(asked, problem.params, moved), failed)
     if further is None:
         return replace(result, error=torch.where(result.scores.isnan().any(1), float("nan"), 0.0).double())
     better = scores_at(problem, asked, further)
@@ -169,12 +170,12 @@ def at_parameters(
 
 
 def _named(
-    problem: Problem, labels: Sequence[object] | None, scores: Tensor, failed: dict[int, str] | None
+    problem: Problem, target: Target | PresenceTarget, scores: Tensor, failed: dict[int, str] | None
 ) -> Attribution:
     """Return the scores as an attribution, with NaN where the removal failed and nowhere else."""
     if not failed:
-        return finished(problem, scores, targets=labels)
+        return finished(problem, scores, target)
     rows = torch.tensor(sorted(failed))
     # What failed is NaN by design; everything else must still be finite.
-    result = finished(problem, scores.index_fill(0, rows, 0.0), targets=labels)
+    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
     return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)

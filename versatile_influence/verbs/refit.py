@@ -7,17 +7,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import CACHE_NUMBERS, at_once
-from versatile_influence.training.boundedness import NoMinimumError
+from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.newton_step import at_parameters, hessians_without, solve_each
 
 
+@errors_named()
 def refit(
     loss: object,
     params: Params,
@@ -45,7 +49,9 @@ def refit(
         >>> refit(loss, torch.tensor(2.9), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [1.0, 0.5, -1.5]
     """
+    gtol, max_steps = number(gtol, "gtol", least=0), whole(max_steps, "max_steps", least=1)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
     n, loss = problem.removals.n_objects, problem.loss
     # Else part of every score would be training that had not been finished.
     best = minimize(loss, problem.params, gtol=gtol, max_steps=max_steps)
@@ -65,7 +71,8 @@ def refit(
             failed[row] = str(error)
             # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
-    return at_parameters(problem, target, moved, failed=failed)
+    made = made_by("refit", gtol=gtol, max_steps=max_steps)
+    return replace(at_parameters(problem, asked, moved, failed=failed), made=made)
 
 
 def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list[int]]:

@@ -1,6 +1,5 @@
 """From what trainings gave to an attribution."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from versatile_influence.core.ravel import Params
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import PresenceTarget
+from versatile_influence.core.warn import warn
 from versatile_influence.verbs.retrainings import Outcome, Training
 from versatile_influence.verbs.store import Finished
 
@@ -67,11 +67,10 @@ def _warn(count: int, failed: dict[int, str], full: list, outcomes: Finished) ->
         said = f"{len(failed)} of {count} retrainings failed; the first, row {row}: {reason}"
         if len(failed) == count:
             raise ValueError(f"{said}. Try fit(presence) with one entry of presence 0.0.")
-        warnings.warn(f"{said}. Their scores are NaN; see Attribution.failed.", stacklevel=4)
+        warn(f"{said}. Their scores are NaN; see Attribution.failed.")
     # The commonest mistake of all: a `fit` that ignores its argument gives scores of exactly zero.
     elif all(outcome.digest == full[position][1].digest for (position, _), outcome in outcomes.items()):
-        warnings.warn(
+        warn(
             f"All {count} retrainings gave exactly the parameters of the full training. Does `fit` use `presence`? "
             "Where the objects removed truly take no part, this is right.",
-            stacklevel=4,
         )

@@ -10,8 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.memory import ran_out
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.target import PresenceTarget, Target, checked_target, flat_target
+
+# Characters kept of why a training failed: some messages hold an array.
+REASON = 2000
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Outcome:
         values: The target; empty where the training failed.
         reason: Why it failed, or None.
         digest: Checksum of the parameters; empty where the training failed.
+        passing: Whether it failed for want of memory, which another try may find.
     """
 
     values: np.ndarray
     reason: str | None = None
     digest: str = ""
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,9 @@ class Training:
         presence = torch.ones(self.n_objects, dtype=torch.float64)
         params = self._apart(self._fit(presence[None], seed), 1)[0]
         shapes(params)
+        theta, shaped = ravel(params)
+        # A copy: `fit` may train one module in place again and again, and return its parameters themselves.
+        params = shaped(theta.clone())
         return position, params, self._outcome(params, presence)
 
     def without(
@@ -117,7 +126,8 @@ class Training:
         """Return the target as float64 numbers, checked."""
         with torch.no_grad():
             values = self.target(params, presence) if isinstance(self.target, PresenceTarget) else self.target(params)
-        return checked_target(flat_target(values)).detach().cpu().double().numpy()
+        # A copy, for the same reason.
+        return checked_target(flat_target(values)).detach().cpu().double().numpy().copy()
 
 
 def shapes(params: Any) -> dict[str, tuple[int, ...]]:
@@ -138,7 +148,7 @@ def shapes(params: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _failure(error: Exception) -> Outcome:
-    return Outcome(np.empty(0), f"{type(error).__name__}: {error}")
+    return Outcome(np.empty(0), f"{type(error).__name__}: {error}"[:REASON], passing=ran_out(error))
 
 
 def _named(group: Sequence[int]) -> str:

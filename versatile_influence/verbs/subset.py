@@ -1,39 +1,12 @@
 """Attribution through some of the parameters only: the others are held at their trained values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
-
-from torch import Tensor
 
 from versatile_influence.core.boundary import as_loss
-from versatile_influence.core.composed import Composed
-from versatile_influence.core.loss import Loss
-from versatile_influence.core.outputs import Held, Outputs, Parameters
-from versatile_influence.core.ravel import squared_norm
-
-Named = dict[str, Tensor]
-
-
-class Subset(Composed):
-    """A loss as a function of some parameters, with the others held; `subset` makes it."""
-
-    def __init__(self, loss: Loss, params: Named, free: tuple[str, ...]):
-        self._joined = Held(Parameters(params), params, free)
-        held = {name: value for name, value in params.items() if name not in free}
-        # Of a function nothing is known: its own parameters are the outputs, some of them held.
-        outputs: Outputs = Held(Parameters(params, loss), params, free)
-        outer, ridge, constant = loss, 0.0, 0.0
-        if isinstance(loss, Composed):
-            outputs, outer, ridge = loss.outputs.holding(params, free), loss.outer, loss.ridge
-            # What the penalty says of the held parameters is a number, and belongs to the value of the loss.
-            constant = loss.constant + (ridge / 2 * squared_norm(held).item() if held and ridge else 0.0)
-        super().__init__(outputs, outer, penalty=ridge, labels=loss.object_labels, constant=constant)
-        self.treatment = loss.treatment
-
-    def target(self, fn: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        """Return a target of all parameters as one of those chosen."""
-        return lambda params: fn(self._joined.joined(params))
+from versatile_influence.core.checks import listed
+from versatile_influence.core.given import Named, Subset
+from versatile_influence.core.ravel import ravel
 
 
 def subset(
@@ -64,11 +37,12 @@ def subset(
     """
     if not isinstance(params, dict):
         raise TypeError("Some of the parameters are named in a dict of them; one tensor has no names.")
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = [patterns] if isinstance(patterns, str) else listed(patterns, "patterns", "names of parameters")
     if not patterns:
         raise ValueError("`patterns` is empty. Name the parameters to keep free, as ['head.*'].")
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in params):
-            raise ValueError(f"`{pattern}` matches none of the parameters: {', '.join(params)}.")
+        if not isinstance(pattern, str) or not any(fnmatchcase(name, pattern) for name in params):
+            raise ValueError(f"`patterns`: `{pattern}` matches none of the parameters: {', '.join(params)}.")
     chosen = {name: value for name, value in params.items() if any(fnmatchcase(name, p) for p in patterns)}
+    ravel(chosen)
     return Subset(as_loss(loss, n_objects), params, tuple(chosen)), chosen

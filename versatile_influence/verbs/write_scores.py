@@ -1,30 +1,32 @@
 """Scores that outgrow memory: computed block by block and written to disk."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from os import PathLike
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.boundary import as_target
+from versatile_influence.core.arguments import folder
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import extremes, warn_if_undetermined, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jobs import as_finished
-from versatile_influence.core.memory import memory_named
+from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.score_files import ScoreFile
+from versatile_influence.core.score_files import read_scores, score_file
 from versatile_influence.core.sizes import KEPT_NUMBERS, SCORE_NUMBERS
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import PresenceTarget
+from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.explicit import Explicit
 
 
-@memory_named()
+@errors_named()
 def write_scores(
     loss: object,
     params: Params,
@@ -46,8 +48,9 @@ def write_scores(
     in `leave_one_out`. Other arguments, warnings and errors are those of `attribute`.
 
     Raises:
-        ValueError: If a score is not finite, the folder holds scores already, the target depends on who is present, or
-            the loss names parameters that an object owns.
+        ValueError: If a score is not finite, the folder holds scores already or another run is filling it, the target
+            depends on who is present, or the loss names parameters that an object owns.
+        OSError: If the folder cannot be written.
 
     Example:
         >>> import tempfile, torch
@@ -57,7 +60,9 @@ def write_scores(
         ...     write_scores(loss, torch.tensor(3.0), lambda theta: theta, folder, n_objects=3).top(1).item()
         2
     """
-    problem, asked = Problem.of(loss, params, n_objects=n_objects, objects=objects), as_target(target)
+    where = folder(out, "out")
+    problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
+    asked = problem.given.target(target)
     if isinstance(asked, PresenceTarget):
         raise ValueError("Scores are written for targets of the parameters alone. Use vif.attribute for this one.")
     if problem.owned().dim():
@@ -66,34 +71,37 @@ def write_scores(
             "vif.attribute."
         )
     # Far fewer coordinates, where there are: directions of all targets are kept at once.
-    whole, span = problem, Span.of(problem, problem.curvature(curvature, damping), asked, solver)
+    whole, span = problem, Span.of(problem, problem.curvature(curvature, damping, solver), asked, solver)
     problem = span.problem
     gradients = problem.target_gradients(span.target)
     warn_if_undetermined(span.hessian, gradients)
     (t, p), k = gradients.shape, problem.removals.count
-    file = ScoreFile(out, (k, t))
-    inverse = Inverse(span.hessian, solver)
-    directions = inverse @ gradients.T
-    # Kept where small: blocks are then products with it, else each is a derivative of its own.
-    left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
-    ends = []
-    for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
-        ends.append(extremes(block, first=start))
-        file.write(start, block)
-    rest = Attribution(
-        gradients.new_empty(k, 0),
-        problem.removals.objects(),
-        n_objects=problem.removals.n_objects,
-        labels=whole.loss.object_labels,
-        targets=asked.labels,
-        solution=inverse.solution,
-    )
-    # Last, and under another name until it is whole.
-    part = file.folder / "rest.part"
-    rest.save(part)
-    part.replace(file.folder / "rest.npz")
+    with score_file(where, (k, t)) as file:
+        inverse = Inverse(span.hessian, solver)
+        directions = inverse @ gradients.T
+        # Kept where small: blocks are then products with it, else each is a derivative of its own.
+        left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
+        ends = []
+        for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
+            ends.append(extremes(block, first=start))
+            file.write(start, block)
+        file.finish()
+        rest = Attribution(
+            gradients.new_empty(k, 0),
+            problem.removals.objects(),
+            n_objects=problem.removals.n_objects,
+            labels=whole.loss.object_labels,
+            targets=asked.labels,
+            solution=inverse.solution,
+            made=made_by(
+                "write_scores", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature
+            ),
+        )
+        # Last: it makes the folder a result.
+        rest.save(where / "rest.npz")
     warn_if_unfinished(whole, directions.T @ problem.gradient, torch.cat(ends))
-    return Attribution.load(file.folder)
+    # What was just written is not read again to be checked.
+    return replace(rest, scores=torch.from_numpy(read_scores(out, checked=False)))
 
 
 def _calls(left: Problem | Tensor, directions: Float[Tensor, "p t"], count: int) -> Iterator[tuple]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.losses.cox.loss import CoxLoss
@@ -32,7 +33,7 @@ def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
         torch.Size([4, 1])
     """
     theta, unravel = ravel(params)
-    theta, outer = theta.double(), loss.outer
+    theta, outer = theta.double(), instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)").outer
     everyone = torch.ones_like(outer.weights)
 
     def value(weights: Tensor, flat: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from versatile_influence.core.jacobian import ByRow
 from versatile_influence.core.models import Linear, Network, through
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.ravel import Params
+from versatile_influence.losses.embedded import module
 
 
 def log_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":
     """Return the log-risks of rows: xθ, or a network's."""
-    return Linear(x) if model is None else NetworkRisks(model, x)
+    return Linear(x) if model is None else NetworkRisks(module(model), x)
 
 
 @dataclass(frozen=True, eq=False)

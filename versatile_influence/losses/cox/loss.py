@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from versatile_influence.core.checks import number, one_of
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
 from versatile_influence.losses.cox.log_risks import Sorted, log_risks
@@ -68,12 +69,10 @@ class CoxLoss(CoxTargets):
         subjects: object = None,
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
-        columns: list[str] | None = None,
+        columns: Sequence[object] | None = None,
         labels: Sequence[object] | None = None,
     ):
-        if ties not in ("efron", "breslow"):
-            raise ValueError(f'`ties` must be "efron" or "breslow", got {ties!r}.')
-        labels = None if labels is None else list(labels)
+        penalty = number(penalty, "penalty", least=0)
         rows = survival_rows(
             x,
             durations,
@@ -83,17 +82,16 @@ class CoxLoss(CoxTargets):
             weights=weights,
             subjects=subjects,
             columns=columns,
-            rows=labels,
+            labels=labels,
             collinear=penalty > 0 or model is not None,
         )
-        outer = RiskSetLoss(rows, ties=ties, labels=labels if rows.subjects is None else rows.subjects)
+        outer = RiskSetLoss(rows, ties=one_of(ties, "ties", ["efron", "breslow"]))
         self.x = tensor(rows.x[outer.sets.order.numpy()])
         super().__init__(
             log_risks(model, self.x),
             outer,
             penalty=penalty,
-            labels=outer.object_labels,
-            names=rows.columns if model is None else None,
+            names=list(map(str, rows.columns)) if model is None else None,
         )
         self.columns, self.ties, self.strata_labels, self.strata_cols = rows.columns, ties, rows.strata, []
 
@@ -119,9 +117,9 @@ class CoxLoss(CoxTargets):
         given = {"duration_col": duration_col, "event_col": event_col, "entry_col": entry_col}
         given |= {"strata_cols": strata_cols, "weights_col": weights_col, "subject_col": subject_col}
         columns = frame_columns(frame, given)
-        strata = [strata_cols] if isinstance(strata_cols, str) else strata_cols
+        strata = strata_cols if isinstance(strata_cols, list) or strata_cols is None else [strata_cols]
         loss = cls(
-            frame[columns].to_numpy(dtype=float),
+            frame[columns].to_numpy(dtype=float, na_value=float("nan")),
             frame[duration_col].to_numpy(),
             frame[event_col].to_numpy(),
             entry=None if entry_col is None else frame[entry_col].to_numpy(),

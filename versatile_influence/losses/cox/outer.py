@@ -13,7 +13,7 @@ the automatic ones.
 # The parameters of an outer loss are its outputs, one tensor.
 # pyright: reportIncompatibleMethodOverride=false
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -62,19 +62,18 @@ class RiskSetLoss(Loss):
     Args:
         rows: Survival data.
         ties: "efron" or "breslow".
-        labels: Names of the objects, or None.
     """
 
-    def __init__(self, rows: SurvivalRows, *, ties: str, labels: Sequence[object] | None = None):
+    def __init__(self, rows: SurvivalRows, *, ties: str):
         self.sets = RiskSets(rows, efron=ties == "efron")
         order = self.sets.order.numpy()
         self.weights, self.object_of_row = tensor(rows.weight[order]), tensor(rows.subject[order])
         self.n_terms = len(self.sets.event_rows)
-        self.object_labels = labels
-        self.n_objects = len(rows.x) if rows.subjects is None else len(rows.subjects)
-        self._row_of_object = torch.argsort(self.object_of_row) if rows.subjects is None else None
+        self.object_labels = rows.labels
+        self.n_objects = int(rows.subject.max()) + 1
+        self._row_of_object = None if rows.shared else torch.argsort(self.object_of_row)
         self._overlapping = torch.zeros(self.n_objects, dtype=torch.bool)
-        if rows.subjects is not None:
+        if rows.shared:
             self._overlapping[tensor(overlapping_objects(rows))] = True
 
     def __call__(self, params: Risks, presence: Presence) -> Float[Tensor, ""]:
@@ -150,6 +149,8 @@ class RiskSetLoss(Loss):
         return in_blocks(products, directions, at_once(len(directions)))
 
     def _present_terms(self, params: Float[Tensor, "... rows"], presence: Float[Tensor, "... n"]) -> Terms:
+        if presence.shape[-1] != self.n_objects:
+            raise ValueError(f"There are {self.n_objects} objects, but `presence` has {presence.shape[-1]} entries.")
         present = pick(presence, self.object_of_row)
         return self.weighted(params, self.weights * present, present)
 

@@ -1,5 +1,6 @@
 """Survival data checked at the boundary: errors name the row and the column."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -7,6 +8,9 @@ import numpy as np
 import scipy
 import torch
 from torch import Tensor
+
+from versatile_influence.core.checks import array, names
+from versatile_influence.core.tables import LARGEST, codes, covariates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +40,8 @@ class SurvivalRows:
         strata: What the codes stand for, or None without strata.
         weight: Case weights, > 0.
         subject: Object number of each row.
-        subjects: The objects' names, or None where they are the rows themselves.
+        shared: Whether the objects are subjects, who may share rows, and not the rows themselves.
+        labels: The objects' names, or None.
         columns: Names of the covariates.
     """
 
@@ -48,8 +53,9 @@ class SurvivalRows:
     strata: list | None
     weight: np.ndarray
     subject: np.ndarray
-    subjects: list | None
-    columns: list[str]
+    shared: bool
+    labels: list | None
+    columns: list
 
 
 def survival_rows(
@@ -61,35 +67,36 @@ def survival_rows(
     strata: object = None,
     weights: object = None,
     subjects: object = None,
-    columns: list[str] | None = None,
-    rows: list | None = None,
+    columns: object = None,
+    labels: object = None,
     collinear: bool = False,
 ) -> SurvivalRows:
     """Return checked rows.
 
-    Args are those of `CoxLoss`, and `rows`, the names of the rows for messages; `collinear` covariates are harmless
-    with a penalty.
+    Args are those of `CoxLoss`; `collinear` covariates are harmless with a penalty.
 
     Raises:
         TypeError: If something is not numeric.
         ValueError: If lengths differ, or a value is not allowed.
     """
-    x = _numeric(x, "x")
+    x = array(x, "x").numpy()
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2 or not x.size:
         raise ValueError(f"`x` must be (rows, covariates) and not empty, got shape {x.shape}.")
-    n = len(x)
-    names = [f"x{j}" for j in range(x.shape[1])] if columns is None else [str(name) for name in columns]
-    named = range(n) if rows is None else rows
+    n, d = x.shape
+    columns = names(columns, d, "covariate", "columns", unique=True) or [f"x{j}" for j in range(d)]
+    labels = names(labels, n, "row")
+    named = range(n) if labels is None else labels
     stop, event = _column(durations, "durations", n), _column(events, "events", n)
+    wrong: np.ndarray = ~(np.abs(x) < LARGEST)
     _refuse(
-        np.asarray(~np.isfinite(x).all(axis=1)),
+        np.asarray(wrong.any(axis=1)),
         named,
-        lambda i: f"covariate `{names[_first(~np.isfinite(x[i]))]}` is {x[i, _first(~np.isfinite(x[i]))]}",
-        "Drop or impute such rows first",
+        lambda i: f"covariate `{columns[_first(wrong[i])]}` is {x[i, _first(wrong[i])]}",
+        "Drop or impute such rows first, and measure in units in which numbers can be squared",
     )
     _refuse(
-        np.asarray(~np.isfinite(stop) | (stop < 0)),
+        ~np.isfinite(stop) | (stop < 0),
         named,
         lambda i: f"the duration is {stop[i]}",
         "Durations must be ≥ 0",
@@ -120,32 +127,21 @@ def survival_rows(
         "Weights must be positive; drop rows of weight 0",
     )
     stratum, strata = (np.zeros(n, dtype=np.int64), None) if strata is None else _codes(strata, "strata", n)
-    subject, labels = (np.arange(n), None) if subjects is None else _codes(subjects, "subjects", n)
+    subject, objects = (np.arange(n), labels) if subjects is None else _codes(subjects, "subjects", n)
     if not collinear:
-        _check_rank(x, stratum, names)
-    return SurvivalRows(x, stop, event.astype(bool), start, stratum, strata, weight, subject, labels, names)
+        _check_rank(x, stratum, columns)
+    own = subjects is not None
+    return SurvivalRows(x, stop, event.astype(bool), start, stratum, strata, weight, subject, own, objects, columns)
 
 
-def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[str]:
+def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[Hashable]:
     """Return the covariate columns of a frame: all that are not named as something else.
 
     Raises:
         ValueError: If a named column is missing, or no covariate is left.
-        TypeError: If a covariate is not numeric.
+        TypeError: If it is no frame, or a covariate is not numeric.
     """
-    roles = {
-        name: role
-        for role, names in given.items()
-        for name in (names if isinstance(names, list | tuple) else [names])
-        if name is not None
-    }
-    for name, role in roles.items():
-        if name not in frame.columns:
-            known = ", ".join(map(str, frame.columns))
-            raise ValueError(f"There is no column `{name}` (given as {role}). The columns are: {known}.")
-    columns = [name for name in frame.columns if name not in roles]
-    if not columns:
-        raise ValueError("No covariate is left: every column of the frame is named as something else.")
+    columns = covariates(frame, given)
     for name in columns:
         if frame[name].dtype.kind not in "biuf":
             known = frame[name].dropna()
@@ -158,37 +154,16 @@ def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[str]:
     return columns
 
 
-def _numeric(values: object, name: str) -> np.ndarray:
-    """Return values as a float64 array."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf" and array.dtype.kind != "O":
-            raise ValueError(f"dtype {array.dtype}")
-        return array.astype(np.float64)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"`{name}` must be numeric, got {error}. Encode text as numbers first.") from error
-
-
 def _column(values: object, name: str, n: int) -> np.ndarray:
-    array = _numeric(values, name).reshape(-1)
-    if len(array) != n:
-        raise ValueError(f"`{name}` has {len(array)} entries, but `x` has {n} rows. Give one for each row.")
-    return array
+    found = array(values, name).reshape(-1).numpy()
+    if len(found) != n:
+        raise ValueError(f"`{name}` has {len(found)} entries, but `x` has {n} rows. Give one for each row.")
+    return found
 
 
 def _codes(values: object, name: str, n: int) -> tuple[np.ndarray, list]:
-    """Return labels as codes in order of first appearance, with the labels."""
-    array = np.asarray(values.tolist() if isinstance(values, Tensor) else values)
-    labels = array.reshape(-1).tolist() if array.ndim == 1 or array.shape[1] == 1 else list(map(tuple, array.tolist()))
-    if len(labels) != n:
-        raise ValueError(f"`{name}` has {len(labels)} entries, but `x` has {n} rows. Give one for each row.")
-    for row, label in enumerate(labels):
-        if label is None or (isinstance(label, float) and np.isnan(label)):
-            raise ValueError(f"`{name}` is {label} in row {row}. Give every row a label.")
-    numbers = {label: code for code, label in enumerate(dict.fromkeys(labels))}
-    return np.fromiter((numbers[label] for label in labels), dtype=np.int64, count=n), list(numbers)
+    found, labels = codes(values, n, "row", name)
+    return found.numpy(), labels
 
 
 def _first(flags: np.ndarray) -> int:
@@ -203,7 +178,7 @@ def _refuse(bad: np.ndarray, rows, describe, advice: str) -> None:
         raise ValueError(f"In row {rows[i]}, {describe(i)}{others}. {advice}.")
 
 
-def _check_rank(x: np.ndarray, stratum: np.ndarray, names: list[str]) -> None:
+def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
     """Refuse covariates that are constant, or combinations of others, within every stratum."""
     counts = np.bincount(stratum)
     means = np.stack([np.bincount(stratum, weights=column) / np.maximum(counts, 1) for column in x.T], axis=1)
@@ -212,12 +187,12 @@ def _check_rank(x: np.ndarray, stratum: np.ndarray, names: list[str]) -> None:
     flat = spread <= 1e-12 * np.maximum(np.abs(x).max(axis=0), 1e-300)
     if flat.any():
         where = " within every stratum" if len(counts) > 1 else ""
-        raise ValueError(f"Column `{names[_first(flat)]}` is constant{where}: it has no effect to estimate. Drop it.")
+        raise ValueError(f"Column `{columns[_first(flat)]}` is constant{where}: it has no effect to estimate. Drop it.")
     # R of a QR decomposition of the (d, d) Gram factor would lose half the digits; (rows, d) is cheap enough.
     triangle, order = scipy.linalg.qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
     short = np.abs(np.diagonal(triangle[: x.shape[1]])) < 1e-9
     if short.any() or len(x) < x.shape[1]:
-        name = names[order[_first(short)]] if short.any() else names[-1]
+        name = columns[order[_first(short)]] if short.any() else columns[-1]
         raise ValueError(
             f"Column `{name}` is a linear combination of the others (collinear), so its coefficient is not defined. "
             "Drop it, or give a penalty > 0."

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import array, names, numbers, position
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
@@ -30,7 +31,7 @@ class CoxTargets(Composed):
 
     x: Float[Tensor, "rows d"]
     outer: RiskSetLoss
-    columns: list[str]
+    columns: list
     ties: str
     strata_labels: list | None
     strata_cols: list[str]
@@ -52,11 +53,10 @@ class CoxTargets(Composed):
         """
         if self.outputs.module is not None:
             raise ValueError("A network has no coefficients. Ask for log_risk(x) or survival(x, times).")
+        if isinstance(names, str):
+            raise TypeError(f"`names` must be a list of covariates, got {names!r}. Write [{names!r}].")
         chosen = list(self.columns) if names is None else list(names)
-        for name in chosen:
-            if name not in self.columns:
-                raise ValueError(f"There is no covariate `{name}`. They are: {', '.join(self.columns)}.")
-        index = torch.tensor([self.columns.index(name) for name in chosen])
+        index = torch.tensor([position(name, self.columns, "covariate") for name in chosen])
         return LabelledTarget(lambda params: torch.as_tensor(params)[index], chosen)
 
     def log_risk(self, x: object) -> LabelledTarget:
@@ -103,7 +103,9 @@ class CoxTargets(Composed):
         rows, labels = self.test_rows(x)
         if strata is None and self.strata_cols and isinstance(x, Frame) and {*self.strata_cols} <= {*x.columns}:
             strata = x[self.strata_cols].to_numpy()
-        moments = np.atleast_1d(np.asarray(times, dtype=float))
+        moments = numbers([times] if np.ndim(times) == 0 else times, "times", shape=[None], least=0).numpy()  # pyright: ignore
+        if not len(moments):
+            raise ValueError("`times` is empty. Name at least one.")
         stratum = self.stratum_codes(strata, len(rows))
         sets = self.outer.sets
         cumulate = SegmentedCumsum(np.bincount(sets.time_stratum))
@@ -132,17 +134,10 @@ class CoxTargets(Composed):
             return np.zeros(m, dtype=np.int64)
         if strata is None:
             raise ValueError("The model has strata, each with its own baseline: give the test patients' strata=….")
-        codes = {label: code for code, label in enumerate(self.strata_labels)}
-        table = np.asarray(strata)
-        several = table.ndim == 2 and table.shape[1] > 1
-        given = list(map(tuple, table.tolist())) if several else table.reshape(-1).tolist()
-        unknown = [label for label in given if label not in codes]
-        if unknown or len(given) != m:
-            raise ValueError(
-                f"`strata` must give one of {list(codes)} for each of {m} test patients, got {len(given)} labels"
-                + (f", {unknown[0]!r} among them." if unknown else ".")
-            )
-        return np.array([codes[label] for label in given])
+        given = names(strata, m, "test patient", "strata") or []
+        given = [tuple(label) if isinstance(label, list) and len(label) > 1 else label for label in given]
+        given = [label[0] if isinstance(label, list) else label for label in given]
+        return np.array([position(label, self.strata_labels, "stratum") for label in given])
 
     def test_rows(self, x: object) -> tuple[Float[Tensor, "m d"], list]:
         """Return test patients as float64 rows, with their names.
@@ -152,13 +147,12 @@ class CoxTargets(Composed):
         """
         labels = None
         if isinstance(x, Frame):
-            missing = [name for name in self.columns if name not in x.columns]
-            if missing:
+            if missing := [name for name in self.columns if name not in x.columns]:
                 raise ValueError(f"The test patients lack the column `{missing[0]}` that the model was trained on.")
             labels, x = x.index.tolist(), x[self.columns].to_numpy(dtype=float)
-        rows = torch.as_tensor(x).double() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=float))
-        rows = rows.reshape(-1, self.n_features) if rows.dim() == 1 else rows
-        if rows.dim() != 2 or rows.shape[1] != self.n_features:
+        rows = array(x, "x")
+        rows = rows[None] if rows.shape == (self.n_features,) else rows
+        if rows.dim() != 2 or rows.shape[1] != self.n_features or not len(rows):
             raise ValueError(f"Test patients must be (m, {self.n_features}), got {tuple(rows.shape)}.")
         labels = list(range(len(rows))) if labels is None else labels
         bad = (~torch.isfinite(rows)).nonzero()

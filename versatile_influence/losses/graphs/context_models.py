@@ -22,12 +22,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from versatile_influence.core.checks import number
+
 Embeddings = dict[str, Tensor]
 Matrix = Float[Tensor, "n n"]
 
 
 def scores(params: Embeddings) -> Matrix:
-    """Return ⟨e_u, o_v⟩."""
+    """Return ⟨e_u, o_v⟩.
+
+    Raises:
+        TypeError: If the parameters are not those of `start()`: every derivative has their order.
+    """
+    if not isinstance(params, dict) or [*params] != ["embedding", "output"]:
+        given = f"a dict of {[*params]}" if isinstance(params, dict) else type(params).__name__
+        raise TypeError(f"The parameters must be a dict of `embedding` and `output`, in this order, got {given}.")
     return params["embedding"] @ params["output"].T
 
 
@@ -92,9 +101,8 @@ class NegativeSampling:
     power: float = 0.75
 
     def __post_init__(self):
-        if not 0 < self.negatives < float("inf"):
-            raise ValueError(f"`negatives` a pair must be positive and finite, got {self.negatives}.")
-        if not 0 <= self.power <= 1:
+        number(self.negatives, "negatives", above=0)
+        if number(self.power, "power", least=0) > 1:
             raise ValueError(f"`power` of the noise must be between 0 and 1, got {self.power}; word2vec's is 0.75.")
 
     def value(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, number, one_of, whole
 from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.losses.graphs.context_models import Embeddings, Model
+from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
 
@@ -45,17 +46,13 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         model: Model,
         objects: Literal["nodes", "edges"] = "nodes",
     ):
-        if dim < 1:
-            raise ValueError(f"`dim` is the length of an embedding and must be at least 1, got {dim}.")
-        if not 0 <= penalty < float("inf"):
-            raise ValueError(f"`penalty` must be finite and at least 0, got {penalty}.")
-        if objects not in ("nodes", "edges"):
-            raise ValueError(f'`objects` is "nodes" or "edges", got {objects!r}.')
+        one_of(objects, "objects", ["nodes", "edges"])
         self.node_labels, self.object_labels, self.objects = node_labels, object_labels, objects
         self.n_nodes, self.n_objects = len(node_labels), n_objects
         # Numbers of the largest array of one evaluation.
         self.numbers = self.n_nodes**2
-        self.dim, self.penalty, self.model = dim, float(penalty), model
+        self.dim, self.penalty = whole(dim, "dim", least=1), number(penalty, "penalty", least=0)
+        self.model = instance(model, "model", Softmax | NegativeSampling, "vif.losses.Softmax()")
 
     @property
     def large(self) -> bool:

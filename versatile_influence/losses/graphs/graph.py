@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import array, names, numbers, whole
+from versatile_influence.core.tables import file, whole_numbers
+
 HEADER_WORDS = {"source", "target", "from", "to", "src", "dst", "node1", "node2", "u", "v", "start", "end", "weight"}
 
 
@@ -41,19 +44,17 @@ class Graph:
     labels: Sequence[Hashable] = field(default=())
 
     def __post_init__(self):
-        labels: list = list(self.labels) if len(self.labels) else list(range(self.n_nodes))
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "weights", self.weights.to(torch.float64))
-        if self.n_nodes < 2:
-            raise ValueError(f"A walk needs at least two nodes, joined by an edge. This graph has {self.n_nodes}.")
-        if len(labels) != self.n_nodes or len(set(labels)) != self.n_nodes:
-            twice = next((label for label in labels if labels.count(label) > 1), None)
-            given = f"{twice!r} names two" if twice is not None else f"got {len(labels)} names for {self.n_nodes}"
-            raise ValueError(f"Each node needs one name of its own: {given} nodes.")
-        if not len(self.ends):
+        n = whole(self.n_nodes, "n_nodes")
+        if n < 2:
+            raise ValueError(f"A walk needs at least two nodes, joined by an edge. This graph has {n}.")
+        ends = whole_numbers(self.ends, "ends", shape=[None, 2], most=n - 1)
+        if not len(ends):
             raise ValueError("The graph has no edges, so that no walk leaves its start. Pass at least one edge.")
-        if self.ends.min() < 0 or self.ends.max() >= self.n_nodes:
-            raise ValueError(f"An edge ends at a node outside 0…{self.n_nodes - 1}. Number the nodes from 0.")
+        weights = numbers(self.weights, "weights", shape=[len(ends)], finite=False)
+        given = self.labels if isinstance(self.labels, str) or len(self.labels) else range(n)
+        labels = names(given, n, "node", unique=True) or []
+        for name, value in (("n_nodes", n), ("ends", ends), ("weights", weights), ("labels", labels)):
+            object.__setattr__(self, name, value)
         self._check_edges(labels)
 
     def _check_edges(self, labels: list) -> None:
@@ -143,7 +144,7 @@ def _from_networkx(graph: Any, *, directed: bool, weight: str | None) -> Graph:
     if weight is not None and (missing := [edge for edge in edges if weight not in edge[2]]):
         raise ValueError(f"Edge {missing[0][:2]} has no attribute {weight!r} ({len(missing)} such edges).")
     ends = torch.tensor([[number[a], number[b]] for a, b, _ in edges], dtype=torch.long).reshape(-1, 2)
-    weights = torch.tensor([1.0 if weight is None else float(data[weight]) for *_, data in edges], dtype=torch.float64)
+    weights = array([1.0 if weight is None else data[weight] for *_, data in edges], weight or "weights")
     return Graph(len(labels), ends, weights, directed=directed, labels=labels)
 
 
@@ -168,11 +169,13 @@ def _from_sparse(matrix: Any, *, directed: bool, labels: Sequence[Hashable] = ()
 
 def _from_data(data: Any, *, directed: bool, weight: str | None) -> Graph:
     """Return the graph of anything with PyG's `edge_index`, (2, arcs), and `num_nodes`."""
-    start, end = torch.as_tensor(data.edge_index).cpu().numpy()
+    start, end = whole_numbers(data.edge_index, "edge_index", shape=[2, None], most=int(data.num_nodes) - 1).numpy()
     n = int(data.num_nodes)
+    if weight is not None and not hasattr(data, weight):
+        raise ValueError(f"The graph has no attribute {weight!r}. Name the one that holds the weights of edges.")
     if (np.unique(np.stack([start, end]), axis=1).shape[1]) < len(start):
         raise ValueError("`edge_index` lists an edge twice. Use torch_geometric.utils.coalesce first.")
-    given = np.ones(len(start)) if weight is None else torch.as_tensor(getattr(data, weight)).cpu().numpy().reshape(-1)
+    given = np.ones(len(start)) if weight is None else array(getattr(data, weight), weight).numpy().reshape(-1)
     return _from_sparse(sp.coo_array((given, (start, end)), shape=(n, n)), directed=directed)
 
 
@@ -183,8 +186,8 @@ def read_edges(path: str | PathLike, *, directed: bool = False) -> Graph:
         ValueError: If a line is no edge, with its number.
     """
     rows: list[tuple[int, list[str]]] = []
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
+    with open(file(path, "graph"), encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
             words = line.replace(",", " ").split()
             if words and not words[0].startswith(("#", "%")):
                 rows.append((number, words))

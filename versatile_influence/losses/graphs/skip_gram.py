@@ -2,10 +2,10 @@
 
 from collections.abc import Hashable, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import names, numbers
 from versatile_influence.losses.graphs.context_models import Model, Softmax
 from versatile_influence.losses.graphs.embedding_loss import EmbeddingLoss
 
@@ -31,6 +31,7 @@ class SkipGramLoss(EmbeddingLoss):
         ValueError: If the counts are not square, or not finite and at least 0.
 
     Example:
+        >>> import torch
         >>> loss = SkipGramLoss(torch.ones(4, 4) - torch.eye(4), dim=2, penalty=0.1)
         >>> loss(loss.start(), torch.ones(4, dtype=torch.float64)).item() > 0
         True
@@ -38,20 +39,18 @@ class SkipGramLoss(EmbeddingLoss):
 
     def __init__(
         self,
-        counts: Tensor,
+        counts: object,
         dim: int,
         penalty: float = 0.0,
         model: Model = Softmax(),  # noqa: B008  (a frozen value)
         labels: Sequence[Hashable] | None = None,
     ):
-        if counts.dim() != 2 or counts.shape[0] != counts.shape[1]:
-            raise ValueError(f"`counts` must be square, centre by context, got shape {tuple(counts.shape)}.")
-        if not (torch.isfinite(counts).all() and (counts >= 0).all()):
-            raise ValueError("`counts` must be finite and at least 0: expected or observed numbers of pairs.")
-        n = len(counts)
-        nodes = range(n) if labels is None else labels
-        super().__init__(nodes, labels, n_objects=n, dim=dim, penalty=penalty, model=model)
-        self.counts = counts.to(torch.float64)
+        self.counts = numbers(counts, "counts", shape=[None, None], least=0)
+        n = len(self.counts)
+        if not n or self.counts.shape[1] != n:
+            raise ValueError(f"`counts` must be square, centre by context, got shape {tuple(self.counts.shape)}.")
+        own = names(labels, n, unique=True)
+        super().__init__(own or range(n), own, n_objects=n, dim=dim, penalty=penalty, model=model)
 
     def met(self, presence: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         return presence, self.counts.to(presence) * presence[:, None] * presence

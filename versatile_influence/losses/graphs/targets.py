@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import listed, number, position, told
 from versatile_influence.core.sizes import LOGISTIC_STEPS
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.graphs.context_models import Embeddings, log_normalisers
@@ -79,13 +80,15 @@ class EmbeddingTargets:
         Raises:
             ValueError: If a class is neither 0 nor 1, a node is unknown, or `ridge` is not positive.
         """
-        if not 0 < ridge < float("inf"):
-            raise ValueError(f"`ridge` must be positive and finite, got {ridge}: separable classes have no other fit.")
+        # Separable classes have no other fit.
+        ridge = number(ridge, "ridge", above=0)
+        if not isinstance(classes, Mapping) or not classes:
+            raise TypeError(f"`classes` must be a dict from nodes to 0 or 1, got {told(classes)}.")
         if bad := [name for name, kind in classes.items() if kind not in (0, 1)]:
             raise ValueError(f"The class of node {bad[0]!r} is {classes[bad[0]]!r}. Classes are 0 or 1.")
         fitted = torch.tensor([self._node(name) for name in classes])
         kinds = torch.tensor([float(kind) for kind in classes.values()], dtype=torch.float64)
-        names = list(self.node_labels if of is None else of)
+        names = list(self.node_labels) if of is None else listed(of, "of", "names")
         asked = torch.tensor([self._node(name) for name in names])
 
         def probabilities(params: Embeddings) -> Tensor:
@@ -97,13 +100,7 @@ class EmbeddingTargets:
         return LabelledTarget(probabilities, [str(name) for name in names])
 
     def _node(self, name: Hashable) -> int:
-        for number, own in enumerate(self.node_labels):
-            if own == name or str(own) == str(name):
-                return number
-        shown = ", ".join(map(str, list(self.node_labels)[:8]))
-        raise ValueError(
-            f"There is no node {name!r}. The nodes are {shown}{', …' if len(self.node_labels) > 8 else ''}."
-        )
+        return position(name, self.node_labels, "node")
 
     def _pairs(self, pairs: Pairs | None) -> tuple[Int[Tensor, "2 t"], list[str]]:
         """Return the numbers of both nodes of each pair, and the pairs' names."""
@@ -111,7 +108,9 @@ class EmbeddingTargets:
         if pairs is None:
             every = torch.arange(len(names))
             return torch.cartesian_prod(every, every).T, [f"{u},{v}" for u in names for v in names]
-        given = [tuple(pair) for pair in pairs]
+        given: list[tuple] = [
+            tuple(pair) if isinstance(pair, Iterable) else (pair,) for pair in listed(pairs, "pairs", "pairs")
+        ]
         if wrong := [pair for pair in given if len(pair) != 2]:
             raise ValueError(f"{wrong[0]!r} is no pair of nodes. Name two, as in (12, 10).")
         if not given:

@@ -1,6 +1,5 @@
 """Node embeddings from random walks (DeepWalk, node2vec) as a deterministic function of who is present."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from versatile_influence.core.loss import Objects
 from versatile_influence.core.ravel import squared_norm
 from versatile_influence.core.removals import Removals
+from versatile_influence.core.warn import warn
 from versatile_influence.losses.graphs.context_models import Model, Softmax, log_normalisers
 from versatile_influence.losses.graphs.embedding_loss import EmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
@@ -86,10 +86,9 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         columns = self.n_nodes if self.counted else 2 * dim
         self.numbers = max(self.numbers, len(self.walks.chain.source) * columns)
         if penalty == 0 and (parts := checked.components()) > 1:
-            warnings.warn(
+            warn(
                 f"The graph has {parts} unconnected parts. Their nodes never meet in a walk. Without a penalty "
                 "their scores can fall forever: there may be no finite minimum. Add penalty=…, or keep one part.",
-                stacklevel=2,
             )
 
     @property

@@ -13,7 +13,7 @@ References:
     "Network embedding as matrix factorization", Theorem 2.3, for walks of infinite length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,7 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import array, instance, number, numbers, one_of, whole
 from versatile_influence.core.sizes import DEAD_END
+from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.graphs.chain import Chain, Changes, Steps
 from versatile_influence.losses.graphs.graph import Graph
 
@@ -65,26 +67,25 @@ class Walks:
     chain: Chain = field(init=False, repr=False)
 
     def __post_init__(self):
-        if self.length < 2:
-            raise ValueError(f"`length` counts the nodes of a walk and must be at least 2, got {self.length}.")
-        reach = self.window
-        offsets = tuple(o for o in range(-reach, reach + 1) if o) if isinstance(reach, int) else tuple(reach)
+        instance(self.graph, "graph", Graph, "Graph.of(…)")
+        length = whole(self.length, "length", least=2)
+        if isinstance(self.window, Iterable):
+            window = whole_numbers(list(self.window), "window", shape=[None], least=-length)
+            offsets: tuple = tuple(window.tolist())
+        else:
+            reach = whole(self.window, "window")
+            offsets = tuple(o for o in range(-reach, reach + 1) if o)
         if not offsets or len(set(offsets)) < len(offsets):
             raise ValueError(f"`window` is a positive number or a list of different offsets, got {self.window!r}.")
         if (far := max(map(abs, offsets))) >= self.length:
             raise ValueError(f"A window that reaches {far} steps needs walks longer than length={self.length}.")
-        if not (0 < self.p < float("inf") and 0 < self.q < float("inf")):
-            raise ValueError(f"node2vec's `p` and `q` must be positive and finite, got p={self.p}, q={self.q}.")
-        if self.dead_ends not in ("stay", "stop"):
-            raise ValueError(f'`dead_ends` is "stay" or "stop", got {self.dead_ends!r}.')
-        starts = torch.as_tensor(self.starts, dtype=torch.float64)
-        if starts.dim() and starts.shape != (self.graph.n_nodes,):
-            raise ValueError(f"`starts` is one number or one a node ({self.graph.n_nodes}), got {tuple(starts.shape)}.")
-        starts = starts.expand(self.graph.n_nodes)
-        if not (torch.isfinite(starts).all() and (starts >= 0).all() and starts.sum() > 0):
-            raise ValueError("`starts` must be finite, at least 0 for every node and positive for one.")
-        second_order = (self.p, self.q) != (1.0, 1.0)
-        chain = Chain.node2vec(self.graph, self.p, self.q) if second_order else Chain.uniform(self.graph)
+        p, q = number(self.p, "p", above=0), number(self.q, "q", above=0)
+        one_of(self.dead_ends, "dead_ends", ["stay", "stop"])
+        starts, n = array(self.starts, "starts"), self.graph.n_nodes
+        starts = numbers(starts if starts.dim() else starts.expand(n), "starts", shape=[n], least=0)
+        if not starts.sum() > 0:
+            raise ValueError("`starts` is 0 for every node. Let walks start at one at least.")
+        chain = Chain.node2vec(self.graph, p, q) if (p, q) != (1.0, 1.0) else Chain.uniform(self.graph)
         for name, value in (("starts", starts), ("offsets", offsets), ("chain", chain)):
             object.__setattr__(self, name, value)
 

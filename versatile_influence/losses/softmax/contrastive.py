@@ -1,14 +1,20 @@
 """Contrastive losses over fixed batches."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.models import Mapped, Network
-from versatile_influence.core.outputs import Function
+from versatile_influence.core.checks import listed, number, numbers
+from versatile_influence.core.loss import Loss
+from versatile_influence.core.models import Mapped
+from versatile_influence.core.ravel import Params
+from versatile_influence.core.tables import codes, kept, tell_idle, whole_numbers
+from versatile_influence.losses.embedded import embedded
 from versatile_influence.losses.softmax.linear_items import matrix
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.owners import Owners
@@ -36,7 +42,7 @@ class InfoNCELoss(SoftmaxLoss):
             first are candidates.
         classes: (n,) class of each object.
         positive_counts: (n,) divisors of SupCon's anchors in place of the number of their positives.
-        penalty: λ.
+        penalty: λ. Cosines feel no scale, which a penalty drives to 0: leave it out unless the model has a scale.
         labels: Names of the objects.
 
     References:
@@ -51,7 +57,7 @@ class InfoNCELoss(SoftmaxLoss):
 
     def __init__(
         self,
-        views: Tensor,
+        views: object,
         *,
         batches: Sequence[Sequence[int]] | None = None,
         dim: int = 2,
@@ -59,28 +65,39 @@ class InfoNCELoss(SoftmaxLoss):
         temperature: float = 0.1,
         across: bool = False,
         one_way: bool = False,
-        classes: Tensor | None = None,
-        positive_counts: Tensor | None = None,
+        classes: object = None,
+        positive_counts: object = None,
         penalty: float = 0.0,
         labels: Sequence[object] | None = None,
     ):
+        views = numbers(views, "views", shape=[None] * 3) if model is None else kept(views, "views")
         if views.dim() < 3 or (across and len(views) != 2):
             raise ValueError(
                 f"`views` must be (views, objects, features), two with `across`; got {tuple(views.shape)}."
             )
         if one_way and (across or len(views) < 2):
             raise ValueError(f"`one_way` needs two views or more and no `across`; got {len(views)} and {across}.")
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be above 0, got {temperature}.")
-        table = batch_table(batches, views.shape[1])
-        if model is None:
-            start = torch.eye(views.shape[-1], dim, dtype=torch.float64)
-            embeddings = Function(lambda params: views.to(matrix(params).dtype) @ params, start)
-        else:
-            embeddings = Network(model, views)
+        temperature, n = number(temperature, "temperature", above=0), views.shape[1]
+        table = batch_table(batches, n)
+        embeddings = embedded(model, views, dim)
         scores = partial(similarities, batches=table, temperature=temperature, across=across, one_way=one_way)
         rows = batch_rows(table, views.shape, across=across, one_way=one_way, classes=classes, given=positive_counts)
-        super().__init__(rows, Mapped(embeddings, scores), penalty=penalty, labels=labels)
+        compared = Cosines(embeddings, scores) if model is None else Mapped(embeddings, scores)
+        super().__init__(rows, compared, penalty=penalty, labels=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Cosines(Mapped):
+    """Cosines of linear embeddings x W: the same for every multiple of W, and for W turned by a rotation."""
+
+    def null_directions(self, outer: Loss, params: Params, presence: Float[Tensor, " n"]) -> dict[str, Params]:  # noqa: ARG002
+        weights = matrix(params)
+        directions: dict[str, Params] = {"scale": weights}
+        for a, b in combinations(range(weights.shape[1]), 2):
+            turned = torch.zeros_like(weights)
+            turned[:, a], turned[:, b] = weights[:, b], -weights[:, a]
+            directions[f"rotation of axes {a} and {b}"] = turned
+        return directions
 
 
 def similarities(
@@ -104,12 +121,17 @@ def batch_table(batches: Sequence[Sequence[int]] | None, n: int) -> Int[Tensor, 
     Raises:
         ValueError: If a batch has fewer than two objects, or an object is unknown or in two places.
     """
-    lists = [list(range(n))] if batches is None else [[int(i) for i in batch] for batch in batches]
+    given = [range(n)] if batches is None else listed(batches, "batches", "lists")
+    lists = [
+        whole_numbers(batch, f"batches[{place}]", shape=[None], most=n - 1).tolist()
+        for place, batch in enumerate(given)
+    ]
     flat = [i for batch in lists for i in batch]
     if not lists or min(map(len, lists)) < 2:
         raise ValueError("Each batch must hold at least two objects, or an anchor has nothing to be told from.")
-    if len(set(flat)) < len(flat) or not all(0 <= i < n for i in flat):
+    if len(set(flat)) < len(flat):
         raise ValueError(f"`batches` must name objects from 0 to {n - 1}, each at most once.")
+    tell_idle(n - len(flat), n, "in no batch")
     width = max(map(len, lists))
     return torch.tensor([batch + [n] * (width - len(batch)) for batch in lists])
 
@@ -120,8 +142,8 @@ def batch_rows(
     *,
     across: bool,
     one_way: bool,
-    classes: Tensor | None,
-    given: Tensor | None,
+    classes: object,
+    given: object,
 ) -> SharedRows:
     """Return the terms of all batches: a row for each anchor (batch, view, object)."""
     (g, b), (n_views, n, *_) = table.shape, shape
@@ -129,7 +151,8 @@ def batch_rows(
     there = table < n
     same = torch.eye(b, dtype=torch.bool)
     if classes is not None:
-        kind = torch.cat([torch.as_tensor(classes), torch.as_tensor(classes)[:1]])[table]
+        kind = codes(classes, n, "object", "classes")[0]
+        kind = torch.cat([kind, kind[:1]])[table]
         same = kind[:, :, None] == kind[:, None, :]
     pairs = there[:, :, None] & there[:, None, :]
     allowed, positive = (some[:, None, :, None, :].expand(g, anchors, b, others, b) for some in (pairs, same & pairs))
@@ -140,7 +163,8 @@ def batch_rows(
         allowed, positive = allowed & apart, positive & apart
     counts = positive.double().sum((-2, -1), keepdim=True).clamp_min(1.0)
     if given is not None:
-        counts = torch.cat([given.double(), torch.ones(1, dtype=torch.float64)])[table][:, None, :, None, None]
+        divisors = numbers(given, "positive_counts", shape=[n], above=0)
+        counts = torch.cat([divisors, divisors.new_ones(1)])[table][:, None, :, None, None]
     units, objects = table[:, None, None].expand(g, anchors, b, b), table[:, None].expand(g, anchors, b)
     owners = Owners(n, units.reshape(-1, b), objects.reshape(-1))
     return SharedRows(owners, (positive.double() / counts).flatten(0, 2), allowed.flatten(0, 2))

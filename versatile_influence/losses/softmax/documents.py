@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import numbers, one_of, whole
 from versatile_influence.core.models import Linear, Network
 from versatile_influence.core.ravel import Params
-from versatile_influence.core.tables import features
+from versatile_influence.core.tables import codes, features
+from versatile_influence.losses.embedded import module
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows
 from versatile_influence.losses.softmax.owners import Owners
-from versatile_influence.losses.softmax.ranking_data import grouped_rows, listed, padded
+from versatile_influence.losses.softmax.ranking_data import grouped_rows, in_list, padded
 
 
 class DocumentListMLELoss(SoftmaxLoss):
@@ -53,13 +54,12 @@ class DocumentListMLELoss(SoftmaxLoss):
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
     ):
-        x = features(x, rows="row", qid=qid)
-        grades = torch.as_tensor(np.asarray(relevance, dtype=np.float64))
-        if grades.shape != (len(x),) or not torch.isfinite(grades).all():
-            raise ValueError(f"`relevance` must be one number a row: {len(x)} rows, got shape {tuple(grades.shape)}.")
-        if top is not None and top < 1:
-            raise ValueError(f"`top` must be at least 1, got {top}.")
-        groups, ids = grouped_rows(qid, len(x))
+        groups, ids = grouped_rows(qid)
+        x = features(x, rows="row", qid=[ids[query] for query, rows in enumerate(groups) for _ in rows])
+        if len(x) != (n := sum(map(len, groups))):
+            raise ValueError(f"`qid` must hold one label a row: {len(x)}, got {n}.")
+        grades = numbers(relevance, "relevance", shape=[n])
+        top = None if top is None else whole(top, "top", least=1)
         if single := [query for query, rows in zip(ids, groups, strict=True) if len(rows) == 1]:
             raise ValueError(
                 f"Query {single[0]!r} has one document, so that nothing is ranked ({len(single)} such). Leave it out."
@@ -70,11 +70,11 @@ class DocumentListMLELoss(SoftmaxLoss):
         ranking, weights = padded(orders)
         keys, labels = document_ids(documents, len(x))
         owners = document_owners(objects, keys, table, allowed=allowed, n_documents=len(labels), ids=ids)
-        ranked = listed(ranking, weights, table.shape[1])
+        ranked = in_list(ranking, weights, table.shape[1])
         rows = NestedRows(owners, ranking, weights, ranked=ranked, allowed=allowed)
         candidates = x[table] * filled[:, :, None]
         linear = LinearCandidates(candidates.flatten(0, 1), table.shape[1])
-        scores = linear if model is None else Network(model, candidates)
+        scores = linear if model is None else Network(module(model), candidates)
         super().__init__(rows, scores, penalty=penalty, labels=labels if objects == "documents" else ids)
 
 
@@ -100,20 +100,18 @@ def document_ids(documents: object, n_rows: int) -> tuple[Int[Tensor, " rows"], 
     """Return the document number of each row, and the documents' ids."""
     if documents is None:
         return torch.arange(n_rows), list(range(n_rows))
-    ids, keys = np.unique(np.asarray(documents), return_inverse=True)
-    if len(keys) != n_rows:
-        raise ValueError(f"`documents` must have one id a row: {n_rows} rows, got {len(keys)}.")
-    return torch.from_numpy(keys.reshape(-1)), ids.tolist()
+    keys, ids = codes(documents, n_rows, "row", "documents")
+    # Objects stand in the order of their ids, where these have one.
+    order = sorted(range(len(ids)), key=lambda code: (str(type(ids[code])), ids[code]))
+    return torch.argsort(torch.tensor(order))[keys], [ids[code] for code in order]
 
 
 def document_owners(
     objects: str, keys: Tensor, table: Tensor, *, allowed: Tensor, n_documents: int, ids: list[object]
 ) -> Owners:
     """Return who owns what where each query has its own documents."""
-    if objects == "queries":
+    if one_of(objects, "objects", ["documents", "queries"]) == "queries":
         return Owners(len(ids), torch.full(table.shape, len(ids)), torch.arange(len(ids)))
-    if objects != "documents":
-        raise ValueError(f'`objects` must be "documents" or "queries", got {objects!r}.')
     units = torch.where(allowed, keys[table], n_documents)
     for query, row in enumerate(units.tolist()):
         present = [unit for unit in row if unit < n_documents]

@@ -10,6 +10,7 @@ from versatile_influence.core.jacobian import Derived, Jacobian
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.ravel import Params
+from versatile_influence.losses.embedded import matrix
 from versatile_influence.losses.softmax import closed_forms
 from versatile_influence.losses.softmax.rows import Rows
 
@@ -75,10 +76,3 @@ class ItemJacobian(Derived):
     def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
         shaped = outputs.reshape(len(self.x), -1, outputs.shape[1])
         return torch.einsum("ra,rnk->nak", self.x, shaped).flatten(0, 1)
-
-
-def matrix(params: Params) -> Float[Tensor, "n a"]:
-    """Return the parameters, or say that they must not be a dict."""
-    if isinstance(params, dict):
-        raise TypeError("The parameters are a dict, but the loss has no `model`. Pass the tensor of `loss.zeros()`.")
-    return params

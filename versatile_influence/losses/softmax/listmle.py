@@ -6,14 +6,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from versatile_influence.core.checks import listed, names, numbers, one_of, position, whole
 from versatile_influence.core.models import Network
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.tables import features
+from versatile_influence.losses.embedded import module
 from versatile_influence.losses.softmax.linear_items import LinearItems
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows
 from versatile_influence.losses.softmax.owners import Owners
-from versatile_influence.losses.softmax.ranking_data import checked_lists, listed, padded
+from versatile_influence.losses.softmax.ranking_data import checked_lists, in_list, padded
 from versatile_influence.losses.softmax.shared_rows import SharedRows
 
 
@@ -63,10 +65,10 @@ class ListMLELoss(SoftmaxLoss):
         item_parameters: Sequence[str] = (),
         labels: Sequence[object] | None = None,
     ):
-        x = features(x)
+        x, n_items = features(x), whole(n_items, "n_items", least=1)
         lists = checked_lists(rankings, n_queries=len(x), n_items=n_items)
         ranking, weights = padded(lists)
-        ranked = listed(ranking, weights, n_items)
+        ranked = in_list(ranking, weights, n_items)
         rows = NestedRows(
             item_owners(objects, len(x), n_items), ranking, weights, ranked=ranked, allowed=torch.ones_like(ranked)
         )
@@ -109,13 +111,13 @@ class SoftmaxRankingLoss(SoftmaxLoss):
         item_parameters: Sequence[str] = (),
         labels: Sequence[object] | None = None,
     ):
-        x = features(x)
+        x, n_items = features(x), whole(n_items, "n_items", least=1)
         lists = checked_lists(rankings, n_queries=len(x), n_items=n_items)
         ranking, weights = padded(lists)
         if gains is not None:
-            if [len(row) for row in gains] != [len(row) for row in lists]:
-                raise ValueError("`gains` must have one number for each entry of `rankings`.")
-            weights[weights > 0] = torch.tensor([gain for row in gains for gain in row], dtype=torch.float64)
+            rows = zip(names(gains, len(lists), "query", "gains", entry="list") or [], lists, strict=True)
+            given = [numbers(row, f"gains[{i}]", shape=[len(own)], least=0) for i, (row, own) in enumerate(rows)]
+            weights[weights > 0] = torch.cat(given)
         targets = torch.zeros(len(x), n_items, dtype=torch.float64).scatter_add(1, ranking, weights)[:, None, :]
         rows = SharedRows(item_owners(objects, len(x), n_items), targets, torch.ones(targets.shape, dtype=torch.bool))
         scores = item_scores(x, n_items, objects, model=model, item_parameters=item_parameters)
@@ -124,11 +126,9 @@ class SoftmaxRankingLoss(SoftmaxLoss):
 
 def item_owners(objects: str, n_queries: int, n_items: int) -> Owners:
     """Return who owns what where the candidates of every query are all items."""
-    if objects == "items":
+    if one_of(objects, "objects", ["items", "queries"]) == "items":
         return Owners(n_items, torch.arange(n_items))
-    if objects == "queries":
-        return Owners(n_queries, torch.full((n_queries, n_items), n_queries), torch.arange(n_queries))
-    raise ValueError(f'`objects` must be "items" or "queries", got {objects!r}.')
+    return Owners(n_queries, torch.full((n_queries, n_items), n_queries), torch.arange(n_queries))
 
 
 def item_scores(
@@ -136,9 +136,9 @@ def item_scores(
 ) -> Outputs:
     """Return how parameters score all items: linearly with a bias, or by a network; what is removed owns its own."""
     owning = objects == "items"
+    known = [] if model is None else [name for name, _ in module(model).named_parameters()]
+    for name in listed(item_parameters, "item_parameters", "names"):
+        position(name, known, "parameter of the model (`item_parameters`)")
     if model is None:
         return LinearItems(torch.cat([x, x.new_ones(len(x), 1)], dim=1), n_items, owning)
-    unknown = set(item_parameters) - {name for name, _ in model.named_parameters()}
-    if unknown:
-        raise ValueError(f"`item_parameters` names {sorted(unknown)}, which the model does not have.")
     return Network(model, x, tuple(item_parameters) if owning else ())

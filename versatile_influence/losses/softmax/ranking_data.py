@@ -1,31 +1,27 @@
 """Rankings as tensors, checked once: lists of item ids, and documents with `qid`."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.checks import listed, names
+from versatile_influence.core.tables import codes, whole_numbers
 
-def checked_lists(rankings: Sequence[Sequence[int]], *, n_queries: int, n_items: int) -> list[list[int]]:
+
+def checked_lists(rankings: object, *, n_queries: int, n_items: int) -> list[list[int]]:
     """Return the lists as whole numbers.
 
     Raises:
         ValueError: If there is not one list a query, a list is empty or repeats an item, or an item is unknown.
     """
-    lists = [[int(item) for item in ranking] for ranking in rankings]
-    if len(lists) != n_queries:
-        raise ValueError(f"`rankings` must hold one list a query: {n_queries} queries, got {len(lists)} lists.")
+    given = names(rankings, n_queries, "query", "rankings", entry="list") or []
+    lists = [
+        whole_numbers(ranking, f"rankings[{query}]", shape=[None], most=n_items - 1).tolist()
+        for query, ranking in enumerate(given)
+    ]
     for query, ranking in enumerate(lists):
         if not ranking:
             raise ValueError(f"The list of query {query} is empty. Leave queries without ranked items out.")
-        for item in ranking:
-            if not 0 <= item < n_items:
-                raise ValueError(
-                    f"Item {item} in the list of query {query} is not one of the {n_items} items: ids run from 0 to "
-                    f"{n_items - 1}."
-                )
         if len(set(ranking)) < len(ranking):
             twice = next(item for item in ranking if ranking.count(item) > 1)
             raise ValueError(f"The list of query {query} names item {twice} twice. List each item once.")
@@ -40,33 +36,23 @@ def padded(lists: list[list[int]]) -> tuple[Int[Tensor, "R K"], Float[Tensor, "R
     return table, (torch.arange(width) < lengths[:, None]).double()
 
 
-def listed(ranking: Int[Tensor, "R K"], weights: Tensor, n: int) -> Tensor:
+def in_list(ranking: Int[Tensor, "R K"], weights: Tensor, n: int) -> Tensor:
     """Return (R, n) True where a candidate is in the row's list."""
     return torch.zeros(len(ranking), n, dtype=torch.float64).scatter_add(1, ranking, (weights > 0).double()) > 0
 
 
-def grouped_rows(qid: object, n_rows: int) -> tuple[list[list[int]], list[object]]:
+def grouped_rows(qid: object) -> tuple[list[list[int]], list[object]]:
     """Return the rows of each query in the order given, and the queries' ids.
 
     Raises:
-        ValueError: If `qid` has not one entry a row, an entry is missing, or the rows of a query are apart.
+        ValueError: If an entry is missing, or the rows of a query are apart.
     """
     if qid is None:
         raise ValueError("`qid` is missing: say of each row which query it belongs to.")
-    values = qid.tolist() if isinstance(qid, Tensor) else np.asarray(qid).tolist()
-    if len(values) != n_rows:
-        raise ValueError(f"`qid` must have one entry a row: {n_rows} rows, got {len(values)}.")
-    groups: list[list[int]] = []
-    ids: list[object] = []
-    seen: set[object] = set()
-    for row, value in enumerate(values):
-        if value is None or (isinstance(value, float) and np.isnan(value)):
-            raise ValueError(f"`qid` of row {row} is missing. Fill it, or drop the row.")
-        if not ids or value != ids[-1]:
-            if value in seen:
-                raise ValueError(f"The rows of query {value!r} are not together (row {row}). Sort the rows by `qid`.")
-            groups.append([])
-            ids.append(value)
-            seen.add(value)
-        groups[-1].append(row)
-    return groups, ids
+    n_rows = len(given := listed(qid, "qid", "names"))
+    query, ids = codes(given, n_rows, "row", "qid")
+    # Codes are in order of appearance: those of sorted rows never fall.
+    if len(apart := (query.diff() < 0).nonzero()):
+        row = int(apart[0]) + 1
+        raise ValueError(f"The rows of query {ids[query[row]]!r} are not together (row {row}). Sort the rows by `qid`.")
+    return [rows.tolist() for rows in torch.arange(n_rows).split(torch.bincount(query).tolist())], ids

@@ -3,9 +3,9 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, numbers, whole
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.losses.softmax.closed_forms import removal_effects
 from versatile_influence.losses.softmax.linear_items import LinearItems
@@ -26,13 +26,14 @@ def query_loss(test: SoftmaxLoss) -> PresenceTarget:
         >>> vif.attribute(loss, params, query_loss(test)).direct.shape
         torch.Size([3, 1])
     """
+    instance(test, "test", SoftmaxLoss, "vif.losses.ListMLELoss(…)")
     scores, rows = test.scores, test.rows
     if isinstance(scores, LinearItems) and rows.owners.each_candidate:
         return PresenceTarget(test.row_losses, closed=partial(removal_effects, rows, scores.x))
     return PresenceTarget(test.row_losses)
 
 
-def ndcg_change(test: SoftmaxLoss, gains: Float[Tensor, "R n"], *, k: int = 10) -> PresenceTarget:
+def ndcg_change(test: SoftmaxLoss, gains: object, *, k: int = 10) -> PresenceTarget:
     """Return the target NDCG@k of each test query among the items present, for plug-in changes.
 
     NDCG is flat almost everywhere, so its gradient says nothing: use it with `newton_step` or `refit`, which evaluate
@@ -53,8 +54,8 @@ def ndcg_change(test: SoftmaxLoss, gains: Float[Tensor, "R n"], *, k: int = 10) 
         >>> target(torch.tensor([[1.0, 0.0], [0.0, 0.0]]).double(), torch.ones(2).double()).item()
         1.0
     """
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1, got {k}.")
+    shape = instance(test, "test", SoftmaxLoss, "vif.losses.ListMLELoss(…)").rows.allowed.shape
+    k, gains = whole(k, "k", least=1), numbers(gains, "gains", shape=shape, least=0)
 
     def value(params: Tensor, presence: Tensor) -> Tensor:
         scores = torch.where(presence > 0, test.scores(params), -torch.inf)
@@ -95,12 +96,10 @@ def top_k_probability(
         >>> abs(target(test.zeros(), torch.ones(4).double()).item() - 0.25) < 0.02
         True
     """
-    n = test.n_objects
-    if not 0 <= item < n:
-        raise ValueError(f"Item {item} is not one of the {n} items: ids run from 0 to {n - 1}.")
-    if not 1 <= k < n:
-        raise ValueError(f"`k` must be from 1 to {n - 1}, got {k}.")
-    uniform = torch.rand(n_draws, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    n = instance(test, "test", SoftmaxLoss, "vif.losses.ListMLELoss(…)").n_objects
+    item, k = whole(item, "item", most=n - 1), whole(k, "k", least=1, most=n - 1)
+    draw = torch.Generator().manual_seed(whole(seed, "seed"))
+    uniform = torch.rand(whole(n_draws, "n_draws", least=1), n, generator=draw, dtype=torch.float64)
     noise = -torch.log(-torch.log(uniform))
 
     def value(params: Tensor, presence: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ row, without what does not depend on the parameters.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core import models
+from versatile_influence.core.checks import array
 from versatile_influence.core.tables import features
 
 
@@ -27,14 +27,12 @@ class Family(ABC):
         y: (T,) answers, as numbers, an array or a tensor; kept in float64.
 
     Raises:
+        TypeError: If answers are no numbers.
         ValueError: If an answer is missing or none that the family allows; its row is named.
     """
 
     def __init__(self, y: object):
-        try:
-            given = y.double() if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y, dtype=np.float64))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"`y` must hold numbers: {error}. Encode classes as 0 and 1.") from error
+        given = array(y, "y")
         if given.dim() > 2 or given.shape[1:].numel() > 1:
             raise ValueError(f"`y` must hold one answer a row, got shape {tuple(given.shape)}.")
         self.y = y = given.reshape(-1)

@@ -4,7 +4,6 @@ The engine of every loss that is a sum over rows, pairs or triplets, whatever th
 clinics, annotators.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import instance, told, whole
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.models import Linear
 from versatile_influence.core.outputs import Function, Outputs, Parameters
 from versatile_influence.core.ravel import Params
+from versatile_influence.core.tables import kept, tell_idle
 from versatile_influence.core.target import Target
 from versatile_influence.losses.terms.families import check_elementwise
 from versatile_influence.losses.terms.outer import Terms, incidence_table, members_of
@@ -66,11 +67,17 @@ class TermLoss(Composed):
         labels: Sequence[object] | None = None,
         outputs: Outputs | Callable[[Any], Any] | None = None,
     ):
+        if not callable(terms):
+            raise TypeError(f"`terms` must be a function that returns one number a term, got {told(terms)}.")
         table = incidence_table(incidence)
-        number = int(table.max()) + 1 if n_objects is None else n_objects
+        number = int(table.max()) + 1 if n_objects is None else whole(n_objects, "n_objects", least=1)
         if int(table.max()) >= number:
             term = int((table >= number).any(1).nonzero()[0])
             raise ValueError(f"Term {term} names object {int(table[term].max())}; objects run from 0 to {number - 1}.")
+        if isinstance(start, dict):
+            start = {name: kept(part, name) for name, part in start.items()}
+        elif start is not None:
+            start = kept(start, "start")
         # An object named twice by a term (a pair of one item with itself) is there once.
         members = members_of(table, number)
         through = (
@@ -80,9 +87,7 @@ class TermLoss(Composed):
             check_elementwise(terms, through)
         outer = Terms(terms, members, number, elementwise=isinstance(through, Linear))
         super().__init__(through, outer, penalty=penalty, labels=labels)
-        idle = number - len(members[members < number].unique())
-        if idle:
-            warnings.warn(f"{idle} of {number} objects are in no term; their scores are 0.", stacklevel=2)
+        tell_idle(number - len(members[members < number].unique()), number, "in no term")
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,9 @@ class TermValues(Target):
     """
 
     test: TermLoss
+
+    def __post_init__(self):
+        instance(self.test, "test", TermLoss, "vif.losses.TermLoss(…)")
 
     def __call__(self, params: Params) -> Float[Tensor, " T"]:
         return self.test.outer.each(self.test.outputs(params))

@@ -8,7 +8,6 @@ B the sparse terms × objects incidence.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.func import vmap
 from versatile_influence.core.loss import Loss, Objects
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.removals import Removals
+from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.terms.families import Family
 
 
@@ -154,15 +154,15 @@ def incidence_table(incidence: object) -> Int[Tensor, "T m"]:
     Raises:
         ValueError: If it is empty or has a term without object.
     """
-    table = incidence if isinstance(incidence, Tensor) else torch.as_tensor(np.asarray(incidence))
+    table = whole_numbers(incidence, "incidence", shape=None, least=-1)
     table = table[:, None] if table.dim() == 1 else table
-    if table.dim() != 2 or not table.numel() or table.is_floating_point():
+    if table.dim() != 2 or not table.numel():
         raise ValueError(f"`incidence` must hold object numbers, (T,) or (T, m), got shape {tuple(table.shape)}.")
     if (without := (table < 0).all(1)).any():
         raise ValueError(
             f"Term {int(without.nonzero()[0])} has no object. Name at least one, or add it to the penalty."
         )
-    return table.long()
+    return table
 
 
 def members_of(table: Int[Tensor, "T m"], number: int) -> Int[Tensor, "T m"]:

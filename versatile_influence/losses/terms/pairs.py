@@ -1,13 +1,20 @@
 """Losses of pairs and triplets: terms that die with any of their objects."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import relu, softplus
 
-from versatile_influence.core.models import Mapped, Network
+from versatile_influence.core.checks import instance, number, numbers
+from versatile_influence.core.models import Mapped
 from versatile_influence.core.outputs import Function, Outputs, Parameters
+from versatile_influence.core.tables import features, kept, whole_numbers
+from versatile_influence.losses.embedded import embedded, product
 from versatile_influence.losses.terms.loss import TermLoss
 
 
@@ -46,39 +53,59 @@ class PairwiseLoss(TermLoss):
         losers: object,
         *,
         scores: Callable[[Any], Tensor] | None = None,
-        x: Tensor | None = None,
+        x: object = None,
         model: torch.nn.Module | None = None,
         incidence: object = None,
         n_objects: int | None = None,
         beta: float = 1.0,
-        weights: Tensor | None = None,
+        weights: object = None,
         margin: float | None = None,
         penalty: float = 0.0,
         labels: Sequence[object] | None = None,
     ):
-        first, second = torch.as_tensor(winners), torch.as_tensor(losers)
-        if first.shape != second.shape or first.dim() != 1 or not len(first):
-            raise ValueError(
-                f"`winners` and `losers` must be one position a pair, got shapes {tuple(first.shape)} and "
-                f"{tuple(second.shape)}."
-            )
+        first = whole_numbers(winners, "winners", shape=[None])
+        second = whole_numbers(losers, "losers", shape=[len(first)])
+        if not len(first):
+            raise ValueError("There is no pair: `winners` is empty.")
         if (same := first == second).any():
             raise ValueError(f"Pair {int(same.nonzero()[0])} prefers {int(first[same][0])} to itself. Leave it out.")
         score = scored(scores, x, model, n_positions=int(torch.maximum(first, second).max()) + 1)
-
-        def terms(values: Tensor) -> Tensor:
-            lead = beta * (values[first] - values[second])
-            loss = torch.nn.functional.softplus(-lead) if margin is None else (margin - lead).clamp_min(0.0)
-            return loss if weights is None else weights * loss
-
         super().__init__(
-            terms,
+            Preferences(
+                first,
+                second,
+                beta=number(beta, "beta", above=0),
+                weights=None if weights is None else numbers(weights, "weights", shape=[len(first)], least=0),
+                margin=None if margin is None else number(margin, "margin"),
+            ),
             torch.arange(len(first)) if incidence is None else incidence,
             n_objects=n_objects,
             penalty=penalty,
             labels=labels,
             outputs=score,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Preferences:
+    """The terms of preference pairs.
+
+    Attributes:
+        winners, losers: Position of each pair's winner and loser among the scores.
+        beta, weights, margin: As in `PairwiseLoss`.
+    """
+
+    winners: Int[Tensor, " T"]
+    losers: Int[Tensor, " T"]
+    beta: float
+    weights: Float[Tensor, " T"] | None
+    margin: float | None
+
+    def __call__(self, scores: Tensor) -> Float[Tensor, " T"]:
+        """Return the terms at some scores."""
+        lead = self.beta * (scores[self.winners] - scores[self.losers])
+        loss = softplus(-lead) if self.margin is None else (self.margin - lead).clamp_min(0.0)
+        return loss if self.weights is None else self.weights * loss
 
 
 class TripletLoss(TermLoss):
@@ -109,7 +136,7 @@ class TripletLoss(TermLoss):
         self,
         triplets: object,
         *,
-        x: Tensor,
+        x: object,
         dim: int = 2,
         model: torch.nn.Module | None = None,
         margin: float = 1.0,
@@ -119,42 +146,44 @@ class TripletLoss(TermLoss):
         penalty: float = 0.0,
         labels: Sequence[object] | None = None,
     ):
-        table = torch.as_tensor(triplets)
-        if table.dim() != 2 or table.shape[1] != 3 or not len(table):
-            raise ValueError(f"`triplets` must be rows of (anchor, positive, negative), got {tuple(table.shape)}.")
-        if int(table.min()) < 0 or int(table.max()) >= len(x):
-            raise ValueError(f"`triplets` names row {int(table.max())}; x has rows 0 to {len(x) - 1}.")
-        anchor, positive, negative = table.unbind(1)
-        # At zero all distances are equal and nothing pulls: start from the leading coordinates.
-        linear = torch.eye(x.shape[1], dim, dtype=torch.float64)
-        embed = Function(lambda params: x @ params, linear) if model is None else Network(model, x)
-
-        # Differences of distances are the outputs, not embeddings: the loss is convex in them.
-        def leads(z: Tensor) -> Tensor:
-            near = (z[anchor] - z[positive]).square().sum(-1)
-            return margin + near - (z[anchor] - z[negative]).square().sum(-1)
-
-        def terms(lead: Tensor) -> Tensor:
-            return torch.nn.functional.softplus(lead) if smooth else lead.clamp_min(0.0)
-
+        x = features(x, rows="row") if model is None else kept(x)
+        table = whole_numbers(triplets, "triplets", shape=[None, 3], most=len(x) - 1)
+        margin = number(margin, "margin")
         super().__init__(
-            terms,
+            softplus if smooth else relu,
             table if incidence is None else incidence,
             n_objects=len(x) if incidence is None and n_objects is None else n_objects,
             penalty=penalty,
             labels=labels,
-            outputs=Mapped(embed, leads),
+            # Differences of distances are the outputs, not embeddings: the loss is convex in them.
+            outputs=Mapped(embedded(model, x, dim), partial(leads, triplets=table, margin=margin)),
         )
 
 
+def leads(z: Float[Tensor, "rows d"], triplets: Int[Tensor, "T 3"], margin: float) -> Float[Tensor, " T"]:
+    """Return margin + ‖a − p‖² − ‖a − n‖² of each triplet."""
+    anchor, positive, negative = (z[rows] for rows in triplets.unbind(1))
+    return margin + (anchor - positive).square().sum(-1) - (anchor - negative).square().sum(-1)
+
+
 def scored(
-    scores: Callable[[Any], Tensor] | None, x: Tensor | None, model: torch.nn.Module | None, *, n_positions: int
+    scores: Callable[[Any], Tensor] | None, x: object, model: torch.nn.Module | None, *, n_positions: int
 ) -> Outputs:
-    """Return how parameters score positions: as given, by a network, linear, or a strength each."""
+    """Return how parameters score positions: as given, by a network, linear, or a strength each.
+
+    Raises:
+        TypeError: If `scores` is no function.
+        ValueError: If there are scores and x, a model without x, or fewer rows of x than positions.
+    """
+    if (scores is not None and x is not None) or (model is not None and x is None):
+        raise ValueError("Give `scores` alone, `x` alone for linear scores, or `model` and `x`.")
     if scores is not None:
-        return Function(scores)
-    if model is not None and x is not None:
-        return Mapped(Network(model, x), lambda values: values.squeeze(-1), each=True)
-    if x is not None:
-        return Function(lambda params: x @ params, torch.zeros(x.shape[1], dtype=torch.float64))
-    return Parameters(torch.zeros(n_positions, dtype=torch.float64))
+        return Function(scores) if callable(scores) else instance(scores, "scores", Outputs, "a function")
+    if x is None:
+        return Parameters(torch.zeros(n_positions, dtype=torch.float64))
+    rows = features(x, rows="row") if model is None else kept(x)
+    if len(rows) < n_positions:
+        raise ValueError(f"The pairs name row {n_positions - 1}, but `x` has {len(rows)} rows. Positions run from 0.")
+    if model is None:
+        return Function(partial(product, rows), torch.zeros(rows.shape[1], dtype=torch.float64))
+    return Mapped(embedded(model, rows, 1), partial(torch.Tensor.squeeze, dim=-1), each=True)
