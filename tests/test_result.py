@@ -126,7 +126,7 @@ def test_a_file_that_is_damaged_in_any_way_is_refused_by_one_error(tmp_path, dam
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="`targets` does not go with 3 × 2 scores of 5 objects"):
+    with pytest.raises(ValueError, match="`targets` must hold one name a target: 2, got 1"):
         example(targets=["one"]).save(tmp_path / "scores.npz")
     assert not list(tmp_path.iterdir())
 
