@@ -75,7 +75,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a forgotten penalty: of some parameters",
-        "verbs/subset.py",
+        "core/given.py",
         "super().__init__(outputs, outer, penalty=ridge,",
         "super().__init__(outputs, outer, penalty=0.0,",
         "tests/test_subset.py",

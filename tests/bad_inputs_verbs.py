@@ -49,6 +49,8 @@ RIGHT = {"loss": quadratic, "params": AT, "target": value, "n_objects": 3}
 TRAINED = {"loss": quadratic, "init": torch.zeros(1, dtype=torch.float64)}
 ATTRIBUTION = vif.Attribution(torch.ones(3, 2), torch.arange(3), n_objects=3, targets=["a", "b"])
 
+SCORES = vif.attribute(quadratic, AT, value, n_objects=3)
+
 # What is called, and with what it goes right.
 CALLS = {
     "attribute": (vif.attribute, RIGHT),
@@ -66,6 +68,7 @@ CALLS = {
     "train": (vif.train, TRAINED | {"epochs": 2, "lr": 0.1, "n_objects": 3}),
     "leave_one_out": (vif.leave_one_out, {"fit": fit, "target": value, "n_objects": 3, "progress": False}),
     "ensemble": (vif.ensemble, {"attributions": [ATTRIBUTION]}),
+    "spot_check": (vif.spot_check, {"estimate": SCORES, "loss": quadratic, "params": AT, "target": value}),
     "memory_budget": (in_budget, {"gigabytes": 1.0}),
     "Removals.of": (vif.Removals.of, {"objects": None, "n_objects": 3}),
     "Attribution": (vif.Attribution, {"scores": torch.ones(3, 2), "objects": torch.arange(3), "n_objects": 3}),
@@ -76,7 +79,7 @@ CALLS = {
     **{name: (getattr(vif, name), {}) for name in ("SGD", "Adam", "AdamW")},
     **{
         name: (kind, {})
-        for name, kind in vars(vif.solvers).items()
+        for name, kind in ((name, getattr(vif.solvers, name)) for name in dir(vif.solvers))
         if dataclasses.is_dataclass(kind) and issubclass(kind, vif.solvers.Solver | vif.solvers.Preconditioner)
     },
 }
@@ -93,10 +96,14 @@ EXEMPT = {name: f"in {area}" for area, names in ELSEWHERE.items() for name in na
     "PresenceTarget": "looked at where it is used: attribute, target",
     "Removals": "made by Removals.of",
     "solvers.Solution": "what a solver gives",
+    "SpotCheck": "what spot_check gives",
     "NoMinimumError": "raised, never made by a user",
     "Hessian: params": MADE_BY_A_VERB,
     "Hessian: presence": MADE_BY_A_VERB,
-    **{f"Attribution: {name}": MADE_BY_A_VERB for name in ("solution", "direct", "parameter", "failed", "by_seed")},
+    **{
+        f"Attribution: {name}": MADE_BY_A_VERB
+        for name in ("solution", "direct", "parameter", "failed", "by_seed", "error", "rung", "made")
+    },
 }
 
 
@@ -161,6 +168,8 @@ BY_NAME = {
     "out": [None, 3, ["a"], FOLDER / "file"],
     "key": [3, {"a": 1}, b"text"],
     "patterns": [None, 3, [], [0], ["z"], {"b": 1}],
+    "check": ["some", 2, None],
+    "estimate": [None, 3, SCORES.scores, ATTRIBUTION],
     "attributions": [None, [], ATTRIBUTION, [torch.ones(3, 1)], "ab", ATTRIBUTION.scores],
     "betas": [0.9, (0.9,), (0.9, 1.0), (-0.1, 0.9), (NAN, 0.9), "ab", None],
     "treatment": ["shared", vif.owned.Shared, None],
@@ -310,9 +319,9 @@ def uncovered() -> list[str]:
     tried = {case.name.split("=")[0] for case in CASES} | EXEMPT.keys()
     names = {name: getattr(vif, name) for name in vif.__all__}
     for module in [name for name, kind in names.items() if isinstance(kind, ModuleType) and name not in EXEMPT]:
-        own = vars(names.pop(module))
-        shown = own.get("__all__") or [name for name in own if getattr(own[name], "__module__", "") == own["__name__"]]
-        names |= {f"{module}.{name}": own[name] for name in shown}
+        face = names.pop(module)
+        own = {name for name, value in vars(face).items() if getattr(value, "__module__", "") == face.__name__}
+        names |= {f"{module}.{name}": getattr(face, name) for name in getattr(face, "__all__", own)}
     return [
         f"{place}: {argument}"
         for place, kind in names.items()

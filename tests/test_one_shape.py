@@ -112,7 +112,7 @@ def test_owned_rows_are_counted_in_the_order_of_the_network():
 
     x, lists = torch.randn(5, 2).double(), [[0, 1, 2], [3, 1, 0], [2, 3, 1], [0, 2, 3], [1, 0, 3]]
     loss = vif.losses.ListMLELoss(x, lists, n_items=4, model=Items().double(), item_parameters=["items"], penalty=1.0)
-    with pytest.raises(ValueError, match="their order is that of"):
+    with pytest.raises(ValueError, match="these are those of loss.zeros"):
         loss(dict(reversed(loss.zeros().items())), torch.ones(4).double())
 
 

@@ -1,4 +1,4 @@
-"""The checkers that what a user hands in passes: whole numbers, numbers, arrays, names, choices, values of a class.
+"""The checkers that what a user hands in passes: whole numbers, numbers, arrays, choices, values of a class.
 
 Each returns what it was given in the library's own form, apart from what the user may change later, and says in one
 sentence which argument is wrong, where in it, and what to do.
@@ -6,7 +6,7 @@ sentence which argument is wrong, where in it, and what to do.
 
 import math
 import operator
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -164,84 +164,14 @@ def instance(value: object, name: str, kind: Any, example: str) -> Any:
     raise TypeError(f"`{name}` must be a value like {example}, got {told(value)}.{called}")
 
 
-def listed(values: object, name: str, what: str) -> list:
-    """Return the things in a list, array or other collection that is neither text nor a dict.
-
-    Raises:
-        TypeError: If it is none.
-
-    Example:
-        >>> listed("12", "seeds", "whole numbers")
-        Traceback (most recent call last):
-        TypeError: `seeds` must be a list of whole numbers, got '12'.
-    """
-    found = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
-    if isinstance(found, str | bytes | Mapping | type) or not isinstance(found, Iterable):
-        raise TypeError(f"`{name}` must be a list of {what}, got {told(values)}.")
-    return list(found)
-
-
-def names(
-    labels: object, n: int, what: str = "object", name: str = "labels", *, unique: bool = False, entry: str = "name"
-) -> list | None:
-    """Return the names of n things as a list, or None where there are none.
-
-    Raises:
-        TypeError: If they are no list.
-        ValueError: If there are more or fewer than things, or two have one name where it must be `unique`.
-
-    Example:
-        >>> names(["a"], 2)
-        Traceback (most recent call last):
-        ValueError: `labels` must hold one name an object: 2, got 1.
-    """
-    if labels is None:
-        return None
-    found = listed(labels, name, f"{entry}s")
-    if len(found) != n:
-        article = "an" if what[0] in "aeiou" else "a"
-        raise ValueError(f"`{name}` must hold one {entry} {article} {what}: {n}, got {len(found)}.")
-    if unique and (twice := _twice(found, name)):
-        raise ValueError(f"`{name}` must hold one name of its own for each {what}: {twice[0]!r} names two {what}s.")
-    return found
-
-
-def position(label: Hashable, labels: Sequence[Hashable], what: str = "object") -> int:
-    """Return the place of a label: of the one that equals it, and of its text form only where none does.
-
-    Raises:
-        ValueError: If there is no such label, or the text is that of several.
-
-    Example:
-        >>> position("33", [33, "33"]), position("34", [33, 34])
-        (1, 1)
-    """
-    equal = [place for place, known in enumerate(labels) if type(known) is type(label) and known == label]
-    # 1 and 1.0 are one number; text comes last.
-    equal = equal or [place for place, known in enumerate(labels) if known == label]
-    equal = equal or [place for place, known in enumerate(labels) if str(known) == str(label)]
-    if len(equal) != 1:
-        number = "no" if not equal else f"more than one ({len(equal)})"
-        raise ValueError(f"There is {number} {what} named {told(label)}. The first are {list(labels)[:5]}.")
-    return equal[0]
-
-
-def _twice(labels: list, name: str) -> list:
-    """Return a label that stands twice, in a list."""
-    try:
-        return [] if len(set(labels)) == len(labels) else [next(one for one in labels if labels.count(one) > 1)]
-    except TypeError as error:
-        raise TypeError(f"`{name}` must be text, numbers or tuples of them: {error}.") from error
-
-
 def span(least: int, most: int | None) -> str:
     """Return a range of whole numbers in words."""
     return f"at least {least}" if most is None else f"{least} to {most}"
 
 
 def _bounds(least: float | int, above: float | int, below: float | int = math.inf) -> str:
-    bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"more than {above:g}"] * (above > -math.inf)
-    return ", ".join(["finite number", *bounds, *[f"less than {below:g}"] * (below < math.inf)])
+    bounds = (("at least", least), ("more than", above), ("less than", below))
+    return ", ".join(["finite number", *(f"{word} {end:g}" for word, end in bounds if math.isfinite(end))])
 
 
 def shaped(found: tuple[int, ...], name: str, shape: Sequence[int | None]) -> None:

@@ -76,16 +76,19 @@ def warn_of_zeros(problem: Problem) -> None:
             "the loss is the same without what is removed: it does not look at `presence`, or no such object takes "
             "part in it. Multiply each object's terms by its presence"
         )
-    elif not problem.gradient.any() and not problem.gradient_differences().any():
+    elif not (curved := bent().any()) and not problem.gradient.any() and not problem.gradient_differences().any():
         said = (
             "the loss does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), .item() "
             "or a new tensor made of their values"
         )
-    elif not bent().any():
+    elif not curved:
         said = (
             "the loss has no second derivatives. Look for a torch.autograd.Function that is once_differentiable, or "
             "for terms that are linear in the parameters"
         )
+    elif not problem.gradient_differences().any():
+        # What is removed, such as everybody, changes no gradient.
+        return
     else:
         said = (
             "the target does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), "

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.arguments import function
-from versatile_influence.core.checks import instance, names, number
+from versatile_influence.core.checks import instance, number
 from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.given import Given
+from versatile_influence.core.labels import names
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, all_finite

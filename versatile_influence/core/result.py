@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from versatile_influence.core import saved
-from versatile_influence.core.checks import instance, names, position, shaped, whole
+from versatile_influence.core.checks import instance, shaped, whole
+from versatile_influence.core.labels import names, position
 from versatile_influence.core.removals import Objects
 from versatile_influence.core.sizes import TRUSTED
 from versatile_influence.core.solution import Solution

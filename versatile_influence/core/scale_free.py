@@ -47,7 +47,8 @@ def scale_free(
         if pull > 0 and (theta @ slope).abs() <= 1e-9 * (pull + theta.norm() * slope.norm()):
             # The last is 0: what does not enter at all has its minimum there.
             values = [_unpenalised(loss, params, chosen, presence, scale) for scale in (1.0, 0.5, 2.0, 0.0)]
-            if all(math.isclose(values[0], value, rel_tol=1e-9) for value in values[1:3]) and values[3] != values[0]:
+            same = [math.isclose(values[0], value, rel_tol=1e-9) for value in values[1:]]
+            if same == [True, True, False]:
                 return _told(chosen)
     return None
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import array, names, numbers, shaped, span, told
+from versatile_influence.core.checks import array, numbers, shaped, span, told
+from versatile_influence.core.labels import names
 from versatile_influence.core.warn import warn
 
 # Of larger numbers the sum of squares may be none.

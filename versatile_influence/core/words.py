@@ -64,7 +64,7 @@ MEANINGS: list[tuple[str, type[Exception], str]] = [
         "A module of torch.jit takes no other parameters: use the one it was made from.",
     ),
     (
-        r"meta tensor|device meta|meta device|not on the expected device",
+        r"[Mm]eta tensor|device meta|meta device|not on the expected device",
         ValueError,
         "A tensor is on the meta device, without values. Load the model and the data first, and leave "
         "torch.set_default_device alone.",
@@ -135,7 +135,9 @@ def errors_named() -> Iterator[None]:
         # The library's own TypeErrors are plain already; from its own lines Python says only that a call did not fit.
         called = "versatile_influence" in traceback.extract_tb(error.__traceback__)[-1].filename
         if isinstance(error, TypeError) and called:
-            named = TypeError(f"{CALL} Python said: {error}.") if "positional argument" in str(error) else None
+            # What a checker says begins with the argument it names.
+            misfit = "positional argument" in str(error) and not str(error).startswith("`")
+            named = TypeError(f"{CALL} Python said: {error}.") if misfit else None
         else:
             named = meaning(error)
         if named is None:

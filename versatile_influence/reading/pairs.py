@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.checks import instance, position, whole
+from versatile_influence.core.checks import instance, whole
+from versatile_influence.core.labels import position
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import BLOCK_NUMBERS, NAMED
 

@@ -13,7 +13,7 @@ from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import WRONG
 from versatile_influence.reading.evaluation import Interval, bootstrap_interval
-from versatile_influence.reading.pairs import Moments, Pair, few
+from versatile_influence.reading.pairs import Moments, Pair, attribution, few
 from versatile_influence.verbs.refit import refit
 from versatile_influence.verbs.trust import Scale
 
@@ -84,7 +84,8 @@ def spot_check(
         >>> print(spot_check(scores, loss, torch.tensor(4.5), lambda theta: theta))
         4 removals refitted: correlation 1.0000 (1.0000 to 1.0000), slope 1.333 (1.333 to 1.333), ...
     """
-    scale, rows = Scale.of(estimate.scores), _strata(estimate, whole(k, "k", least=1), seed)
+    scale = Scale.of(attribution(estimate, "estimate").scores)
+    rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
     objects = estimate.objects
     chosen = objects[rows] if isinstance(objects, Tensor) else tuple(objects[row] for row in rows.tolist())
     some = replace(
@@ -95,6 +96,7 @@ def spot_check(
         **dict.fromkeys(("solution", "direct", "parameter", "failed", "by_seed", "rung")),
     )
     truth = refit(as_loss(loss, estimate.n_objects), params, target, objects=chosen, gtol=gtol)
+    pair = Pair.of(some, truth)
     error = scale.errors(some.scores, truth.scores)
     error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
     jumped = ((error > WRONG) & some.trusted).nonzero()[:, 0].tolist()
@@ -102,8 +104,8 @@ def spot_check(
     return SpotCheck(
         some,
         truth,
-        _pooled(some.scores / scale.unit, truth.scores / scale.unit, "correlation"),
-        _pooled(some.scores / scale.unit, truth.scores / scale.unit, "slope"),
+        _pooled(pair.a / scale.unit, pair.b / scale.unit, "correlation"),
+        _pooled(pair.a / scale.unit, pair.b / scale.unit, "slope"),
         error,
         tuple(str(names[row]) for row in jumped),
     )

@@ -15,6 +15,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.arguments import flag
+from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import finished, told, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
@@ -87,6 +89,9 @@ def attribute(
         >>> attribute(loss, torch.tensor(3.0), lambda theta: theta, n_objects=3).scores.squeeze().tolist()
         [0.666..., 0.333..., -1.0]
     """
+    tolerance = None if tolerance is None else number(tolerance, "tolerance", above=0)
+    if check != "all":
+        flag(check, "check")
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
     asked = problem.given.target(target)
     inverse = Inverse(problem.curvature(curvature, damping, solver), solver)
@@ -103,9 +108,9 @@ def attribute(
         result = finished(problem, scores, asked, solution=solution, leftover=leftover)
     made = made_by("attribute", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature)
     result = replace(result, made=made)
-    if tolerance is not None:
-        return climbed(problem, asked, inverse, result, tolerance=tolerance)
-    return told(with_errors(problem, asked, inverse, result, check=check))
+    if tolerance is None:
+        return told(with_errors(problem, asked, inverse, result, check=check))
+    return climbed(problem, asked, inverse, result, tolerance=tolerance)
 
 
 @errors_named()

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss, methods_meant
-from versatile_influence.core.checks import names
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.derivatives import by_masks, jacobian_products
 from versatile_influence.core.given import Given
+from versatile_influence.core.labels import names
 from versatile_influence.core.loss import Loss, Part
 from versatile_influence.core.ravel import Params, flat, shaper, stacked
 from versatile_influence.core.removals import Removals

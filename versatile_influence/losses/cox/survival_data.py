@@ -9,7 +9,8 @@ import scipy
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import array, names
+from versatile_influence.core.checks import array
+from versatile_influence.core.labels import names
 from versatile_influence.core.tables import LARGEST, codes, covariates
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.checks import array, names, numbers, position
+from versatile_influence.core.checks import array, numbers
 from versatile_influence.core.composed import Composed
+from versatile_influence.core.labels import names, position
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.cox.log_risks import log_risks

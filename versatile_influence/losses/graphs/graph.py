@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import array, names, numbers, whole
+from versatile_influence.core.checks import array, numbers, whole
+from versatile_influence.core.labels import names
 from versatile_influence.core.tables import file, whole_numbers
 
 HEADER_WORDS = {"source", "target", "from", "to", "src", "dst", "node1", "node2", "u", "v", "start", "end", "weight"}

@@ -5,7 +5,8 @@ from collections.abc import Hashable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.checks import names, numbers
+from versatile_influence.core.checks import numbers
+from versatile_influence.core.labels import names
 from versatile_influence.losses.graphs.context_models import Model, Softmax
 from versatile_influence.losses.graphs.embedding_loss import EmbeddingLoss
 

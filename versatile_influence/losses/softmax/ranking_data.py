@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import listed, names
+from versatile_influence.core.labels import listed, names
 from versatile_influence.core.tables import codes, whole_numbers
 
 
