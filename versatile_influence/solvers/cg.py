@@ -63,7 +63,10 @@ class CG(Solver):
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with H X ≈ B."""
-        if self.preconditioner is None and (space := _among_outputs(hessian, rhs)) is not None:
+        if (
+            self.preconditioner is None
+            and (space := hessian.once("outputs", lambda: _among_outputs(hessian, rhs))) is not None
+        ):
             return self._in_outputs(space, rhs)
         null = hessian.null_space()
         rhs = without(null, rhs)

@@ -51,11 +51,15 @@ class Woodbury(Solver):
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         if not isinstance(hessian, GaussNewton):
             raise TypeError(f"Woodbury solves with curvature=vif.GaussNewton, got {type(hessian).__name__}.")
-        space = OutputSpace.of(hessian, rhs, single=self.single)
+        space, factors = hessian.once(self, lambda: self._factorised(hessian, rhs))
         right = space.outer @ (space.jacobian @ rhs)
+        return space.solution(rhs, right, torch.linalg.lu_solve(*factors, right))
+
+    def _factorised(self, hessian: GaussNewton, rhs: Tensor) -> tuple["OutputSpace", tuple[Tensor, Tensor]]:
+        space = OutputSpace.of(hessian, rhs, single=self.single)
         system = space.outer @ space.kernel
         system.diagonal().add_(space.ridge)
-        return space.solution(rhs, right, torch.linalg.solve(system, right))
+        return space, torch.linalg.lu_factor(system)
 
 
 @dataclass(frozen=True)
