@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
-from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.gauss_newton import GaussNewton, OutputSpace
 from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
-from versatile_influence.solvers.woodbury import OutputSpace
 
 Product = Callable[[Tensor], Tensor]
 
