@@ -1,5 +1,6 @@
 """Scores on their way out: finite, at a minimum, and named."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -11,7 +12,7 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import UntrustedWarning, warn
 
 
@@ -48,6 +49,30 @@ def finished(
         targets=target.labels,
         solution=solution,
     )
+
+
+def at_parameters(
+    problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
+) -> Attribution:
+    """Return the change of each target from θ to each row of `moved`, the parameters at the minimum without it."""
+    if isinstance(asked, PresenceTarget):
+        total, direct = asked.at(problem.params, moved, problem.removals)
+        result = replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
+    else:
+        result = _named(problem, asked, evaluated(asked, problem.params, moved), failed)
+    return replace(result, error=torch.where(result.scores.isnan().any(1), float("nan"), 0.0).double())
+
+
+def _named(
+    problem: Problem, target: Target | PresenceTarget, scores: Tensor, failed: dict[int, str] | None
+) -> Attribution:
+    """Return the scores as an attribution, with NaN where the removal failed and nowhere else."""
+    if not failed:
+        return finished(problem, scores, target)
+    rows = torch.tensor(sorted(failed))
+    # What failed is NaN by design; everything else must still be finite.
+    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
+    return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)
 
 
 def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, " 2"]:

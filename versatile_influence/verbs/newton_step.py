@@ -9,7 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import newton_is_dense
-from versatile_influence.core.finished import told
+from versatile_influence.core.finished import at_parameters, told
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
@@ -21,7 +21,7 @@ from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.trust import Scale, gradients_at, rises, scores_at
-from versatile_influence.verbs.without import at_parameters, hessians_without, solve_each
+from versatile_influence.verbs.without import hessians_without, solve_each
 
 
 @errors_named()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
+from versatile_influence.core.finished import at_parameters
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
@@ -18,7 +19,7 @@ from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import CACHE_NUMBERS, at_once
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
-from versatile_influence.verbs.without import at_parameters, hessians_without, solve_each
+from versatile_influence.verbs.without import hessians_without, solve_each
 
 
 @errors_named()

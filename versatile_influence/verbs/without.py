@@ -1,19 +1,15 @@
-"""The loss without each removal: its curvature, steps with that, and the targets where they lead."""
+"""The curvature of the loss without each removal, and steps with it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import deflated
-from versatile_influence.core.finished import finished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.result import Attribution
-from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import warn
 
 
@@ -65,27 +61,3 @@ def _flat_step(
     # A slope along a flat direction would carry the step to infinity.
     left_out = (torch.where(flat, slope, 0.0).abs() > 1e-6 * rhs.abs().amax(-1, keepdim=True)).any(-1)
     return value, left_out | ((curvature < 0) & ~flat).any(-1)
-
-
-def at_parameters(
-    problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
-) -> Attribution:
-    """Return the change of each target from θ to each row of `moved`, the parameters at the minimum without it."""
-    if isinstance(asked, PresenceTarget):
-        total, direct = asked.at(problem.params, moved, problem.removals)
-        result = replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
-    else:
-        result = _named(problem, asked, evaluated(asked, problem.params, moved), failed)
-    return replace(result, error=torch.where(result.scores.isnan().any(1), float("nan"), 0.0).double())
-
-
-def _named(
-    problem: Problem, target: Target | PresenceTarget, scores: Tensor, failed: dict[int, str] | None
-) -> Attribution:
-    """Return the scores as an attribution, with NaN where the removal failed and nowhere else."""
-    if not failed:
-        return finished(problem, scores, target)
-    rows = torch.tensor(sorted(failed))
-    # What failed is NaN by design; everything else must still be finite.
-    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
-    return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)
