@@ -102,6 +102,8 @@ TRUSTED, FLOOR = 0.15, 0.01
 WRONG = 0.5
 # From this error on a second step is looked at, to tell slow convergence from a small error.
 DOUBTED = 0.03
+# The slowest convergence that is believed: beyond, two steps say too little of the sum of all.
+SLOWEST = 0.8
 # Numbers of all gradients of a check up to which every removal is checked (a second on one core), and otherwise, where
 # the scores themselves took no more.
 CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 2_500_000

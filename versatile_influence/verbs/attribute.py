@@ -28,8 +28,9 @@ from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.explicit import Explicit
+from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.ladder import climbed, with_errors
-from versatile_influence.verbs.sides import scored, solved_changes
+from versatile_influence.verbs.sides import scored
 
 
 @errors_named()

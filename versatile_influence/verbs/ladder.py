@@ -31,7 +31,7 @@ from versatile_influence.core.sizes import (
 from versatile_influence.core.solver import Inverse
 from versatile_influence.training.minimize import minimum
 from versatile_influence.training.objective import Objective
-from versatile_influence.verbs.sides import solved_changes
+from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.trust import Asked, Scale, Steps, estimated, scores_at
 
 Checked = tuple[Float[Tensor, " k"], Float[Tensor, "k p"], Float[Tensor, "k t"]]
@@ -114,8 +114,7 @@ def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> 
 def _predicted(part: Problem, target: Asked, scale: Scale, inverse: Inverse, scores: Float[Tensor, "k t"]) -> Checked:
     """Return the estimated errors of predicted scores, and parameters and scores one step on.
 
-    Steps that shrink slowly add up: where the error is not small a second one says how fast they do, and the error is
-    the sum of the geometric series.
+    Steps that shrink slowly add up: where the error is not small a second one says how fast they do.
     """
     differences = part.gradient_differences()
     moved = part.theta + solved_changes(part, inverse, differences)[0]
@@ -125,8 +124,7 @@ def _predicted(part: Problem, target: Asked, scale: Scale, inverse: Inverse, sco
     if len(rows):
         some = part.of_rows(rows.tolist())
         there = {"moved": further[rows], "scores": better[rows], "before": -differences[rows]}
-        rate = estimated(some, target, **there, **given)[0] / error[rows]
-        error[rows] = torch.where(rate < 1, error[rows] / (1 - rate), float("inf"))
+        error[rows] = scale.errors_of_series(scores[rows], better[rows], estimated(some, target, **there, **given)[2])
     return error, further, better
 
 

@@ -24,6 +24,7 @@ from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import Target
+from versatile_influence.verbs.changes import solved_changes
 
 Scored = tuple[Float[Tensor, "k t"], Float[Tensor, " t"], Solution | None]
 
@@ -51,27 +52,6 @@ def scored(problem: Problem, inverse: Inverse, target: Target) -> Scored:
     if span.lift is not None and solution is not None:
         solution = replace(solution, lift=span.lift)
     return scores, leftover, solution
-
-
-def solved_changes(
-    problem: Problem, inverse: Inverse, differences: Float[Tensor, "k p"] | None = None
-) -> tuple[Float[Tensor, "k p"], Float[Tensor, " p"], Solution | None]:
-    """Return Δθᵢ = H⁻¹∇ΔLᵢ of every removal, owned parameters treated, H⁻¹∇L(θ, 1), and a solution they come from."""
-    rest = []
-
-    def solve(columns: Tensor) -> Tensor:
-        # One call, so that H is factorised once.
-        solved = inverse @ torch.cat([columns, problem.gradient[:, None]], dim=1)
-        rest.append(solved[:, -1])
-        return solved[:, :-1]
-
-    differences = problem.gradient_differences() if differences is None else differences
-    mask = problem.owned()
-    if mask.dim():
-        changes = problem.loss.treatment.changes(differences, mask, problem.theta, solve)
-    else:
-        changes = solve(differences.T).T
-    return changes, rest[0], inverse.solution
 
 
 def served_by_target(problem: Problem, mask: Bool[Tensor, "k p"], gradients: Float[Tensor, "t p"]) -> bool:

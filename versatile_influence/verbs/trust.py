@@ -20,7 +20,7 @@ from torch import Tensor
 
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import stacked
-from versatile_influence.core.sizes import CACHE_NUMBERS, FLOOR, at_once
+from versatile_influence.core.sizes import CACHE_NUMBERS, FLOOR, SLOWEST, WRONG, at_once
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 
 # From ∇L without each removal, one a row, at the parameters of each to the step that would finish it.
@@ -53,6 +53,19 @@ class Scale:
         size = torch.maximum((scores / self.unit).norm(dim=1), (better / self.unit).norm(dim=1))
         # NaN of an overflow is as wrong as can be.
         return torch.where(distance == 0, 0.0, distance / size.clamp_min(self.floor)).nan_to_num(float("inf"))
+
+    def errors_of_series(
+        self, first: Float[Tensor, "k t"], second: Float[Tensor, "k t"], third: Float[Tensor, "k t"]
+    ) -> Float[Tensor, " k"]:
+        """Return the relative distance of the first of three iterates to where a geometric series leads.
+
+        Iterates that go apart lead nowhere: at least `WRONG`.
+        """
+        step, next_step = second - first, third - second
+        rate = (next_step / self.unit).norm(dim=1) / (step / self.unit).norm(dim=1)
+        bounded = rate.clamp(max=SLOWEST)[:, None]
+        errors = self.errors(first, third + next_step * bounded / (1 - bounded))
+        return torch.where(rate < 1, errors, errors.clamp_min(WRONG))
 
 
 def scores_at(problem: Problem, target: Asked, moved: Float[Tensor, "k p"]) -> Float[Tensor, "k t"]:
