@@ -15,6 +15,8 @@ FACTOR_BLOCK = 1_000_000
 ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
 # Numbers of gradient differences that are kept as one matrix beside blocks of scores on disk.
 KEPT_NUMBERS = 16_000_000
+# Numbers of the states of a training that are kept without a memory budget: 240 MB in float32.
+STATE_NUMBERS = 60_000_000
 # Arrays of the largest size that live at once, as a memory budget counts them.
 LIVE_ARRAYS = 16
 # No more objects than this: a number each must fit in memory, several times.
