@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from versatile_influence.solvers.woodbury import Woodbury
     from versatile_influence.training.minimize import minimize
     from versatile_influence.training.optimizers import SGD, Adam, AdamW
+    from versatile_influence.training.recorded import recorded
     from versatile_influence.training.train import train
     from versatile_influence.training.training import Training
     from versatile_influence.verbs.attribute import attribute, parameter_changes
@@ -82,6 +83,7 @@ __all__ = [
     "parameter_changes",
     "pearson",
     "plots",
+    "recorded",
     "refit",
     "solvers",
     "spearman",

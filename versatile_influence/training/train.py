@@ -54,7 +54,7 @@ def train(
         ValueError: If a setting makes no sense, or every training diverged.
 
     Example:
-        >>> import versatile_influence as vif
+        >>> import torch, versatile_influence as vif
         >>> x = torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64)
         >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
         >>> masks = 1 - torch.eye(3, dtype=torch.float64)

@@ -104,6 +104,9 @@ def unrolled(training: Training, target: object, *, objects: Iterable | None = N
 
 def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removals) -> Float[Tensor, "k t"]:
     """Return the scores by the adjoint of the training, some targets at a time."""
+    if len(gradients) > gradients.shape[1]:
+        # Linear in them, and no more than p are independent.
+        return backwards(replay, torch.eye(gradients.shape[1]).to(gradients), removals) @ gradients.T
     size = at_once(gradients.shape[1] * len(replay.end), most=HELD_NUMBERS)
     return torch.cat([_backwards(replay, some, removals) for some in gradients.split(size)], dim=1)
 
