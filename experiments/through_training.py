@@ -81,9 +81,7 @@ def measured(training, target, endpoint, *, objects, batch_size=None):
 def of_patients(data, activation, seed, *, removed, epochs=EPOCHS):
     """Return the numbers of the Cox network."""
     loss = loss_of(data, network(activation, seed))
-    training = vif.Training.of(
-        loss, loss.zeros(), epochs=epochs, optimizer=vif.Adam(lr=LR), scale=1 / loss.n_objects
-    )
+    training = vif.Training.of(loss, loss.zeros(), epochs=epochs, optimizer=vif.Adam(lr=LR), scale=1 / loss.n_objects)
     target = loss.relative_risk(data.test)
 
     def endpoint(params):

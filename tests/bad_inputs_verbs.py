@@ -114,6 +114,7 @@ EXEMPT = {name: f"in {area}" for area, names in ELSEWHERE.items() for name in na
     "solvers.Solution": "what a solver gives",
     "SpotCheck": "what spot_check gives",
     "NoMinimumError": "raised, never made by a user",
+    "UntrustedWarning": "warned with, never made by a user",
     "Hessian: params": MADE_BY_A_VERB,
     "Hessian: presence": MADE_BY_A_VERB,
     **{
@@ -230,6 +231,7 @@ SAYS = {
     "start": "arameter",
     ("Training", "steps"): "steps",
     "attributions": "`attributions|nothing to average",
+    "estimate": "`estimate`|different things",
     "scores": "`scores`",
     ("Attribution", "objects"): "`objects`",
     "asked": "target",

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import versatile_influence as vif
 from versatile_influence.core.ravel import flat, ravel, shaper
 from versatile_influence.core.removals import Removals
-from versatile_influence.training.boundedness import NoMinimumError
+from versatile_influence.core.scale_free import NoMinimumError
 
 # Examples of each property and family; the dearest properties draw a share of them.
 EXAMPLES = {"ci": 6, "long": 500}
@@ -46,7 +46,8 @@ WORDS = {
     "The Hessian is indefinite|not positive definite": "indefinite",
     "change in directions in which the loss is constant": "undetermined target",
     "not at a minimum": "not at a minimum",
-    "are in no term": "idle objects",
+    "are in no (term|batch)|Every score is 0": "idle objects",
+    "are trusted to": "untrusted",
 }
 
 

@@ -43,7 +43,9 @@ def contrastive(params, batch, presence):
     z = torch.nn.functional.normalize(functional_call(NET, params, (batch["x"],)), dim=-1)
     w = torch.nn.functional.normalize(batch["y"][0], dim=-1)
     likeness = (z @ w.T / 0.5).exp() * presence
-    return (presence * (likeness.sum(dim=1) + (1 - presence)).log() - presence * (z * w).sum(dim=1) / 0.5).sum() / len(z)
+    return (presence * (likeness.sum(dim=1) + (1 - presence)).log() - presence * (z * w).sum(dim=1) / 0.5).sum() / len(
+        z
+    )
 
 
 def predictions(params):
@@ -130,9 +132,7 @@ def along_presence(training, target, epsilon):
 
     rows = []
     for one in torch.eye(N, dtype=torch.float64):
-        near, far = (
-            (after(1 + step * one) - after(1 - step * one)) / (2 * step) for step in (epsilon, 2 * epsilon)
-        )
+        near, far = ((after(1 + step * one) - after(1 - step * one)) / (2 * step) for step in (epsilon, 2 * epsilon))
         # Richardson's: of fourth order.
         rows.append(-(4 * near - far) / 3)
     return torch.stack(rows)
@@ -159,7 +159,9 @@ def test_forwards_and_backwards_give_the_same_scores(step_loss, objects, option)
     adjoint, changes = backwards(replay, gradients, removals), forwards(replay, removals)
     torch.testing.assert_close(adjoint, changes @ gradients.T, rtol=1e-10, atol=1e-13)
     # Which of them is chosen hangs on which is shorter.
-    torch.testing.assert_close(vif.unrolled(training, predictions, objects=objects).scores, adjoint, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(
+        vif.unrolled(training, predictions, objects=objects).scores, adjoint, rtol=1e-10, atol=1e-13
+    )
 
 
 def test_removals_that_meet_in_a_batch_are_as_in_retraining():
@@ -259,7 +261,11 @@ def test_where_a_unit_is_dead_scores_are_finite_and_it_has_none():
         return (presence * (hidden @ params["second"] - batch["y"][0][:, 0]) ** 2).sum()
 
     # The first unit never lives, whoever is there.
-    start = {"first": X[:5, :3] * 0.3, "shift": torch.tensor([-50.0, 0.4, 0.2]).double(), "second": torch.ones(3).double()}
+    start = {
+        "first": X[:5, :3] * 0.3,
+        "shift": torch.tensor([-50.0, 0.4, 0.2]).double(),
+        "second": torch.ones(3).double(),
+    }
     training = vif.Training(step_loss, STEPS, start=start, optimizer=vif.Adam(lr=0.01, eps=1e-3), n_objects=N)
     scores = vif.unrolled(training, lambda params: params["first"].reshape(-1)).scores.reshape(N, 5, 3)
     assert scores.isfinite().all()
@@ -313,9 +319,7 @@ def test_attention_is_computed_by_the_formula():
         seen = torch.nn.functional.scaled_dot_product_attention(asked, asked, batch)
         return (presence * seen.square().sum(dim=(1, 2, 3))).sum()
 
-    training = vif.Training(
-        step_loss, [(x, range(6))] * 3, start=torch.eye(4), optimizer=vif.SGD(lr=1e-3), n_objects=6
-    )
+    training = vif.Training(step_loss, [(x, range(6))] * 3, start=torch.eye(4), optimizer=vif.SGD(lr=1e-3), n_objects=6)
     truth = vif.leave_one_out(training, lambda theta: theta.reshape(-1), progress=False).scores
     scores = vif.unrolled(training, lambda theta: theta.reshape(-1)).scores
     assert vif.pearson(scores, truth).min() > 0.98

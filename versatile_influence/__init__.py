@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from versatile_influence.core.result import Attribution
     from versatile_influence.core.scale_free import NoMinimumError
     from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
+    from versatile_influence.core.warn import UntrustedWarning
     from versatile_influence.reading import detection, evaluation, metrics, plots
     from versatile_influence.reading.ensemble import ensemble
     from versatile_influence.reading.metrics import agreement, pearson, spearman
@@ -64,6 +65,7 @@ __all__ = [
     "SpotCheck",
     "Target",
     "Training",
+    "UntrustedWarning",
     "Woodbury",
     "adapters",
     "agreement",

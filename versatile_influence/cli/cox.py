@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         start = time.perf_counter()
         rows = _checked_rows(scores.scores / scale, args.check)
         # Objects are the patients, in order.
-        predicted = replace(scores, scores=scores.scores[rows], objects=rows)
+        predicted = scores.part(rows)
         refitted = refit(loss, params, target, objects=predicted.objects)
         took = time.perf_counter() - start
         advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"

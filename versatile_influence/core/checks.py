@@ -1,4 +1,4 @@
-"""The checkers that what a user hands in passes: whole numbers, numbers, arrays, choices, values of a class.
+"""The checkers that what a user hands in passes: whole numbers, numbers, arrays, choices, lists, values of a class.
 
 Each returns what it was given in the library's own form, apart from what the user may change later, and says in one
 sentence which argument is wrong, where in it, and what to do.
@@ -6,7 +6,7 @@ sentence which argument is wrong, where in it, and what to do.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,6 +162,23 @@ def instance(value: object, name: str, kind: Any, example: str) -> Any:
         return value
     called = f" Call it: {value.__name__}()." if isinstance(value, type) and issubclass(value, kind) else ""
     raise TypeError(f"`{name}` must be a value like {example}, got {told(value)}.{called}")
+
+
+def listed(values: object, name: str, what: str) -> list:
+    """Return the things in a list, array or other collection that is neither text nor a dict.
+
+    Raises:
+        TypeError: If it is none.
+
+    Example:
+        >>> listed("12", "seeds", "whole numbers")
+        Traceback (most recent call last):
+        TypeError: `seeds` must be a list of whole numbers, got '12'.
+    """
+    found = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
+    if isinstance(found, str | bytes | Mapping | type) or not isinstance(found, Iterable):
+        raise TypeError(f"`{name}` must be a list of {what}, got {told(values)}.")
+    return list(found)
 
 
 def span(least: int, most: int | None) -> str:

@@ -12,7 +12,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.target import PresenceTarget, Target
-from versatile_influence.core.warn import warn
+from versatile_influence.core.warn import UntrustedWarning, warn
 
 
 def finished(
@@ -120,7 +120,7 @@ def told(result: Attribution) -> Attribution:
     """Return the result, after a warning where some of its scores are off by more than half."""
     assert result.error is not None
     if (result.error > WRONG).any():
-        warn(result.trust())
+        warn(result.trust(), UntrustedWarning)
     return result
 
 

@@ -1,28 +1,8 @@
-"""Lists and names of things that a user hands in, and the thing that a name means."""
+"""Names of things that a user hands in, and the thing that a name means."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 
-import numpy as np
-from torch import Tensor
-
-from versatile_influence.core.checks import told
-
-
-def listed(values: object, name: str, what: str) -> list:
-    """Return the things in a list, array or other collection that is neither text nor a dict.
-
-    Raises:
-        TypeError: If it is none.
-
-    Example:
-        >>> listed("12", "seeds", "whole numbers")
-        Traceback (most recent call last):
-        TypeError: `seeds` must be a list of whole numbers, got '12'.
-    """
-    found = values.tolist() if isinstance(values, Tensor | np.ndarray) else values
-    if isinstance(found, str | bytes | Mapping | type) or not isinstance(found, Iterable):
-        raise TypeError(f"`{name}` must be a list of {what}, got {told(values)}.")
-    return list(found)
+from versatile_influence.core.checks import listed, told
 
 
 def names(

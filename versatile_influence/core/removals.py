@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import whole
-from versatile_influence.core.labels import listed
+from versatile_influence.core.checks import listed, whole
 from versatile_influence.core.sizes import MOST_OBJECTS, at_once
 from versatile_influence.core.warn import warn
 

@@ -1,7 +1,7 @@
 """The one result type: predicted or measured, a score is what it is a score of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,10 @@ from versatile_influence.core.solution import Solution
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# What has an entry for each removal, along its first dimension.
+BY_ROW = ("scores", "direct", "parameter", "error")
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,6 +146,20 @@ class Attribution:
         if not -self.scores.shape[1] <= asked < self.scores.shape[1]:
             raise IndexError(f"There is no target {asked}: there are {self.scores.shape[1]}, numbered from 0.")
         return int(asked)
+
+    def part(self, rows: Int[Tensor, " m"]) -> "Attribution":
+        """Return some of the removals, by row."""
+        chosen, objects, failed = rows.tolist(), self.objects, self.failed or {}
+        held = {name: value if (value := getattr(self, name)) is None else value[rows] for name in BY_ROW}
+        return replace(
+            self,
+            **held,
+            objects=objects[rows] if isinstance(objects, Tensor) else tuple(objects[row] for row in chosen),
+            by_seed=None if self.by_seed is None else self.by_seed[:, rows],
+            rung=None if self.rung is None else [self.rung[row] for row in chosen],
+            failed={place: failed[row] for place, row in enumerate(chosen) if row in failed} or None,
+            solution=None,
+        )
 
     def top(self, k: int = 10, *, target: object = 0) -> Int[Tensor, " m"]:
         """Return the rows of the k largest changes of one target, by number or name, largest first, either sign.

@@ -7,7 +7,11 @@ import warnings
 BETWEEN = {"versatile_influence", "abc", "beartype", "contextlib", "functools", "jaxtyping", "joblib", "torch"}
 
 
-def warn(message: str) -> None:
+class UntrustedWarning(UserWarning):
+    """Some scores are off by more than half, by their estimated error (`Attribution.error`)."""
+
+
+def warn(message: str, category: type[UserWarning] = UserWarning) -> None:
     """Warn the user, at the first line that is not the library's own.
 
     Example:
@@ -20,4 +24,4 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in BETWEEN:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.checks import numbers, whole
-from versatile_influence.core.labels import listed
+from versatile_influence.core.checks import listed, numbers, whole
 from versatile_influence.core.sizes import SPARSE_FEATURES
 from versatile_influence.core.tables import covariates, features, file
 

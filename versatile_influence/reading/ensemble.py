@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from versatile_influence.core.labels import listed
+from versatile_influence.core.checks import listed
 from versatile_influence.core.made import made_by
 from versatile_influence.core.result import Attribution
 from versatile_influence.reading.pairs import attribution

@@ -1,7 +1,7 @@
 """The check that sees everything, on a few removals: refit them, and hold the scores against what comes out."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -86,16 +86,8 @@ def spot_check(
     """
     scale = Scale.of(attribution(estimate, "estimate").scores)
     rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
-    objects = estimate.objects
-    chosen = objects[rows] if isinstance(objects, Tensor) else tuple(objects[row] for row in rows.tolist())
-    some = replace(
-        estimate,
-        scores=estimate.scores[rows],
-        objects=chosen,
-        error=None if estimate.error is None else estimate.error[rows],
-        **dict.fromkeys(("solution", "direct", "parameter", "failed", "by_seed", "rung")),
-    )
-    truth = refit(as_loss(loss, estimate.n_objects), params, target, objects=chosen, gtol=gtol)
+    some = estimate.part(rows)
+    truth = refit(as_loss(loss, estimate.n_objects), params, target, objects=some.objects, gtol=gtol)
     pair = Pair.of(some, truth)
     error = scale.errors(some.scores, truth.scores)
     error = torch.where(truth.scores.isnan().any(1), float("nan"), error)

@@ -4,51 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.curvature import deflated, newton_is_dense, without
-from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, NEGATIVE, SINGULAR
+from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
-from versatile_influence.training.objective import Objective
-
-
-def beyond_saddle(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
-    """Return parameters at which the loss is lower, along a direction in which it curves down; None where it has none.
-
-    Dense curvatures are searched through; of many parameters some products with the Hessian look for the most negative.
-    """
-    if (way := _way_down(objective, theta)) is None:
-        return None
-    now = objective.value(theta)
-    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
-    for halved in range(30):
-        for sign in (1.0, -1.0):
-            moved = theta + sign * 0.5**halved * (1 + theta.norm()) * way
-            if objective.value(moved) < now - rounding:
-                return moved
-    return None
-
-
-def _way_down(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
-    hessian = objective.hessian(theta)
-    null = hessian.null_space()
-    if newton_is_dense(objective.loss, objective.unravel(theta)):
-        matrix = deflated(hessian.dense(), null)
-        shifted = matrix.clone()
-        shifted.diagonal().add_(NEGATIVE * matrix.diagonal().abs().max())
-        # Where Cholesky shows that nothing is negative, no eigenvectors are needed.
-        if not matrix.isfinite().all() or torch.linalg.cholesky_ex(shifted)[1] == 0:
-            return None
-        basis, inner = torch.eye(len(theta)).to(theta), matrix
-    else:
-        start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
-        products = lambda columns: without(null, hessian @ columns)  # noqa: E731
-        basis, inner = lanczos(products, without(null, start[:, None])[:, 0], DOWNWARD_STEPS)
-        if not inner.isfinite().all():
-            return None
-    curvature, directions = torch.linalg.eigh(inner)
-    if not curvature[0] < -NEGATIVE * curvature.abs().max():
-        return None
-    way = basis @ directions[:, 0]
-    return way / way.norm()
 
 
 def newton_direction(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) -> Float[Tensor, " p"]:

@@ -20,9 +20,8 @@ from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, PATIENCE, SADDLES
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
-from versatile_influence.training.boundedness import check_bounded, check_reached
-from versatile_influence.training.directions import beyond_saddle, newton_direction
-from versatile_influence.training.objective import Objective
+from versatile_influence.training.directions import newton_direction
+from versatile_influence.training.objective import Objective, beyond_saddle, check_bounded, check_reached
 
 # Whether a step, from one θ to the next, is the last that is wanted.
 Enough = Callable[[Float[Tensor, " p"], Float[Tensor, " p"]], bool]
@@ -142,7 +141,7 @@ def _newton(
         # Never along directions in which the loss is constant: they would move for no reason.
         null = hessian.null_space()
         step = without(null, newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
-        moved = downhill(objective, theta, step, gradient=gradient, value=value.item())
+        moved = objective.downhill(theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break
         # Where the loss curves up all ways: on the way past a saddle steps are small too.
@@ -156,19 +155,6 @@ def _newton(
 def shown(total: int, what: str) -> Iterable[int]:
     """Return so many steps, with progress and the time left for who waits longer than some seconds."""
     return tqdm(range(total), desc="minimising", unit=f" {what}", delay=PATIENCE, leave=False)
-
-
-def downhill(
-    objective: Objective, theta: Tensor, step: Tensor, *, gradient: Tensor, value: float
-) -> Float[Tensor, " p"] | None:
-    """Return θ moved along `step`, halved until the loss falls; None where it does not fall any more."""
-    slope, now = (gradient @ step).item(), value
-    rounding = 4 * objective.eps * abs(now)
-    for length in (0.5**halved for halved in range(40)):
-        moved = theta + length * step
-        if objective.value(moved) <= now + 1e-4 * length * slope + rounding:
-            return moved
-    return None
 
 
 def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
@@ -201,7 +187,7 @@ def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int)
             step = -solver.solve(objective.hessian(theta), gradient[:, None]).value[:, 0]
         if not step.any() or gradient @ step >= 0:
             step = -gradient
-        moved = downhill(objective, theta, step, gradient=gradient, value=value.item())
+        moved = objective.downhill(theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break
         theta = moved

@@ -1,5 +1,6 @@
-"""A loss as a minimiser sees it."""
+"""A loss as a minimiser sees it, and whether it has a finite minimum where one stopped."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.curvature import deflated, newton_is_dense, without
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.loss import Loss
-from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
+from versatile_influence.core.scale_free import NoMinimumError
+from versatile_influence.core.sizes import DOWNWARD_STEPS, FAR, FURTHER, KEPT, NEGATIVE, SINGULAR
+from versatile_influence.core.warn import warn
+from versatile_influence.solvers.lanczos import lanczos
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,13 @@ class Objective:
     start: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     @classmethod
-    def of(cls, loss: Loss, unravel: Callable[[Tensor], Params], presence: Float[Tensor, " n"], gtol: float):
+    def of(cls, loss: Loss, unravel: Callable[[Tensor], Params], presence: Float[Tensor, " n"], gtol: float = 1e-10):
         """Return it with a goal per object, no finer than the rounding of the loss."""
         eps = torch.finfo(loss.precision).eps
         # Below that there is nothing to reach.
         goal = gtol if loss.precision == torch.float64 else max(gtol, 8 * eps)
         # What a presence costs (walks, risk sets) is paid once for all steps.
         return cls(loss.at(presence), unravel, presence, goal * loss.n_objects, eps)
-
-    @classmethod
-    def without(cls, problem: Problem, row: int = 0, *, gtol: float = 1e-10) -> "Objective":
-        """Return the loss without one of a problem's removals."""
-        return cls.of(problem.loss, problem.unravel, problem.presence_without(row), gtol)
 
     def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return gradient and value."""
@@ -63,3 +63,175 @@ class Objective:
     def hessian(self, theta: Float[Tensor, " p"]) -> Hessian:
         """Return the curvature."""
         return Hessian(self.loss, self.unravel(theta), self.presence)
+
+    def downhill(
+        self, theta: Float[Tensor, " p"], step: Float[Tensor, " p"], *, gradient: Float[Tensor, " p"], value: float
+    ) -> Float[Tensor, " p"] | None:
+        """Return θ moved along a step, halved until the loss falls; None where it does not fall any more."""
+        slope, rounding = (gradient @ step).item(), 4 * self.eps * abs(value)
+        for length in (0.5**halved for halved in range(40)):
+            moved = theta + length * step
+            if self.value(moved) <= value + 1e-4 * length * slope + rounding:
+                return moved
+        return None
+
+
+def beyond_saddle(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
+    """Return parameters at which the loss is lower, along a direction in which it curves down; None where it has none.
+
+    Dense curvatures are searched through; of many parameters some products with the Hessian look for the most negative.
+    """
+    if (way := _way_down(objective, theta)) is None:
+        return None
+    now = objective.value(theta)
+    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    for halved in range(30):
+        for sign in (1.0, -1.0):
+            moved = theta + sign * 0.5**halved * (1 + theta.norm()) * way
+            if objective.value(moved) < now - rounding:
+                return moved
+    return None
+
+
+def _way_down(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
+    hessian = objective.hessian(theta)
+    null = hessian.null_space()
+    if newton_is_dense(objective.loss, objective.unravel(theta)):
+        matrix = deflated(hessian.dense(), null)
+        shifted = matrix.clone()
+        shifted.diagonal().add_(NEGATIVE * matrix.diagonal().abs().max())
+        # Where Cholesky shows that nothing is negative, no eigenvectors are needed.
+        if not matrix.isfinite().all() or torch.linalg.cholesky_ex(shifted)[1] == 0:
+            return None
+        basis, inner = torch.eye(len(theta)).to(theta), matrix
+    else:
+        start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
+        products = lambda columns: without(null, hessian @ columns)  # noqa: E731
+        basis, inner = lanczos(products, without(null, start[:, None])[:, 0], DOWNWARD_STEPS)
+        if not inner.isfinite().all():
+            return None
+    curvature, directions = torch.linalg.eigh(inner)
+    if not curvature[0] < -NEGATIVE * curvature.abs().max():
+        return None
+    way = basis @ directions[:, 0]
+    return way / way.norm()
+
+
+def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
+    """Warn where the minimiser stopped short of its goal; raise where the loss goes on falling the way it went."""
+    gradient, value = objective.gradient(found)
+    reached, way = gradient.abs().max().item(), found - init
+    there = torch.isfinite(value) and reached <= max(objective.goal, 500 * objective.eps * abs(value.item()))
+    # Far out the rounding of a large loss hides its slope.
+    if there and way.norm() <= FAR * (1 + init.norm()):
+        return
+    values = [objective.loss(objective.unravel(found + far * way), objective.presence) for far in (0, 1, 10, 100)]
+    # −∞ is as low as a loss can fall.
+    falls = [bool(b < a or b == -torch.inf) for a, b in itertools.pairwise(values)]
+    if not torch.isfinite(value) or (way.any() and all(falls)):
+        raise NoMinimumError(
+            f"The loss has no finite minimum that was found: it is {value.item():.4g} where the minimiser stopped, and "
+            "still falls the way it came. Check the sign of the loss (it is made small), start elsewhere, or add a "
+            "penalty > 0."
+        )
+    if there:
+        return
+    warn(
+        f"The minimiser stopped at a gradient of {reached:.2g}, short of {objective.goal:.2g}. Raise max_steps, "
+        "start closer, or look whether the loss is smooth there (ReLU and |x| have kinks).",
+    )
+
+
+def check_bounded(
+    objective: Objective,
+    init: Float[Tensor, " p"],
+    found: Float[Tensor, " p"],
+    *,
+    before: Float[Tensor, "p p"],
+    further: Callable[[Objective, Tensor, int], Tensor],
+) -> None:
+    """Raise a NoMinimumError where the minimiser went off along a path on which the loss falls forever.
+
+    It began at `init`, where the Hessian was `before`, and `further` takes some more steps.
+    """
+    if (found == init).all():
+        return
+    if objective.hessian(found).null_space() is not None and not objective.loss.penalty > 0:
+        _check_paths(objective, init, found, before, further)
+    _check_lines(objective, init, found, before)
+
+
+def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Float[Tensor, "p p"]) -> None:
+    """Raise where a direction lost its curvature and the loss is still not larger far out along it."""
+    # What was flat from the start is no way out.
+    scale = before.diagonal().abs().clamp_min(1e-300).sqrt()
+    # Of several the one in which it went: with more curvature before, another may lead uphill again.
+    moved = found - init
+    outward, was, now = _lost(objective, found, before, scale, moved)
+    if outward is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
+        return
+    least, far = objective.value(found), moved.norm()
+    if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= least + 1e-9 * abs(least):
+        names = objective.loss.parameter_names
+        index = int((outward * scale).abs().argmax())
+        name = f"`{names[index]}`" if names else f"parameter {index}"
+        raise NoMinimumError(
+            f"The loss has no finite minimum: it keeps falling as {name} goes to {'+' if outward[index] > 0 else '-'}∞ "
+            f"(it is at {found[index].item():.3g}). In regression this is complete separation (a monotone likelihood): "
+            "that covariate predicts the outcome perfectly. Add a penalty > 0, or drop or merge the covariate."
+        )
+
+
+def _check_paths(
+    objective: Objective,
+    init: Tensor,
+    found: Tensor,
+    before: Tensor,
+    further: Callable[[Objective, Tensor, int], Tensor],
+) -> None:
+    """Raise where the parameters grew and grew while a curvature vanished: no line, but a path that leads to infinity.
+
+    How far a minimiser gets on such a path hangs on rounding, and on the way there are saddles. So where it stopped
+    short of its goal, having more than doubled the parameters, it is sent on before it is judged; what has a minimum is
+    there soon.
+    """
+    if (found - init).norm() <= init.norm():
+        return
+    if objective.gradient(found)[0].abs().max() > objective.goal:
+        found = further(objective, found, FURTHER)
+    size = before.diagonal().abs().max()
+    flat, was, now = _lost(objective, found, before, size.sqrt().expand(len(found)))
+    if flat is not None and was > 1e-3 * size and abs(now) < 10 * KEPT * was:
+        raise NoMinimumError(
+            f"The loss has no finite minimum: the parameters, of size {init.norm():.3g}, moved by "
+            f"{(found - init).norm():.3g} while a curvature fell from {was:.2g} to {now:.1g}. Is what is left in "
+            "several parts, as a graph without its cut vertex? Add a penalty > 0."
+        )
+
+
+def _lost(
+    objective: Objective,
+    found: Tensor,
+    before: Float[Tensor, "p p"],
+    scale: Float[Tensor, " p"],
+    moved: Float[Tensor, " p"] | None = None,
+) -> tuple[Float[Tensor, " p"] | None, float, float]:
+    """Return of the directions flat by now that of `moved`, and what curvature it had and has; None for none.
+
+    Without `moved`, the one that had most curvature. Parameters are taken in units of 1/`scale`; what the loss itself
+    names as constant is left out.
+    """
+    hessian = objective.hessian(found)
+    after, null = hessian.dense(), hessian.null_space()
+    relative = deflated(after, null) / scale[:, None] / scale[None, :]
+    # Where Cholesky shows that every curvature kept enough of its size, nothing else need be looked at.
+    if torch.linalg.cholesky_ex(relative - KEPT * torch.eye(len(scale)).to(relative))[1] == 0:
+        return None, 0.0, 0.0
+    curvature, directions = torch.linalg.eigh(relative)
+    flats = without(null, directions[:, curvature < KEPT] / scale[:, None])
+    if not flats.shape[1]:
+        return None, 0.0, 0.0
+    flats = torch.linalg.qr(flats)[0]
+    way = flats.T @ moved if moved is not None else torch.linalg.eigh(flats.T @ before @ flats)[1][:, -1]
+    flat = flats @ torch.nn.functional.normalize(way, dim=0)
+    return flat, (flat @ before @ flat).item(), (flat @ after @ flat).item()

@@ -58,7 +58,7 @@ def descend(
     asked = problem.given.target(target)
     moved, further = [], []
     for row in range(problem.removals.count):
-        objective = Objective.without(problem, row)
+        objective = Objective.of(problem.loss, problem.unravel, problem.presence_without(row))
         moved.append(few_steps(objective, problem.theta, steps))
         further.append(few_steps(objective, moved[-1], 1))
     result = at_parameters(problem, asked, torch.stack(moved), further=torch.stack(further))

@@ -18,17 +18,16 @@ from torch import Tensor
 from versatile_influence.core.derivatives import numbers_held
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import (
     CHECKED_NUMBERS,
     CHORDS,
     DOUBTED,
     HELD_NUMBERS,
     SAMPLED_NUMBERS,
-    TRUSTED,
     at_once,
 )
 from versatile_influence.core.solver import Inverse
-from versatile_influence.training.boundedness import NoMinimumError
 from versatile_influence.training.minimize import minimum
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.sides import solved_changes
@@ -102,21 +101,23 @@ def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> 
         error = scale.errors(before.expand_as(last), last).item()
         return error <= tolerance
 
-    theta, is_minimum = minimum(Objective.without(part), part.theta, 200, enough)
+    theta, is_minimum = minimum(
+        Objective.of(part.loss, part.unravel, part.presence_without(0)), part.theta, 200, enough
+    )
     return (theta, "refit", 0.0) if is_minimum else (theta, "descend", error)
 
 
 def _predicted(part: Problem, target: Asked, scale: Scale, inverse: Inverse, scores: Float[Tensor, "k t"]) -> Checked:
     """Return the estimated errors of predicted scores, and parameters and scores one step on.
 
-    Steps that shrink slowly add up: where the error is neither small nor too large a second one says how fast they do,
-    and the error is the sum of the geometric series.
+    Steps that shrink slowly add up: where the error is not small a second one says how fast they do, and the error is
+    the sum of the geometric series.
     """
     differences = part.gradient_differences()
     moved = part.theta + solved_changes(part, inverse, differences)[0]
     given = {"scale": scale, "steps": _chords(inverse), "tilt": part.gradient}
     error, further, better = estimated(part, target, moved=moved, scores=scores, before=-differences, **given)
-    rows = ((error > DOUBTED) & (error <= TRUSTED)).nonzero()[:, 0]
+    rows = ((error > DOUBTED) & error.isfinite()).nonzero()[:, 0]
     if len(rows):
         some = part.of_rows(rows.tolist())
         there = {"moved": further[rows], "scores": better[rows], "before": -differences[rows]}

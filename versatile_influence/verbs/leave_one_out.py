@@ -25,9 +25,8 @@ from tqdm.auto import tqdm
 
 from versatile_influence.core.arguments import flag, folder, function
 from versatile_influence.core.boundary import as_target, known_objects
-from versatile_influence.core.checks import whole
+from versatile_influence.core.checks import listed, whole
 from versatile_influence.core.jobs import as_finished
-from versatile_influence.core.labels import listed
 from versatile_influence.core.made import made_by
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.removals import Removals

@@ -21,7 +21,6 @@ from versatile_influence.core.warn import warn
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import newton_direction
-from versatile_influence.training.minimize import downhill
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.trust import Scale, gradients_at, rises, scores_at
 
@@ -89,8 +88,8 @@ def _moved(
     slopes = gradients_at(part, moved)
     for row in rises(part, moved, slopes, before, torch.zeros_like(part.theta)):
         step = moved[row] - part.theta if curvatures is None else newton_direction(curvatures[row], before[row])
-        objective = Objective.without(part, row)
-        shorter = downhill(objective, part.theta, step, gradient=before[row], value=objective.value(part.theta))
+        objective = Objective.of(part.loss, part.unravel, part.presence_without(row))
+        shorter = objective.downhill(part.theta, step, gradient=before[row], value=objective.value(part.theta))
         moved[row] = part.theta if shorter is None else shorter
         slopes[row] = objective.gradient(moved[row])[0]
     return moved, moved - solve(slopes, 0.1)

@@ -40,6 +40,7 @@ def assembled(
         targets=training.target.labels,
         failed=failed or None,
         by_seed=by_seed if repeats != [None] else None,
+        error=torch.where(by_seed.isnan().any(2).any(0), float("nan"), 0.0).double(),
     )
     if not isinstance(training.target, PresenceTarget):
         return result

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from versatile_influence.core.boundary import as_loss
+from versatile_influence.core.checks import listed
 from versatile_influence.core.given import Named, Subset
-from versatile_influence.core.labels import listed
 from versatile_influence.core.ravel import ravel
 
 

@@ -16,7 +16,7 @@ References:
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +34,7 @@ from versatile_influence.core.ravel import cast
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import HELD_NUMBERS, at_once
-from versatile_influence.core.target import PresenceTarget, Target, target_values
+from versatile_influence.core.target import PresenceTarget, target_values
 from versatile_influence.core.warn import warn
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import State

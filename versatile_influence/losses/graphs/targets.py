@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import number, told
-from versatile_influence.core.labels import listed, position
+from versatile_influence.core.checks import listed, number, told
+from versatile_influence.core.labels import position
 from versatile_influence.core.sizes import LOGISTIC_STEPS
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.graphs.context_models import Embeddings, log_normalisers

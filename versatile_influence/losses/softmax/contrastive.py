@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.checks import number, numbers
-from versatile_influence.core.labels import listed
+from versatile_influence.core.checks import listed, number, numbers
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.models import Mapped
 from versatile_influence.core.ravel import Params

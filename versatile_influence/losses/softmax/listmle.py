@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import numbers, one_of, whole
-from versatile_influence.core.labels import listed, names, position
+from versatile_influence.core.checks import listed, numbers, one_of, whole
+from versatile_influence.core.labels import names, position
 from versatile_influence.core.models import Network
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.tables import features

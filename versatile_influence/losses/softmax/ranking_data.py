@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from versatile_influence.core.labels import listed, names
+from versatile_influence.core.checks import listed
+from versatile_influence.core.labels import names
 from versatile_influence.core.tables import codes, whole_numbers
 
 

@@ -1,0 +1,208 @@
+"""The estimated error of each removal, the ladder that mends it, and the minima that both stand on."""
+
+import networkx as nx
+import pytest
+import torch
+from cases import data, mlp
+
+import versatile_influence as vif
+from versatile_influence.core import sizes
+from versatile_influence.losses import CoxLoss, Linear, Logistic, TermLoss, WalkEmbeddingLoss
+from versatile_influence.verbs.trust import Scale
+
+
+def regression(outlier: bool = True):
+    """Return logistic regression on 60 rows, one of which may be far out with the wrong answer; loss, θ, target."""
+    x = data(0, 60, 3)
+    y = (x @ torch.tensor([1.0, -1.0, 0.5]).double() + data(1, 60) > 0).double()
+    if outlier:
+        x[7], y[7] = 20 * torch.tensor([1.0, -1.0, 0.5]), 0.0
+    loss = TermLoss(Logistic(y), range(60), outputs=Linear(x), penalty=0.5)
+    test = data(2, 5, 3)
+    return loss, vif.minimize(loss, loss.zeros()), lambda theta: test @ theta
+
+
+def true_errors(scores, truth):
+    return Scale.of(truth.scores).errors(scores.scores, truth.scores)
+
+
+def florentine():
+    which = nx.florentine_families_graph()
+    loss = WalkEmbeddingLoss(which, length=6, window=3, dim=2, penalty=0.1)
+    return loss, vif.minimize(loss, loss.start()), loss.pair_losses([("Medici", "Strozzi"), ("Albizzi", "Pazzi")])
+
+
+def test_the_estimated_error_is_the_true_one_where_the_loss_is_convex():
+    loss, theta, target = regression()
+    scores, truth = vif.attribute(loss, theta, target), vif.refit(loss, theta, target)
+    true = true_errors(scores, truth)
+    assert scores.error[7] > sizes.WRONG
+    assert true[7] > sizes.WRONG
+    assert vif.spearman(scores.error[:, None], true[:, None]).item() > 0.99
+    assert true[scores.trusted].max() < 0.25
+    assert scores.trusted.tolist() == (~(scores.error > sizes.TRUSTED)).tolist()
+
+
+def test_what_is_wrong_is_told_in_one_line_that_names_it():
+    loss, theta, target = regression()
+    scores = vif.attribute(loss, theta, target)
+    assert "The worst is 7" in scores.trust()
+    assert "tolerance" in scores.trust()
+    assert repr(scores) == f"Attribution(60 removals × 5 targets; {scores.trust()})"
+    with pytest.warns(UserWarning, match=r"The worst is 7, with an estimated error of .*tolerance=0.1"):
+        vif.attribute(loss, theta, target)
+    assert "No error was estimated" in vif.attribute(loss, theta, target, check=False).trust()
+
+
+def test_a_tolerance_takes_what_exceeds_it_up_the_ladder_and_nothing_else():
+    loss, theta, target = regression()
+    mended, truth = vif.attribute(loss, theta, target, tolerance=0.02), vif.refit(loss, theta, target)
+    plain = vif.attribute(loss, theta, target, check=False)
+    assert set(mended.rung) >= {"attribute", "chord"}
+    assert (mended.error <= 0.02).all()
+    assert true_errors(mended, truth).max() < 0.03
+    kept = [row for row, rung in enumerate(mended.rung) if rung == "attribute"]
+    assert torch.equal(mended.scores[kept], plain.scores[kept])
+
+
+def test_on_a_graph_of_hubs_the_ladder_reaches_the_refits():
+    loss, theta, target = florentine()
+    with pytest.warns(UserWarning, match="are trusted to"):
+        plain = vif.attribute(loss, theta, target)
+    mended, truth = vif.attribute(loss, theta, target, tolerance=0.1), vif.refit(loss, theta, target)
+    assert true_errors(plain, truth).median() > 0.3
+    assert true_errors(mended, truth).max() < 0.3
+    assert vif.agreement(mended, truth).pooled_pearson > 0.99 > vif.agreement(plain, truth).pooled_pearson
+    assert "descend" in mended.rung
+
+
+@pytest.mark.parametrize("objects", [[3, 7], [[3, 7], [1, 2]]])
+def test_groups_and_targets_of_presence_are_judged_too(objects):
+    loss, theta, _ = regression()
+    target = vif.PresenceTarget(lambda params, presence: params * presence[:30].sum())
+    found = vif.attribute(loss, theta, target, objects=objects, tolerance=0.02)
+    truth = vif.refit(loss, theta, target, objects=objects)
+    assert true_errors(found, truth).max() < 0.03
+    torch.testing.assert_close(found.direct + found.parameter, found.scores)
+
+
+def test_without_a_check_nothing_is_known_and_of_many_removals_a_sample_is_checked(monkeypatch):
+    loss, theta, target = regression(outlier=False)
+    assert vif.attribute(loss, theta, target, check=False).error.isnan().all()
+    from versatile_influence.verbs import ladder
+
+    monkeypatch.setattr(ladder, "CHECKED_NUMBERS", 100)
+    monkeypatch.setattr(ladder, "SAMPLED_NUMBERS", 12 * 60)
+    found = vif.attribute(loss, theta, target)
+    checked = ~found.error.isnan()
+    assert checked.sum() == 12
+    assert checked[(found.scores / Scale.of(found.scores).unit).abs().amax(1).argmax()]
+    assert "12 removals checked (60 in all)" in found.trust()
+    again = vif.attribute(loss, theta, target)
+    assert torch.equal(~again.error.isnan(), checked)
+    assert not vif.attribute(loss, theta, target, check="all").error.isnan().any()
+
+
+def test_a_removal_that_does_nothing_is_not_wrong():
+    with pytest.warns(UserWarning, match="in no term"):
+        loss = vif.losses.PairwiseLoss([0, 1], [1, 2], n_objects=3, incidence=[[0], [1]], penalty=1.0)
+    theta = vif.minimize(loss, loss.zeros())
+    assert vif.attribute(loss, theta, lambda theta: theta).error[2] == 0
+
+
+def test_what_is_retrained_has_no_error_and_what_failed_has_none_that_is_known():
+    loss, theta, target = regression()
+    assert vif.refit(loss, theta, target, objects=[1, 7]).error.tolist() == [0.0, 0.0]
+    fit = lambda presence: vif.minimize(loss, theta, presence)  # noqa: E731
+    assert vif.leave_one_out(fit, target, n_objects=60, objects=[1], progress=False).error.tolist() == [0.0]
+
+
+@pytest.mark.filterwarnings("ignore:Without the object, the Hessian is not positive definite")
+def test_a_newton_step_is_shortened_until_the_loss_falls_and_knows_its_error():
+    x = torch.tensor([0.0, 30.0]).double()
+    loss = lambda theta, presence: (presence * torch.log1p((x - theta).square())).sum() + 1e-3 * theta.square()  # noqa: E731
+    theta = vif.minimize(loss, torch.tensor(0.1), n_objects=2)
+    step = vif.newton_step(loss, theta, lambda theta: theta, n_objects=2, objects=[0])
+    without = torch.tensor([0.0, 1.0]).double()
+    assert loss(theta + step.scores[0, 0], without) < loss(theta, without)
+
+
+def test_newton_and_descent_estimate_their_own_errors():
+    loss, theta, target = regression(outlier=False)
+    truth = vif.refit(loss, theta, target)
+    for verb in (vif.newton_step, vif.descend):
+        found = verb(loss, theta, target)
+        assert true_errors(found, truth).max() < 0.1
+        assert (found.error - true_errors(found, truth)).abs().max() < 0.05
+
+
+def test_errors_and_rungs_are_saved(tmp_path):
+    loss, theta, target = regression()
+    mended = vif.attribute(loss, theta, target, tolerance=0.02)
+    mended.save(tmp_path / "scores.npz")
+    again = vif.Attribution.load(tmp_path / "scores.npz")
+    assert torch.equal(again.error, mended.error)
+    assert list(again.rung) == list(mended.rung)
+
+
+def test_a_spot_check_refits_a_few_of_every_size_and_says_how_well_they_agree():
+    loss, theta, target = regression(outlier=False)
+    scores = vif.attribute(loss, theta, target)
+    found = vif.spot_check(scores, loss, theta, target, k=12)
+    truth = vif.refit(loss, theta, target, objects=found.estimate.objects)
+    torch.testing.assert_close(found.truth.scores, truth.scores)
+    assert len(found.error) == 12
+    assert found.correlation.low <= found.correlation.value <= found.correlation.high
+    assert found.correlation.value > 0.98
+    assert 0.9 < found.slope.value < 1.3
+    assert "12 removals refitted: correlation 0.9" in str(found)
+    assert found.jumps == ()
+
+
+def test_a_spot_check_names_trusted_removals_that_led_to_another_minimum():
+    loss, theta, target = regression(outlier=False)
+    scores = vif.attribute(loss, theta, target)
+    wrong = scores.scores.clone()
+    wrong[4] *= -1
+    lied = vif.Attribution(wrong, scores.objects, n_objects=60, error=torch.zeros(60))
+    assert vif.spot_check(lied, loss, theta, target, k=60).jumps == ("4",)
+
+
+FALLING = {
+    "a quadratic turned over": lambda theta, presence: -(presence.sum() * theta @ theta),
+    "a saddle": lambda theta, presence: presence.sum() * (theta[0] ** 2 - theta[1] ** 2),
+    "a linear loss": lambda theta, presence: presence.sum() * theta.sum(),
+    "minus an exponential": lambda theta, presence: -presence.sum() * theta.exp().sum(),
+}
+
+
+@pytest.mark.parametrize("start", [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+@pytest.mark.parametrize("loss", FALLING.values(), ids=FALLING)
+def test_a_loss_that_falls_forever_has_no_minimum(loss, start):
+    with pytest.raises(vif.NoMinimumError):
+        vif.minimize(loss, torch.tensor(start), n_objects=3)
+
+
+@pytest.mark.parametrize("size", [2, 500, 3000])
+def test_a_saddle_and_a_maximum_are_left(size):
+    wells = lambda theta, presence: presence.sum() * (theta.square() - 1).square().sum()  # noqa: E731
+    found = vif.minimize(wells, torch.zeros(size), n_objects=3)
+    torch.testing.assert_close(found.abs(), torch.ones(size).double(), rtol=0, atol=1e-6)
+
+
+def test_a_network_that_starts_at_a_saddle_is_trained():
+    x, y = data(0, 30, 2), data(1, 30)
+    model = mlp(2, 1)
+    loss = vif.losses.OutputLoss(
+        model, x, lambda out, presence: (presence * (out[:, 0] - y).square()).sum(), n_objects=30, penalty=0.01
+    )
+    zeros = {name: torch.zeros_like(value) for name, value in loss.zeros().items()}
+    everyone = torch.ones(30).double()
+    assert loss(vif.minimize(loss, zeros), everyone) < loss(zeros, everyone) - 1
+
+
+def test_the_default_check_of_the_papers_cox_model_sees_every_patient():
+    x = data(3, 80, 2)
+    loss = CoxLoss(x, torch.arange(80) % 23 + 1, torch.arange(80) % 3 > 0, penalty=0.1)
+    found = vif.attribute(loss, vif.minimize(loss, loss.zeros()), loss.relative_risk(x[:5]))
+    assert not found.error.isnan().any()
