@@ -1,17 +1,22 @@
 """Training as a value is torch's, bit by bit, and what is attributed through it is its derivative."""
 
+import json
 import math
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch.func import functional_call
 
 import versatile_influence as vif
+from experiments import through_training
 from versatile_influence.core.removals import Removals
+from versatile_influence.training.adjoint import backwards, forwards
 from versatile_influence.training.replay import Replay
-from versatile_influence.verbs.unrolled import backwards, forwards
 
+ROOT = Path(__file__).parent.parent
 N, BATCH, EPOCHS = 12, 4, 4
 DRAW = torch.Generator().manual_seed(0)
 X = torch.randn(N, 5, generator=DRAW, dtype=torch.float64)
@@ -349,3 +354,47 @@ def test_what_makes_no_training_is_named():
         vif.unrolled(made(vif.SGD(lr=1e200)), predictions)
     with pytest.warns(UserWarning, match="Every score is 0"):
         vif.unrolled(made(vif.SGD(), lambda params, batch, presence: squares(params, batch, 1.0)), predictions)
+
+
+class Augmented(torch.utils.data.Dataset):
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, number):
+        return {"x": number + torch.rand(()), "name": str(number)}
+
+
+def test_a_loader_is_recorded_as_a_loop_over_it_would_see_it():
+    def loader():
+        torch.manual_seed(0)
+        draw = torch.Generator().manual_seed(1)
+        return torch.utils.data.DataLoader(Augmented(), batch_size=3, shuffle=True, generator=draw)
+
+    looped = loader()
+    expected = [batch for _ in range(2) for batch in looped]
+    steps = vif.recorded(loader(), epochs=2)
+    assert len(steps) == len(expected) == 6
+    for (batch, objects), seen in zip(steps, expected, strict=True):
+        assert torch.equal(batch["x"], seen["x"])
+        assert batch["name"] == seen["name"] == [str(number) for number in objects.tolist()]
+    with pytest.raises(TypeError, match="must make batches of numbered items"):
+        vif.recorded(torch.utils.data.DataLoader(X, batch_size=None), epochs=1)
+
+
+def test_the_example_of_the_page_finds_the_pairs_and_agrees_with_retraining(capsys):
+    page = (ROOT / "docs" / "through_training.md").read_text()
+    torch.manual_seed(0)
+    exec(compile(re.findall(r"```python\n(.*?)```", page, flags=re.S)[0], "through_training.md", "exec"), {})
+    told = capsys.readouterr().out.split("against retraining: ")[1]
+    assert min(json.loads(told)) > 0.85
+
+
+def test_the_experiment_runs_and_its_record_holds_what_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["through_training.py", "--quick", "--out", str(tmp_path)])
+    through_training.main()
+    quick = json.loads((tmp_path / "through_training-quick.json").read_text())["numbers"]
+    assert quick["METABRIC, tanh"]["over starts"]["r"]["least"] > 0.9
+    record = json.loads((ROOT / "experiments" / "results" / "through_training.json").read_text())["numbers"]
+    assert record["METABRIC, tanh"]["over starts"]["pooled"]["least"] >= 0.92
+    assert record["METABRIC, softplus"]["over starts"]["pooled"]["least"] >= 0.95
+    assert all(record[f"SimCLR, seed {seed}"]["through training"]["r"] >= 0.93 for seed in (0, 1))

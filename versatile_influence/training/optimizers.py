@@ -1,7 +1,7 @@
 """The optimisers of torch as pure functions, so that many trainings step together, and steps have derivatives.
 
-Each step is elementwise: θ may be one vector, or one row a training. Updates are those of `torch.optim`, bit by bit: the
-same operations in the same order, with the same names and defaults of what is set.
+Each step is elementwise: θ may be one vector, or one row a training. Updates are those of `torch.optim`, bit by bit:
+the same operations in the same order, with the same names and defaults of what is set.
 """
 
 from abc import ABC, abstractmethod
@@ -15,6 +15,7 @@ from versatile_influence.core.settings import Settings, setting
 State = tuple[Tensor, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Optimizer(Settings, ABC):
     """A frozen value that steps θ along a gradient.
 
@@ -35,7 +36,7 @@ class Optimizer(Settings, ABC):
         """Return θ and state after step `number`, counted from 1, at the learning rate of that step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
     """Gradient descent with momentum, as `torch.optim.SGD`.
 
@@ -77,7 +78,7 @@ class SGD(Optimizer):
         return torch.add(theta, direction, alpha=-lr), state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015), as `torch.optim.Adam`; with decoupled decay, AdamW (Loshchilov & Hutter 2019).
 
@@ -134,3 +135,10 @@ def AdamW(
         0.01
     """
     return Adam(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decoupled_weight_decay=True)
+
+
+def clipped(gradient: Tensor, sizes: list[int], most: float) -> Tensor:
+    """Return the gradient of parameters of these sizes, of norm at most `most`: `torch.nn.utils.clip_grad_norm_`."""
+    norms = [torch.linalg.vector_norm(part, dim=-1) for part in gradient.split(sizes, dim=-1)]
+    norm = torch.linalg.vector_norm(torch.stack(norms, dim=-1), dim=-1, keepdim=True)
+    return gradient * (most / (norm + 1e-6)).clamp(max=1.0)

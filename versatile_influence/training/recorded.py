@@ -34,8 +34,8 @@ def recorded(loader: DataLoader, *, epochs: int) -> list[tuple[Any, Int[Tensor, 
     epochs = whole(epochs, "epochs", least=1)
     if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         raise TypeError(
-            f"`loader` must make batches of numbered items, got {told(loader.dataset)}. Give it a batch_size and a data "
-            "set with __getitem__, or write the steps yourself: [(batch, objects), …]."
+            f"`loader` must make batches of numbered items, got {told(loader.dataset)}. Give it a batch_size and a "
+            "data set with __getitem__, or write the steps yourself: [(batch, objects), …]."
         )
     collate, numbered = loader.collate_fn, _Numbered(loader.dataset)
 

@@ -93,6 +93,6 @@ def _check(again: State, recorded: State, first: int, last: int) -> None:
         steps = f"Step {first}" if first == last else f"One of steps {first} to {last}"
         raise ValueError(
             f"{steps} of the training gave something else when it was repeated: `step_loss` is random, or changes. Put "
-            "what is drawn into the batch, as numbers or a seed (dropout off with model.eval(), or drawn by a generator "
-            "seeded inside); see torch.use_deterministic_algorithms."
+            "what is drawn into the batch, as numbers or a seed (dropout off with model.eval(), or drawn by a "
+            "generator seeded inside); see torch.use_deterministic_algorithms."
         )

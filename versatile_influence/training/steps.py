@@ -67,7 +67,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Terms:
-    """Steps over some terms of a loss of all objects and of what is trained, each as large as the whole times `scale`."""
+    """Steps over some terms of a loss of all objects and of what is trained, each as large as scale · the whole."""
 
     loss: Loss
     trained: Params

@@ -20,7 +20,7 @@ from versatile_influence.core.ravel import Params, ravel, shaper, stacked
 from versatile_influence.core.settings import Settings, setting
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, MOST_OBJECTS, at_once
 from versatile_influence.core.words import errors_named
-from versatile_influence.training.optimizers import Optimizer, State
+from versatile_influence.training.optimizers import Optimizer, State, clipped
 from versatile_influence.training.steps import Batches, Piece, Terms, checked_steps
 
 
@@ -28,9 +28,9 @@ from versatile_influence.training.steps import Batches, Piece, Terms, checked_st
 class Training(Settings):
     """What made the parameters, completely: a loss of each step, over a recorded stream, an optimiser and a start.
 
-    `run()` is bit-equal to a loop that calls `torch.optim` on the same stream, `run(presence)` the same training without
-    some. Attention is computed by the formula (`torch.nn.attention.SDPBackend.MATH`), here and in all that looks back at
-    the training: fused kernels have no second derivative, and round otherwise.
+    `run()` is bit-equal to a loop that calls `torch.optim` on the same stream, `run(presence)` the same training
+    without some. Attention is computed by the formula (`torch.nn.attention.SDPBackend.MATH`), here and in all that
+    looks back at the training: fused kernels have no second derivative, and round otherwise.
 
     Attributes:
         step_loss: `step_loss(params, batch, presence) -> scalar`, with the presence of the batch's objects in their
@@ -58,9 +58,9 @@ class Training(Settings):
         >>> optimizer = vif.SGD(lr=0.2, momentum=0.5)
         >>> training = vif.Training(step_loss, steps, start=torch.tensor(0.0), optimizer=optimizer, n_objects=4)
         >>> training.run()
-        tensor(4.7360)
+        tensor(4.8856)
         >>> training.run(presence=torch.tensor([1.0, 1.0, 1.0, 0.0]))
-        tensor(2.7...)
+        tensor(3.4226)
     """
 
     step_loss: Any
@@ -77,7 +77,6 @@ class Training(Settings):
     def __post_init__(self):
         super().__post_init__()
         n = whole(self.n_objects, "n_objects", least=1, most=MOST_OBJECTS)
-        optimizer = instance(self.optimizer, "optimizer", Optimizer, "vif.AdamW(lr=1e-3)")
         instance(self.optimizer, "optimizer", Optimizer, "vif.AdamW(lr=1e-3)")
         if self.schedule is not None:
             function(self.schedule, "schedule", "step")
@@ -190,20 +189,14 @@ class Training(Settings):
         theta, *kept = state
         average = [] if self.averaging is None else [kept.pop()]
         if self.max_norm is not None:
-            gradient = gradient * self._clipped(gradient, self.max_norm)
+            like = self.trained
+            sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
+            gradient = clipped(gradient, sizes, self.max_norm)
         lr = self.optimizer.lr * (1 if self.schedule is None else self.schedule(step))
         theta, new = self.optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr)
         if self.averaging is not None:
             average = [theta if step == 0 else torch.lerp(average[0], theta, 1 - self.averaging)]
         return (theta, *new, *average)
-
-    def _clipped(self, gradient: Float[Tensor, "*k p"], most: float) -> Float[Tensor, "*k 1"]:
-        """Return what the gradient is multiplied by: its norm is that of the norms of the parameters."""
-        like = self.unravel(self.theta)
-        sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
-        norms = [torch.linalg.vector_norm(part, dim=-1) for part in gradient.split(sizes, dim=-1)]
-        norm = torch.linalg.vector_norm(torch.stack(norms, dim=-1), dim=-1, keepdim=True)
-        return (most / (norm + 1e-6)).clamp(max=1.0)
 
     @cached_property
     def trained(self) -> Params:
@@ -211,6 +204,11 @@ class Training(Settings):
         if isinstance(self.step_loss, Terms):
             return self.step_loss.trained
         return unfrozen(FunctionLoss(self.step_loss, self.n_objects), self.start)[1]
+
+    @property
+    def object_labels(self) -> Sequence[object] | None:
+        """The names of the objects that a ready loss has."""
+        return self.step_loss.loss.object_labels if isinstance(self.step_loss, Terms) else None
 
     @cached_property
     def theta(self) -> Float[Tensor, " p"]:

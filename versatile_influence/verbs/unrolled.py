@@ -1,45 +1,21 @@
-"""Attribution through training: what a removal does to the very parameters that some steps of an optimiser gave.
+"""Attribution through training: what a removal does to the very parameters that some steps of an optimiser gave."""
 
-A state s (θ, and what the optimiser keeps) goes s_{t+1} = Φ_t(s_t, g_t), with g_t = ∇L_t(θ_t, 1). Without object i the
-gradient of a step is g_t − ∇ΔL_{t,i}, with ΔL_{t,i} = L_t(·, 1) − L_t(·, 1₋ᵢ): finite in the removal, as in Eq. 10, and
-linear in what it does to θ. The changes δ of the state follow forwards,
-
-    δg_t = H_t δθ_t − ∇ΔL_{t,i}(θ_t),    δ_{t+1} = ∂Φ_t (δ_t, δg_t),
-
-or, for all objects at once, their products with ∇f(θ_T) follow from the adjoint, backwards from λ_T = ∇f(θ_T):
-
-    (λ̃, γ_t) = ∂Φ_tᵀ λ_{t+1},    score_i −= γ_t · ∇ΔL_{t,i}(θ_t),    λ_t = λ̃ + H_t γ_t on θ.
-
-References:
-    Deng et al. (2025), "A Versatile Influence Function"; Ilyas and Engstrom (2025), "MAGIC: near-optimal data
-    attribution for deep learning", for sums of samples; Hara et al. (2019), "Data cleansing for models trained with SGD".
-"""
-
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from torch.func import jvp, vjp, vmap
+from collections.abc import Iterable
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import instance
-from versatile_influence.core.derivatives import jacobian_products, numbers_held
+from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.finished import extremes
 from versatile_influence.core.given import everything
-from versatile_influence.core.loss import Loss
 from versatile_influence.core.made import made_by
 from versatile_influence.core.ravel import cast
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import HELD_NUMBERS, at_once
 from versatile_influence.core.target import PresenceTarget, target_values
 from versatile_influence.core.warn import warn
 from versatile_influence.core.words import errors_named
-from versatile_influence.training.optimizers import State
+from versatile_influence.training.adjoint import backwards, forwards
 from versatile_influence.training.replay import Replay
-from versatile_influence.training.steps import BatchLoss
 from versatile_influence.training.training import Training, by_formula
 
 
@@ -74,9 +50,9 @@ def unrolled(training: Training, target: object, *, objects: Iterable | None = N
         >>> start, optimizer = torch.tensor(0.0).double(), vif.SGD(lr=0.1)
         >>> training = vif.Training(step_loss, [(x, range(3))] * 4, start=start, optimizer=optimizer, n_objects=3)
         >>> vif.unrolled(training, lambda theta: theta).scores.squeeze()
-        tensor([ 0.3..., -0.0..., -1.5...], dtype=torch.float64)
+        tensor([ 0.0950, -0.1583, -1.1715], dtype=torch.float64)
         >>> vif.leave_one_out(training, lambda theta: theta, progress=False).scores.squeeze()
-        tensor([ 0.3..., -0.1..., -1.5...], dtype=torch.float64)
+        tensor([ 0.0819, -0.2133, -1.3941], dtype=torch.float64)
     """
     instance(training, "training", Training, "vif.Training(…)")
     removals, asked = Removals.asked(objects, training.n_objects), as_target(target)
@@ -88,161 +64,17 @@ def unrolled(training: Training, target: object, *, objects: Iterable | None = N
         if isinstance(seen, PresenceTarget):
             direct, parameter = seen.effects(params, forwards(replay, removals), removals)
             scores = direct + parameter
-        elif removals.count < len(target_values(seen, params)):
+        elif removals.count < min(len(target_values(seen, params)), len(theta)):
             # The target's derivative along each change.
             moved = forwards(replay, removals).T
             scores = jacobian_products(lambda some: seen(training.unravel(some)), theta, moved).T
         else:
             scores = backwards(replay, seen.gradients(params), removals)
     if not extremes(scores).any():
-        warn("Every score is 0: neither `step_loss` nor the target changes with `presence` in any step, or the target "
-             "does not depend on the parameters. Multiply each object's terms by its presence.")  # fmt: skip
-    labels = {"targets": asked.labels, "direct": direct, "parameter": parameter}
+        warn(
+            "Every score is 0: no removal changes the loss of a step, or the target does not depend on the parameters. "
+            "Multiply each object's terms by its presence in `step_loss`."
+        )
+    told = {"targets": asked.labels, "labels": training.object_labels, "direct": direct, "parameter": parameter}
     made = made_by("unrolled", steps=len(training), optimizer=training.optimizer)
-    return Attribution(scores, removals.objects(), n_objects=training.n_objects, made=made, **labels)
-
-
-def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removals) -> Float[Tensor, "k t"]:
-    """Return the scores by the adjoint of the training, some targets at a time."""
-    if len(gradients) > gradients.shape[1]:
-        # Linear in them, and no more than p are independent.
-        return backwards(replay, torch.eye(gradients.shape[1]).to(gradients), removals) @ gradients.T
-    size = at_once(gradients.shape[1] * len(replay.end), most=HELD_NUMBERS)
-    return torch.cat([_backwards(replay, some, removals) for some in gradients.split(size)], dim=1)
-
-
-def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> Float[Tensor, "k q"]:
-    training, members, derivatives = replay.training, Members.of(removals), Derivatives(replay.training)
-    scores = gradients.new_zeros(removals.count, len(gradients))
-    adjoint = [torch.zeros_like(gradients) for _ in replay.end]
-    adjoint[training.given] = gradients
-    for step, state, gradient in replay.backwards():
-        *adjoint, slope = _pulled(training, step, (*state, gradient), adjoint)
-        for loss, objects, weight in training.pieces(step):
-            rows, hit = members.among(objects, loss.n_objects)
-            bent, products = derivatives.along(loss, state[0], slope, hit)
-            adjoint[0] = adjoint[0] + weight * bent
-            scores[rows] -= weight * products.T
-    return scores
-
-
-def forwards(replay: Replay, removals: Removals) -> Float[Tensor, "k p"]:
-    """Return what each removal does to the parameters, by the derivative of the training along it."""
-    size = at_once(len(replay.theta) * len(replay.end), most=HELD_NUMBERS)
-    starts = range(0, removals.count, size)
-    parts = [removals.part(start, min(start + size, removals.count)) for start in starts]
-    return torch.cat([_forwards(replay.training, part) for part in parts])
-
-
-def _forwards(training: Training, removals: Removals) -> Float[Tensor, "k p"]:
-    members, derivatives = Members.of(removals), Derivatives(training)
-    state = training.begun(training.theta)
-    changes = [state[0].new_zeros(removals.count, len(state[0]), dtype=torch.float64) for _ in state]
-    for step in range(len(training)):
-        slope = torch.zeros_like(changes[0])
-        for loss, objects, weight in training.pieces(step):
-            rows, hit = members.among(objects, loss.n_objects)
-            slope += weight * derivatives.along(loss, state[0], changes[0], None)[0]
-            if hit is not None:
-                params = training.unravel(state[0].to(training.precision))
-                slope[rows] -= weight * loss.removal_products(params, None, hit).to(slope)
-        gradient = training.gradient(step, state[0])
-        changes = _pushed(training, step, (*state, gradient), (*changes, slope))
-        state = training.stepped(step, state, gradient)
-    return changes[training.given]
-
-
-def _pulled(training: Training, step: int, at: State, adjoint: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """Return ∂Φᵀ λ: of each part of the state, and of the gradient."""
-    pull = vjp(lambda *one: training.stepped(step, one[:-1], one[-1]), *(one.double() for one in at))[1]
-    return vmap(lambda *rows: pull(rows))(*adjoint)
-
-
-def _pushed(training: Training, step: int, at: State, changes: State) -> list[Tensor]:
-    """Return ∂Φ δ: of each part of the state."""
-    exact = tuple(one.double() for one in at)
-    along = lambda *rows: jvp(lambda *one: training.stepped(step, one[:-1], one[-1]), exact, rows)[1]  # noqa: E731
-    return list(vmap(along)(*changes))
-
-
-class Derivatives:
-    """The Hessian of a step, and its removal differences, along directions: what fits at once is measured once."""
-
-    def __init__(self, training: Training):
-        self.training, self.masks, self.directions = training, 0, 0
-
-    def along(
-        self, loss: Loss, theta: Float[Tensor, " p"], directions: Float[Tensor, "q p"], removals: Removals | None
-    ) -> tuple[Float[Tensor, "q p"], Float[Tensor, "q k"]]:
-        """Return ∇²L(θ, 1) v and ∇ΔL · v of each direction v: two derivatives backwards of one evaluation of all.
-
-        u ↦ Jᵀu, with J the Jacobian of (L, ΔL), is linear in u, and Jᵀu at u = (1, 0) is ∇L: its derivative backwards,
-        at v, is J v along u and ∇²L v along θ.
-        """
-        there = theta.to(self.training.precision)
-        # Of length 1: in lower precision what is tiny would be lost.
-        size = directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(directions.dtype).tiny)
-        unit = (directions / size).to(there)
-        parts = [None] if removals is None else self._parts(loss, there, removals)
-        found = [self._twice(loss, there, unit, part) for part in parts]
-        return found[0][0].to(size) * size, torch.cat([one for _, one in found], dim=1).to(size) * size
-
-    def _twice(self, loss: Loss, theta: Tensor, directions: Tensor, removals: Removals | None) -> tuple[Tensor, Tensor]:
-        values = lambda vector: self._values(loss, vector, removals)  # noqa: E731
-        chosen = theta.new_zeros(1 if removals is None else 1 + removals.count)
-        chosen[0] = 1
-        pull = vjp(lambda vector, weights: vjp(values, vector)[1](weights)[0], theta, chosen)[1]
-        if not self.directions:
-            self.directions = at_once(max(numbers_held(values, theta), len(theta)), most=HELD_NUMBERS)
-        bent, products = vmap(pull, chunk_size=self.directions)(directions)
-        return bent, products[:, 1:]
-
-    def _values(self, loss: Loss, theta: Tensor, removals: Removals | None) -> Float[Tensor, " m"]:
-        params = self.training.unravel(theta)
-        if removals is not None and isinstance(loss, BatchLoss):
-            return loss.value_and_differences(params, removals)
-        value = loss(params, loss.everyone(params))[None]
-        return value if removals is None else torch.cat([value, loss.removal_differences(params, removals)])
-
-    def _parts(self, loss: Loss, theta: Tensor, removals: Removals) -> Iterator[Removals]:
-        """Return the removals in parts of which all masks are evaluated at once."""
-        if not self.masks:
-            one, all_of = (
-                numbers_held(lambda: self._values(loss, theta, some)) for some in (removals.part(0, 1), removals)
-            )
-            # What comes before presence enters is there once, for however many masks.
-            self.masks = at_once(all_of // removals.count if all_of > one else 1)
-        starts = range(0, removals.count, self.masks)
-        return (removals.part(start, min(start + self.masks, removals.count)) for start in starts)
-
-
-@dataclass(frozen=True)
-class Members:
-    """Which removals an object is in."""
-
-    removals: Removals
-    objects: Int[Tensor, " m"]
-    rows: Int[Tensor, " m"]
-
-    @classmethod
-    def of(cls, removals: Removals) -> "Members":
-        """Return the removals, their members in order."""
-        order = removals.members.argsort(stable=True)
-        return cls(removals, removals.members[order], removals.rows[order])
-
-    def among(self, objects: Int[Tensor, " m"] | None, count: int) -> tuple[Int[Tensor, " k"], Removals | None]:
-        """Return which removals meet these objects, and what they remove of them, by position; None where nothing."""
-        if objects is None:
-            return torch.arange(self.removals.count), self.removals
-        first, last = (torch.searchsorted(self.objects, objects, right=side) for side in (False, True))
-        counts = last - first
-        positions = torch.repeat_interleave(counts)
-        # Of each position, the places of its object among the members.
-        places = torch.arange(len(positions)) - (counts.cumsum(0) - counts)[positions] + first[positions]
-        rows, which = torch.unique(self.rows[places], return_inverse=True)
-        if not len(rows):
-            return rows, None
-        order = which.argsort(stable=True)
-        grouped = len(which) > len(rows)
-        everything = not grouped and torch.equal(positions[order], torch.arange(count))
-        return rows, Removals(count, positions[order], which[order], len(rows), grouped=grouped, everything=everything)
+    return Attribution(scores, removals.objects(), n_objects=training.n_objects, made=made, **told)
