@@ -239,7 +239,7 @@ def test_states_kept_and_states_repeated_give_the_same(gigabytes):
 
 @pytest.mark.parametrize("length", [1, 2, 7, 100, 1000])
 def test_a_long_training_holds_few_states(length, monkeypatch):
-    monkeypatch.setattr("versatile_influence.training.replay.STATE_NUMBERS", 0)
+    monkeypatch.setattr("versatile_influence.training.replay.STATE_BYTES", 0)
     steps = [(X[:2], [0, 1])] * length
     step_loss = lambda theta, x, presence: (presence * (x.mean(dim=1) - theta) ** 2).sum()  # noqa: E731
     start = torch.tensor(0.0, dtype=torch.float64)

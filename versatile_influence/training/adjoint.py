@@ -26,7 +26,7 @@ from torch.func import jvp, vjp, vmap
 from versatile_influence.core.derivatives import numbers_held
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.sizes import HELD_NUMBERS, at_once
+from versatile_influence.core.sizes import ADJOINT_BYTES, HELD_NUMBERS, at_once, kept
 from versatile_influence.training.optimizers import State
 from versatile_influence.training.replay import Replay
 from versatile_influence.training.steps import BatchLoss
@@ -38,7 +38,7 @@ def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removal
     if len(gradients) > gradients.shape[1]:
         # Linear in them, and no more than p are independent.
         return backwards(replay, torch.eye(gradients.shape[1]).to(gradients), removals) @ gradients.T
-    size = at_once(gradients.shape[1] * len(replay.end), most=HELD_NUMBERS)
+    size = max(1, kept(gradients.shape[1] * 8 * len(replay.end), most=ADJOINT_BYTES))
     return torch.cat([_backwards(replay, some, removals) for some in gradients.split(size)], dim=1)
 
 
@@ -89,7 +89,8 @@ def _hit(removals: Removals, objects: Int[Tensor, " m"] | None) -> tuple[Int[Ten
 def _pulled(training: Training, step: int, at: State, adjoint: Iterable[Tensor]) -> tuple[Tensor, ...]:
     """Return ∂Φᵀ λ: of each part of the state, and of the gradient."""
     pull = vjp(lambda *one: training.stepped(step, one[:-1], one[-1]), *(one.double() for one in at))[1]
-    return vmap(lambda *rows: pull(rows))(*adjoint)
+    chunk = at_once(len(at[0]) * len(at), most=HELD_NUMBERS)
+    return vmap(lambda *rows: pull(rows), chunk_size=chunk)(*adjoint)
 
 
 def _pushed(training: Training, step: int, at: State, changes: State) -> list[Tensor]:

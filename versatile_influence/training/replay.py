@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.sizes import ALLOWED, LIVE_ARRAYS, STATE_NUMBERS
+from versatile_influence.core.sizes import ALLOWED, STATE_BYTES, kept
 from versatile_influence.training.optimizers import State
 from versatile_influence.training.training import Training, finite
 
@@ -40,9 +40,8 @@ class Replay:
             ValueError: If the training diverged.
         """
         state, steps = training.begun(training.theta), len(training)
-        each, allowed = (len(state) + 1) * len(training.theta), ALLOWED.get()
-        room = STATE_NUMBERS // each if allowed is None else allowed * LIVE_ARRAYS // (2 * each)
-        room = max(room, 2 * math.isqrt(steps) + 2 if allowed is None else 4)
+        room = kept((len(state) + 1) * training.theta.nbytes, most=STATE_BYTES)
+        room = max(room, 2 * math.isqrt(steps) + 2 if ALLOWED.get() is None else 4)
         marks, end = _marked(training, 0, state, steps, room)
         finite(end[0])
         return cls(training, marks, end, max(2, room - len(marks)))
