@@ -169,12 +169,26 @@ def test_forwards_and_backwards_give_the_same_scores(step_loss, objects, option)
     )
 
 
+@pytest.mark.parametrize("option", ["clipping", "everything"])
+def test_columns_of_a_step_are_taken_apart_and_give_the_same(option, monkeypatch):
+    ours, _, _, options = OPTIONS[option]
+    whole, scores = made(ours, **options).run(), vif.unrolled(made(ours, **options), predictions).scores
+    monkeypatch.setattr("versatile_influence.training.optimizers.CHUNK_NUMBERS", 7)
+    apart = made(ours, **options).run()
+    assert all(torch.equal(apart[name], value) for name, value in whole.items())
+    with vif.memory_budget(1e-5):
+        torch.testing.assert_close(vif.unrolled(made(ours, **options), predictions).scores, scores)
+
+
 def test_removals_that_meet_in_a_batch_are_as_in_retraining():
     # Of one in four, so by small steps.
     training = made(vif.SGD(lr=1e-3, momentum=0.5), contrastive)
     for objects in (None, [[0, 1], [4, 9, 2]]):
         scores = vif.unrolled(training, predictions, objects=objects).scores
         truth = vif.leave_one_out(training, predictions, objects=objects, progress=False).scores
+        # Trained together, as rows of one.
+        many = vif.leave_one_out(training, predictions, objects=objects, batch_size=5, progress=False).scores
+        torch.testing.assert_close(many, truth, rtol=1e-6, atol=1e-12)
         assert torch.corrcoef(torch.stack([scores.ravel(), truth.ravel()]))[0, 1] >= 0.99
         assert (scores - truth).abs().max() <= 0.15 * truth.abs().max()
 

@@ -16,7 +16,8 @@ References:
     SGD".
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -46,13 +47,13 @@ def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Remova
     training, derivatives = replay.training, Derivatives(replay.training)
     scores = gradients.new_zeros(removals.count, len(gradients))
     adjoint = [torch.zeros_like(gradients) for _ in replay.end]
-    adjoint[training.given] = gradients
+    adjoint[training.given].copy_(gradients)
     for step, state, gradient in replay.backwards():
-        *adjoint, slope = _pulled(training, step, (*state, gradient), adjoint)
+        slope = _pulled(training, step, (*state, gradient), adjoint)
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
             bent, products = derivatives.along(loss, state[0], slope, hit)
-            adjoint[0] = adjoint[0] + weight * bent
+            adjoint[0] += weight * bent
             scores[rows] -= weight * products.T
     return scores
 
@@ -86,18 +87,32 @@ def _hit(removals: Removals, objects: Int[Tensor, " m"] | None) -> tuple[Int[Ten
     return (torch.arange(removals.count), removals) if objects is None else removals.among(objects)
 
 
-def _pulled(training: Training, step: int, at: State, adjoint: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """Return ∂Φᵀ λ: of each part of the state, and of the gradient."""
-    pull = vjp(lambda *one: training.stepped(step, one[:-1], one[-1]), *(one.double() for one in at))[1]
-    chunk = at_once(len(at[0]) * len(at), most=HELD_NUMBERS)
-    return vmap(lambda *rows: pull(rows), chunk_size=chunk)(*adjoint)
+def _pulled(training: Training, step: int, at: State, adjoint: list[Tensor]) -> Float[Tensor, "q p"]:
+    """Return γ of ∂Φᵀ λ, and write its other parts, those of the state, over λ."""
+    *state, gradient = at
+    slope, moved, count = torch.empty_like(adjoint[0]), partial(training.moved, step), len(adjoint)
+    # In place, some columns at a time: the adjoints are the largest there is.
+    size = at_once(len(slope) * len(at))
+    split = (part.split(size, dim=-1) for part in (*state, training.clipped(gradient), *adjoint, slope))
+    for parts in zip(*split, strict=True):
+        pull = vjp(moved, *(one.double() for one in parts[: count + 1]))[1]
+        into = parts[count + 1 :]
+        for old, new in zip(into, vmap(lambda *rows: pull(rows))(*into[:-1]), strict=True):  # noqa: B023
+            old.copy_(new)
+    if training.max_norm is None:
+        return slope
+    pull_clipped = vjp(training.clipped, gradient.double())[1]
+    return vmap(lambda row: pull_clipped(row)[0], chunk_size=size)(slope)
 
 
 def _pushed(training: Training, step: int, at: State, changes: State) -> list[Tensor]:
     """Return ∂Φ δ: of each part of the state."""
     exact = tuple(one.double() for one in at)
-    along = lambda *rows: jvp(lambda *one: training.stepped(step, one[:-1], one[-1]), exact, rows)[1]  # noqa: E731
-    return list(vmap(along)(*changes))
+
+    def stepped(*parts: Tensor) -> State:
+        return training.moved(step, *parts[:-1], training.clipped(parts[-1]))
+
+    return list(vmap(lambda *rows: jvp(stepped, exact, rows)[1])(*changes))
 
 
 class Derivatives:

@@ -5,12 +5,14 @@ the same operations in the same order, with the same names and defaults of what 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from versatile_influence.core.settings import Settings, setting
+from versatile_influence.core.sizes import CHUNK_NUMBERS
 
 State = tuple[Tensor, ...]
 
@@ -142,3 +144,13 @@ def clipped(gradient: Tensor, sizes: list[int], most: float) -> Tensor:
     norms = [torch.linalg.vector_norm(part, dim=-1) for part in gradient.split(sizes, dim=-1)]
     norm = torch.linalg.vector_norm(torch.stack(norms, dim=-1), dim=-1, keepdim=True)
     return gradient * (most / (norm + 1e-6)).clamp(max=1.0)
+
+
+def in_columns(function: Callable[..., State], *parts: Tensor) -> State:
+    """Return what a function gives that goes number by number, some columns of its arguments at a time."""
+    size = max(1, CHUNK_NUMBERS * parts[0].shape[-1] // max(1, parts[0].numel()))
+    if parts[0].shape[-1] <= size:
+        return function(*parts)
+    # Fresh arrays of millions of numbers cost more than what is done to them.
+    given = [function(*some) for some in zip(*(part.split(size, dim=-1) for part in parts), strict=True)]
+    return tuple(torch.cat(columns, dim=-1) for columns in zip(*given, strict=True))

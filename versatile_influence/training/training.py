@@ -1,26 +1,25 @@
 """Training as a value: a recorded stream of batches, and how an optimiser steps over it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import FunctionLoss, as_loss, as_presence, check_value
 from versatile_influence.core.checks import instance, number, whole
+from versatile_influence.core.derivatives import by_formula
 from versatile_influence.core.given import everything, unfrozen
 from versatile_influence.core.ravel import Params, ravel, shaper, stacked
 from versatile_influence.core.settings import Settings, setting
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, MOST_OBJECTS, at_once
 from versatile_influence.core.words import errors_named
-from versatile_influence.training.optimizers import Optimizer, State, clipped
+from versatile_influence.training.optimizers import Optimizer, State, clipped, in_columns
 from versatile_influence.training.steps import Batches, Piece, Terms, checked_steps
 
 
@@ -186,12 +185,20 @@ class Training(Settings):
 
     def stepped(self, step: int, state: State, gradient: Float[Tensor, "*k p"]) -> State:
         """Return the state after a step along a gradient."""
-        theta, *kept = state
+        return in_columns(partial(self.moved, step), *state, self.clipped(gradient))
+
+    def clipped(self, gradient: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
+        """Return the gradient that the optimiser sees."""
+        if self.max_norm is None:
+            return gradient
+        like = self.trained
+        sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
+        return clipped(gradient, sizes, self.max_norm)
+
+    def moved(self, step: int, *parts: Tensor) -> State:
+        """Return the state after a step from (*state, clipped gradient), number by number."""
+        theta, *kept, gradient = parts
         average = [] if self.averaging is None else [kept.pop()]
-        if self.max_norm is not None:
-            like = self.trained
-            sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
-            gradient = clipped(gradient, sizes, self.max_norm)
         lr = self.optimizer.lr * (1 if self.schedule is None else self.schedule(step))
         theta, new = self.optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr)
         if self.averaging is not None:
@@ -231,11 +238,6 @@ class Training(Settings):
             value, dtype = loss(self.unravel(self.theta.double()), one.double()), torch.float64
         check_value(value)
         return dtype
-
-
-def by_formula() -> AbstractContextManager:
-    """Have attention computed by the formula, which has all derivatives."""
-    return sdpa_kernel(SDPBackend.MATH)
 
 
 def finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import instance
-from versatile_influence.core.derivatives import jacobian_products
+from versatile_influence.core.derivatives import by_formula, jacobian_products
 from versatile_influence.core.finished import extremes
 from versatile_influence.core.given import everything
 from versatile_influence.core.made import made_by
@@ -16,7 +16,7 @@ from versatile_influence.core.warn import warn
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.adjoint import backwards, forwards
 from versatile_influence.training.replay import Replay
-from versatile_influence.training.training import Training, by_formula
+from versatile_influence.training.training import Training
 
 
 @errors_named()
