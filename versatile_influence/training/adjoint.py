@@ -16,7 +16,7 @@ References:
     SGD".
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -52,9 +52,7 @@ def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Remova
         slope = _pulled(training, step, (*state, gradient), adjoint)
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
-            bent, products = derivatives.along(loss, state[0], slope, hit)
-            adjoint[0] += weight * bent
-            scores[rows] -= weight * products.T
+            scores[rows] -= derivatives.along(loss, state[0], slope, hit, weight=weight, onto=adjoint[0]).T
     return scores
 
 
@@ -73,7 +71,7 @@ def _forwards(training: Training, removals: Removals) -> Float[Tensor, "k p"]:
         slope = torch.zeros_like(changes[0])
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
-            slope += weight * derivatives.along(loss, state[0], changes[0], None)[0]
+            derivatives.along(loss, state[0], changes[0], None, weight=weight, onto=slope)
             if hit is not None:
                 params = training.unravel(state[0].to(training.precision))
                 slope[rows] -= weight * loss.removal_products(params, None, hit).to(slope)
@@ -122,30 +120,41 @@ class Derivatives:
         self.training, self.masks, self.directions = training, 0, 0
 
     def along(
-        self, loss: Loss, theta: Float[Tensor, " p"], directions: Float[Tensor, "q p"], removals: Removals | None
-    ) -> tuple[Float[Tensor, "q p"], Float[Tensor, "q k"]]:
-        """Return ∇²L(θ, 1) v and ∇ΔL · v of each direction v: two derivatives backwards of one evaluation of all.
+        self,
+        loss: Loss,
+        theta: Float[Tensor, " p"],
+        directions: Float[Tensor, "q p"],
+        removals: Removals | None,
+        *,
+        weight: float,
+        onto: Float[Tensor, "q p"],
+    ) -> Float[Tensor, "q k"]:
+        """Return ∇ΔL · v of each direction v, and add ∇²L(θ, 1) v to `onto`, both times `weight`.
 
-        u ↦ Jᵀu, with J the Jacobian of (L, ΔL), is linear in u, and Jᵀu at u = (1, 0) is ∇L: its derivative backwards,
-        at v, is J v along u and ∇²L v along θ.
+        By two derivatives backwards of one evaluation: u ↦ Jᵀu, with J the Jacobian of (L, ΔL), is linear in u, and Jᵀu
+        at u = (1, 0) is ∇L. Its derivative backwards, at v, is J v along u and ∇²L v along θ.
         """
-        there = theta.to(self.training.precision)
-        # Of length 1: in lower precision what is tiny would be lost.
-        size = directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(directions.dtype).tiny)
-        unit = (directions / size).to(there)
-        parts = [None] if removals is None else self._parts(loss, there, removals)
-        found = [self._twice(loss, there, unit, part) for part in parts]
-        return found[0][0].to(size) * size, torch.cat([one for _, one in found], dim=1).to(size) * size
+        there, products = theta.to(self.training.precision), []
+        for number, part in enumerate([None] if removals is None else self._parts(loss, there, removals)):
+            pull, found = self._pull(loss, there, part), []
+            # In place, some directions at a time, as the adjoints are.
+            for some, into in zip(directions.split(self.directions), onto.split(self.directions), strict=True):
+                # Of length 1: in lower precision what is tiny would be lost.
+                size = some.norm(dim=1, keepdim=True).clamp_min(torch.finfo(some.dtype).tiny)
+                bent, along = vmap(pull)((some / size).to(there))
+                found.append(weight * size * along[:, 1:])
+                if number == 0:
+                    into.add_(weight * size * bent)
+            products.append(torch.cat(found))
+        return torch.cat(products, dim=1)
 
-    def _twice(self, loss: Loss, theta: Tensor, directions: Tensor, removals: Removals | None) -> tuple[Tensor, Tensor]:
+    def _pull(self, loss: Loss, theta: Float[Tensor, " p"], removals: Removals | None) -> Callable[[Tensor], tuple]:
         values = lambda vector: self._values(loss, vector, removals)  # noqa: E731
         chosen = theta.new_zeros(1 if removals is None else 1 + removals.count)
         chosen[0] = 1
-        pull = vjp(lambda vector, weights: vjp(values, vector)[1](weights)[0], theta, chosen)[1]
         if not self.directions:
             self.directions = at_once(max(numbers_held(values, theta), len(theta)), most=HELD_NUMBERS)
-        bent, products = vmap(pull, chunk_size=self.directions)(directions)
-        return bent, products[:, 1:]
+        return vjp(lambda vector, weights: vjp(values, vector)[1](weights)[0], theta, chosen)[1]
 
     def _values(self, loss: Loss, theta: Tensor, removals: Removals | None) -> Float[Tensor, " m"]:
         params = self.training.unravel(theta)
