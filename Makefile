@@ -15,6 +15,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
 
+# One thread a worker: two workers that also share out their small matrices wait for each other most of the time.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -q -n 2
 

@@ -55,8 +55,8 @@ MUTATIONS = [
     Mutation(
         "a sign: the Newton step goes uphill",
         "verbs/newton_step.py",
-        "return problem.theta - torch.cat(steps)",
-        "return problem.theta + torch.cat(steps)",
+        "moved = part.theta - solve(before, 1e-5)",
+        "moved = part.theta + solve(before, 1e-5)",
         "tests/test_attribution.py::test_newton_steps_and_refits_of_a_quadratic_are_exact_and_chunks_change_nothing",
     ),
     Mutation(

@@ -39,8 +39,8 @@ def test_queries_are_removed_too(tmp_path, capsys):
     assert main(["rank", train, "--test", test, "--objects", "queries"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "5 training lists, 5 queries"
-    assert [line.split()[0] for line in lines[5:]] != []
-    assert {line.split()[0] for line in lines[5:]} == set("01234")
+    assert {line.split()[0] for line in lines[5:-2]} == set("01234")
+    assert "of 5 removals are trusted" in lines[-1]
 
 
 def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):
@@ -122,7 +122,7 @@ def test_trec_runs_are_features_and_their_documents_are_removed(tmp_path, capsys
     assert main([*words, "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "5 training lists, 20 documents"
-    assert len(lines) == 8
+    assert len(lines) == 8 + 2
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,12 @@ WORDS = {
     "not at a minimum": "not at a minimum",
     "are in no (term|batch)|Every score is 0": "idle objects",
     "are trusted to": "untrusted",
+    "only through their direction": "free scale",
 }
+
+
+# A cosine's scale is flat at a minimum alone, and these are looked at elsewhere.
+STATIONARY = tuple(family for family in FAMILIES if family not in ("contrastive", "networks"))
 
 
 def property_of(families=tuple(FAMILIES), share=1.0):
@@ -83,7 +88,8 @@ def told(*allowed):
     assert all(meant.values()), f"unknown words: {[sentence for sentence, names in meant.items() if not names]}"
     for name in {name for names in meant.values() for name in names}:
         event(name)
-        assume(name in allowed)
+        # Neither says that something is not as it should be for these properties.
+        assume(name in (*allowed, "untrusted", "free scale"))
 
 
 def whole(case):
@@ -191,7 +197,8 @@ def test_a_removal_is_what_a_mask_makes_of_the_loss_and_what_the_data_without_th
         kept = [number for number in range(n) if number not in group]
         squared = dense.theta.square().sum()
         try:
-            rest = case.build(kept)
+            with told("idle objects"):
+                rest = case.build(kept)
         except ValueError as error:
             event(f"without: {str(error)[:40]}")
             continue
@@ -204,7 +211,7 @@ def test_a_removal_is_what_a_mask_makes_of_the_loss_and_what_the_data_without_th
         close(rest(some, torch.ones(rest.n_objects, dtype=torch.float64)) + fallen, dense.value(presence))
 
 
-@property_of(share=0.75)
+@property_of(STATIONARY, share=0.75)
 def test_scores_are_the_dense_formula(case, data):
     loss, params = trained(case)
     n, dense = loss.n_objects, Dense(loss, params)
@@ -251,7 +258,7 @@ def test_a_refit_is_the_minimum_of_the_loss_without_the_object(case, data):
         close(flat(case.restrict(shaper(params)(moved), kept)), flat(again), rtol=1e-5, atol=1e-6)
 
 
-@property_of(share=0.5)
+@property_of(STATIONARY, share=0.5)
 def test_a_newton_step_is_the_dense_one(case, data):
     loss, params = trained(case)
     n, dense, target = loss.n_objects, Dense(loss, params), a_target(case, data)
@@ -262,6 +269,11 @@ def test_a_newton_step_is_the_dense_one(case, data):
         presence = without(n, group)
         curvature = dense.hessian(presence) + damping * torch.eye(len(dense.theta))
         step = solved(curvature, dense.gradient(presence)[:, None])[:, 0]
+        # A step that leads uphill is shortened, or taken another way.
+        falls = dense.unravel(dense.theta - step), presence
+        if not loss(*falls) <= dense.value(presence) + 1e-9:
+            event("the dense step leads uphill")
+            assume(False)
         right.append(target(dense.unravel(dense.theta - step)) - target(params))
     with told("indefinite"):
         ours = vif.newton_step(loss, params, target, objects=objects, damping=damping).scores

@@ -9,6 +9,7 @@ from io import TextIOWrapper
 
 from versatile_influence.cli.parsers import command_line, parsed
 from versatile_influence.cli.tables import plain
+from versatile_influence.core.warn import UntrustedWarning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +41,8 @@ def _run(argv: Sequence[str]) -> int:
     args = parsed([*argv[1:2], "--help"] if argv[0] == "help" else argv)
     try:
         with warnings.catch_warnings():
+            # How far scores are to be trusted is part of what is printed.
+            warnings.simplefilter("ignore", UntrustedWarning)
             warnings.showwarning = lambda message, *_: _told(f"warning: {message}")
             # Only now PyTorch is imported.
             return import_module(f"{__name__}.{args.command}").run(args)

@@ -12,6 +12,7 @@ from versatile_influence.core.sizes import FINISHED_PARAMETERS
 from versatile_influence.losses import WalkEmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
 from versatile_influence.reading.metrics import counted
+from versatile_influence.reading.spot_check import spot_check
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.attribute import attribute
@@ -50,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
             splits = graph.components(without=[row]) > graph.components()
             note = "  splits the graph: retraining may have no finite end" if splits and not args.penalty else ""
             print(f"  {plain(graph.labels[row]):>12} {scores.scores[row, column].item():+10.4f}{note}")
+    print(f"\n{scores.trust()}")
+    if args.check:
+        print(spot_check(scores, loss, params, target, k=args.check))
     if args.out:
-        write_text(args.out, renamed(scores.to_frame(), args).to_csv())
+        write_text(args.out, renamed(scores.to_frame(error=True), args).to_csv())
         print(f"\nAll scores are in {args.out}.", file=sys.stderr)
     return 0

@@ -114,6 +114,7 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--objects", choices=["documents", "items", "queries"], help="what is removed (default: not queries)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--top", type=count, default=10, help="rows to print (default 10)")
+    add("--check", type=count, default=0, metavar="K", help="of them really left out, to check the rest by (0)")
     return parser
 
 
@@ -133,6 +134,7 @@ def _graph(commands) -> argparse.ArgumentParser:
     add("--penalty", type=float, default=0.0, help="λ of (λ/2)‖θ‖² on the summed loss (0)")
     add("--directed", action="store_true", help="walk edges from source to target only")
     add("--top", type=count, default=5, help="nodes listed for each pair (5)")
+    add("--check", type=count, default=0, metavar="K", help="nodes really left out, to check the rest by (0)")
     return parser
 
 

@@ -16,6 +16,8 @@ from torch.nn.functional import pad
 from versatile_influence.cli.tables import decimals, inert, table
 from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
 from versatile_influence.datasets.documents import Documents, read_svmlight, read_trec
 from versatile_influence.datasets.label_ranking import label_queries
 from versatile_influence.datasets.ranking import read_arff
@@ -25,6 +27,7 @@ from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.targets import query_loss
 from versatile_influence.reading.detection import suspicious
 from versatile_influence.reading.metrics import counted
+from versatile_influence.reading.spot_check import spot_check
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.attribute import attribute
 
@@ -37,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
     check_out(args.out, [args.train, args.test, *runs, args.qrels, args.test_qrels])
     ranking = read_ranking(args)
     params = ranking.learned()
-    moved, direct = ranking.changes(params)
+    target = ranking.target()
+    scores = attribute(ranking.loss, params, target)
+    moved, direct = parts(scores)
     marked = suspicious(moved).tolist()
     order = moved.abs().argsort(descending=True, stable=True).tolist()
     one, apart = ONE[ranking.objects], ranking.objects == "items"
@@ -52,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
         rows.append([str(ranking.names[row]), f"{moved[row].item():+.{digits}f}", *own, remark])
     header = [one, "through parameters" if apart else "change without it", *(["direct"] if apart else []), ""]
     print(table(header, rows))
+    print(f"\n{scores.trust()}")
+    if args.check:
+        print(spot_check(scores, ranking.loss, params, target, k=args.check))
     if args.out:
         names = [inert(name) if args.spreadsheet else name for name in ranking.names]
         text = io.StringIO(newline="")
@@ -89,17 +97,16 @@ class Ranking:
         """Return the mean loss of the test queries."""
         return self.test.row_losses(params, torch.ones(self.test.n_objects, dtype=torch.float64)).mean()[None]
 
-    def changes(self, params: Any) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """Return how it changes without each object through the parameters, and directly.
+    def target(self) -> Target | PresenceTarget:
+        """Return it as what is explained: only an item leaves the test queries' lists too."""
+        return query_loss(self.test) if self.objects == "items" else LabelledTarget(self.mean_loss)
 
-        Only an item leaves the test queries' lists too, which is the direct part.
-        """
-        if self.objects != "items":
-            moved = attribute(self.loss, params, self.mean_loss).scores[:, 0]
-            return moved, torch.zeros_like(moved)
-        effects = attribute(self.loss, params, query_loss(self.test))
-        moved, direct = (part.mean(1) for part in (effects.parameter, effects.direct) if part is not None)
-        return moved, direct
+
+def parts(scores: Attribution) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return the mean change over targets through the parameters, and the direct one."""
+    if scores.parameter is None or scores.direct is None:
+        return scores.scores.mean(1), torch.zeros(len(scores.scores), dtype=torch.float64)
+    return scores.parameter.mean(1), scores.direct.mean(1)
 
 
 def read_ranking(args: argparse.Namespace) -> Ranking:

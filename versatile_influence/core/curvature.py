@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,8 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.sizes import DENSE_PARAMETERS, WRITTEN_PARAMETERS
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class Curvature(ABC):
     @abstractmethod
     def sample(self, terms: Int[Tensor, " m"]) -> "Scaled":
         """Return its unbiased estimate from some of the loss's terms."""
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """Return what a solver takes this curvature apart into: made when first asked for, kept as long as it lives."""
+        known = vars(self).setdefault("_known", {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
 
     @property
     def floor(self) -> float:

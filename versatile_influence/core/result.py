@@ -181,14 +181,15 @@ class Attribution:
             return [labels[number] for number in self.objects.tolist()]
         return ["+".join(str(labels[number]) for number in group) for group in self.objects]
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the scores as a pandas frame: objects by name down, targets across."""
+    def to_frame(self, *, error: bool = False) -> "pd.DataFrame":
+        """Return the scores as a pandas frame: objects by name down, targets across; with `error` that of each too."""
         import pandas as pd
 
         columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
         # A tuple is one name, and not one a level.
         index = pd.Index(self.names(), name="object", tupleize_cols=False)
-        return pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
+        frame = pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
+        return frame.assign(error=self.error.numpy()) if error and self.error is not None else frame
 
     def save(self, path: str | PathLike) -> None:
         """Write everything to one `.npz` file: arrays, a JSON header and a checksum, no pickle.

@@ -46,9 +46,9 @@ def scale_free(
         pull = loss.penalty * (theta @ theta)
         if pull > 0 and (theta @ slope).abs() <= 1e-9 * (pull + theta.norm() * slope.norm()):
             # The last is 0: what does not enter at all has its minimum there.
-            values = [_unpenalised(loss, params, chosen, presence, scale) for scale in (1.0, 0.5, 2.0, 0.0)]
+            values = [_unpenalised(loss, params, chosen, presence, scale) for scale in (1.0, 0.5, 2.0, 0.01, 0.0)]
             same = [math.isclose(values[0], value, rel_tol=1e-9) for value in values[1:]]
-            if same == [True, True, False]:
+            if same == [True, True, True, False]:
                 return _told(chosen)
     return None
 

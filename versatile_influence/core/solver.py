@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -54,14 +53,7 @@ class Solver(Settings, ABC):
         Warns:
             UserWarning: If a column's relative residual is above `tolerated`, or H curves downward.
         """
-        return self.judged(self.solved(hessian, rhs), hessian, rhs)
-
-    def prepared(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
-        """Return `solved` for one curvature; a solver that first takes H apart does so once."""
-        return partial(self.solved, hessian)
-
-    def judged(self, solution: Solution, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return the solution as it is, with a warning where it falls short."""
+        solution = self.solved(hessian, rhs)
         residual, name = solution.residual, type(self).__name__
         # Written so that NaN counts as short.
         short = int((~(residual <= self._bound(hessian) + _given_up(solution.dropped, rhs))).sum())
@@ -116,7 +108,6 @@ class Inverse:
     def __init__(self, hessian: Curvature, solver: Solver):
         self.hessian, self.solver = hessian, solver
         self.solution: Solution | None = None
-        self._solver: Callable[[Tensor], Solution] | None = None
         self._whole: Tensor | None = None
 
     def __matmul__(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
@@ -129,8 +120,7 @@ class Inverse:
         return self._solved(columns) if self._whole is None else self._whole @ columns
 
     def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        self._solver = self._solver or self.solver.prepared(self.hessian)
-        solution = self.solver.judged(self._solver(columns), self.hessian, columns)
+        solution = self.solver.solve(self.hessian, columns)
         # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution
         return solution.value

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
@@ -60,24 +61,28 @@ class Arnoldi(Solver):
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X ≈ H⁻¹ B; the residuals say how much of B the eigenvectors hold."""
-        null = hessian.null_space()
+        null, mu = hessian.null_space(), hessian.floor
         rhs = without(null, rhs)
-        generator = torch.Generator().manual_seed(self.seed)
-
-        def drawn() -> Tensor:
-            return without(null, torch.randn(len(rhs), 1, generator=generator, dtype=torch.float64).to(rhs))[:, 0]
-
-        steps = min(self.num_steps, len(rhs) - (0 if null is None else null.shape[1]))
-        basis, projected = lanczos(
-            lambda columns: without(null, finite(hessian @ columns)), drawn(), steps, restart=drawn
-        )
-        curvature, turned = eigenpairs(projected)
-        order = curvature.abs().argsort(descending=True)[: self.rank]
-        directions, kept, mu = basis @ turned[:, order], curvature[order], hessian.floor
+        directions, kept, smallest, steps = hessian.once(self, lambda: self._eigenpairs(hessian, null))
         inside = directions.T @ rhs
         value = directions @ (inside / kept[:, None])
         if mu > 0:
             value = value + (rhs - directions @ inside) / mu
         value = without(null, value)
-        residual, smallest = true_residual(hessian, value, rhs, null), curvature.min().item()
-        return Solution(value, residual, num_steps=len(projected), smallest_curvature=smallest, dropped=null)
+        residual = true_residual(hessian, value, rhs, null)
+        return Solution(value, residual, num_steps=steps, smallest_curvature=smallest, dropped=null)
+
+    def _eigenpairs(self, hessian: Curvature, null: Tensor | None) -> tuple[Tensor, Tensor, float, int]:
+        """Return eigenvectors and eigenvalues found, largest first, the smallest of all, and the steps taken."""
+        theta, generator = flat(hessian.params), torch.Generator().manual_seed(self.seed)
+
+        def drawn() -> Tensor:
+            return without(null, torch.randn(len(theta), 1, generator=generator, dtype=torch.float64).to(theta))[:, 0]
+
+        steps = min(self.num_steps, len(theta) - (0 if null is None else null.shape[1]))
+        basis, projected = lanczos(
+            lambda columns: without(null, finite(hessian @ columns)), drawn(), steps, restart=drawn
+        )
+        curvature, turned = eigenpairs(projected)
+        order = curvature.abs().argsort(descending=True)[: self.rank]
+        return basis @ turned[:, order], curvature[order], curvature.min().item(), len(projected)

@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
-from versatile_influence.core.gauss_newton import GaussNewton
+from versatile_influence.core.gauss_newton import GaussNewton, OutputSpace
 from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
-from versatile_influence.solvers.woodbury import OutputSpace
 
 Product = Callable[[Tensor], Tensor]
 
@@ -63,7 +62,10 @@ class CG(Solver):
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with H X ≈ B."""
-        if self.preconditioner is None and (space := _among_outputs(hessian, rhs)) is not None:
+        if (
+            self.preconditioner is None
+            and (space := hessian.once("outputs", lambda: _among_outputs(hessian, rhs))) is not None
+        ):
             return self._in_outputs(space, rhs)
         null = hessian.null_space()
         rhs = without(null, rhs)

@@ -42,7 +42,7 @@ class Diagonal(Preconditioner):
 
     def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         """Return columns ↦ columns / diag(H), entries that are not positive counting as the least positive one."""
-        entries = self.entries(hessian)
+        entries = hessian.once(self, lambda: self.entries(hessian))
         least = torch.where(entries > 0, entries, torch.inf).min().clamp(max=entries.abs().max())
         scale = entries.clamp_min(max(hessian.floor, least.item(), torch.finfo(entries.dtype).tiny))
         return lambda columns: columns / scale[:, None]

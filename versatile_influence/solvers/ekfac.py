@@ -85,6 +85,9 @@ class EKFAC(Solver, Preconditioner):
 
     def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         """Return columns ↦ H⁻¹ columns by the factors; errors are those of `solve`."""
+        return hessian.once(self, lambda: self._inverse(hessian))
+
+    def _inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         loss, params = hessian.loss, hessian.params
         if not isinstance(loss, Composed) or loss.model is None:
             raise TypeError(

@@ -43,9 +43,9 @@ class Explicit(Solver):
 
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return H⁻¹ B, or H⁺ B where H is singular."""
-        return self.prepared(hessian)(rhs)
+        return hessian.once(self, lambda: self._factorised(hessian))(rhs)
 
-    def prepared(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
+    def _factorised(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
         null = hessian.null_space()
         matrix = deflated(finite(hessian.dense()), null)
         factor, failed = torch.linalg.cholesky_ex(matrix)

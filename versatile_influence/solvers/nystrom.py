@@ -85,6 +85,9 @@ class Nystrom(Solver, Preconditioner):
 
     def sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
         """Return V and λ, largest first, those of rounding left out."""
+        return hessian.once(self, lambda: self._sketch(hessian))
+
+    def _sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
         theta, mu, null = flat(hessian.params), hessian.floor, hessian.null_space()
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randn(len(theta), min(self.rank, len(theta)), generator=generator, dtype=torch.float64).to(theta)

@@ -61,14 +61,18 @@ class Projected(Solver):
         """Return X with Pᵀ(H X − B) = 0 and X in the span of P."""
         null = hessian.null_space()
         rhs = without(null, rhs)
-        basis = self._basis(hessian, null)
-        inner = basis.T @ without(null, finite(hessian @ basis))
-        curvature, turned = eigenpairs((inner + inner.T) / 2)
-        directions = basis @ turned
+        directions, curvature = hessian.once(self, lambda: self._eigenpairs(hessian, null))
         value = directions @ ((directions.T @ rhs) / curvature[:, None])
         residual = true_residual(hessian, value, rhs, null)
         smallest = curvature.min().item() if len(curvature) else None
         return Solution(value, residual, smallest_curvature=smallest, dropped=null)
+
+    def _eigenpairs(self, hessian: Curvature, null: Tensor | None) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
+        """Return eigenvectors and eigenvalues of H within the subspace."""
+        basis = self._basis(hessian, null)
+        inner = basis.T @ without(null, finite(hessian @ basis))
+        curvature, turned = eigenpairs((inner + inner.T) / 2)
+        return basis @ turned, curvature
 
     def _basis(self, hessian: Curvature, null: Tensor | None) -> Float[Tensor, "p r"]:
         theta, unravel = flat(hessian.params), shaper(hessian.params)

@@ -84,7 +84,7 @@ def minimum(
     found, is_minimum = _stationary(objective, theta, max_steps, enough)
     for _ in range(SADDLES):
         # At a saddle or a maximum the gradient is zero too: there is a way down, to another place.
-        if not is_minimum or (beyond := beyond_saddle(objective, found)) is None:
+        if not is_minimum or not objective.is_reached(found) or (beyond := beyond_saddle(objective, found)) is None:
             break
         found, is_minimum = _stationary(objective, beyond, max_steps, enough)
     if is_minimum:

@@ -55,6 +55,11 @@ class Objective:
         gradient, value = self.loss.gradient_and_value(self.unravel(theta), self.presence)
         return gradient.to(theta), value
 
+    def is_reached(self, theta: Float[Tensor, " p"]) -> bool:
+        """Return whether the gradient is at its goal, or as small as the rounding of the loss lets it be."""
+        gradient, value = self.gradient(theta)
+        return bool(gradient.abs().max() <= max(self.goal, 500 * self.eps * abs(value.item())))
+
     def value(self, theta: Float[Tensor, " p"]) -> float:
         """Return the loss, infinite where it is not defined."""
         value = self.loss(self.unravel(theta), self.presence).item()
@@ -120,8 +125,7 @@ def _way_down(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor,
 def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
     """Warn where the minimiser stopped short of its goal; raise where the loss goes on falling the way it went."""
     gradient, value = objective.gradient(found)
-    reached, way = gradient.abs().max().item(), found - init
-    there = torch.isfinite(value) and reached <= max(objective.goal, 500 * objective.eps * abs(value.item()))
+    reached, way, there = gradient.abs().max().item(), found - init, objective.is_reached(found)
     # Far out the rounding of a large loss hides its slope.
     if there and way.norm() <= FAR * (1 + init.norm()):
         return

@@ -13,7 +13,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
-from versatile_influence.verbs.newton_step import at_parameters
+from versatile_influence.verbs.newton_step import judged
 
 
 @errors_named()
@@ -61,5 +61,5 @@ def descend(
         objective = Objective.of(problem.loss, problem.unravel, problem.presence_without(row))
         moved.append(few_steps(objective, problem.theta, steps))
         further.append(few_steps(objective, moved[-1], 1))
-    result = at_parameters(problem, asked, torch.stack(moved), further=torch.stack(further))
+    result = judged(problem, asked, torch.stack(moved), torch.stack(further))
     return replace(result, made=made_by("descend", steps=steps))

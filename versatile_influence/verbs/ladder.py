@@ -9,6 +9,7 @@ A step that does not make the loss fall, or the error less than half, leads to t
 one below. Descent starts at θ, as a refit does, so that both go into the same valley.
 """
 
+import warnings
 from dataclasses import replace
 
 import torch
@@ -47,7 +48,10 @@ def with_errors(
     error = torch.full((len(result.scores),), float("nan"), dtype=result.scores.dtype)
     for some in rows.split(at_once(problem.removals.n_objects + len(problem.theta), most=HELD_NUMBERS)):
         part = problem if len(some) == problem.removals.count else problem.of_rows(some.tolist())
-        error[some] = _predicted(part, target, scale, inverse, result.scores[some])[0]
+        with warnings.catch_warnings():
+            # What the solver falls short by shows in the errors.
+            warnings.simplefilter("ignore")
+            error[some] = _predicted(part, target, scale, inverse, result.scores[some])[0]
     return replace(result, error=error)
 
 

@@ -4,25 +4,24 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.checks import number
-from versatile_influence.core.curvature import deflated, newton_is_dense
-from versatile_influence.core.finished import finished, told
+from versatile_influence.core.curvature import newton_is_dense
+from versatile_influence.core.finished import told
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
-from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.target import PresenceTarget, Target, evaluated
-from versatile_influence.core.warn import warn
+from versatile_influence.core.target import PresenceTarget, Target
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.trust import Scale, gradients_at, rises, scores_at
+from versatile_influence.verbs.without import at_parameters, hessians_without, solve_each
 
 
 @errors_named()
@@ -58,7 +57,7 @@ def newton_step(
     held = number(damping, "damping", least=0)
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
     moved, further = zip(*newton_steps(problem, held), strict=True)
-    result = at_parameters(problem, problem.given.target(target), torch.cat(moved), further=torch.cat(further))
+    result = judged(problem, problem.given.target(target), torch.cat(moved), torch.cat(further))
     return replace(result, made=made_by("newton_step", damping=held))
 
 
@@ -95,86 +94,10 @@ def _moved(
     return moved, moved - solve(slopes, 0.1)
 
 
-def hessians_without(problem: Problem) -> Iterator[tuple[Removals, Float[Tensor, "c p p"]]]:
-    """Yield the removals part by part, with H₋ᵢ = ∇²L(θ, 1₋ᵢ) of each."""
-    p, loss, params = len(problem.theta), problem.loss, problem.params
-    # A matrix each, or the second derivatives of a masked loss, which hold n numbers a column.
-    for part in problem.removals.parts(p * (p if loss.differences_together else max(p, loss.n_objects))):
-        curvatures = loss.hessians_without(params, part)
-        if not loss.hessian_written_out and loss.null_directions(params, problem.everyone()):
-            nulls = [Hessian(loss, params, presence).null_space() for presence in part.presences(problem.theta)]
-            curvatures = torch.stack(list(map(deflated, curvatures, nulls)))
-        yield part, curvatures
-
-
-def solve_each(
-    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"], *, telling: bool = False
-) -> Float[Tensor, "c p"]:
-    """Return H₋ᵢ⁻¹ bᵢ of each, by Cholesky, or by the least-norm solution where H₋ᵢ is not positive definite."""
-    factors, failed = torch.linalg.cholesky_ex(matrices)
-    pivots = factors.diagonal(dim1=-2, dim2=-1).square()
-    # A factor may exist by rounding alone: a last pivot of 1e-16 is a singular matrix.
-    bad = (failed != 0) | (pivots.amin(-1) <= 1e-12 * pivots.amax(-1)) | ~torch.isfinite(pivots).all(-1)
-    # What failed is solved below; here it must only do no harm.
-    safe = torch.where(bad[:, None, None], torch.eye(rhs.shape[1], dtype=rhs.dtype, device=rhs.device), factors)
-    value = torch.cholesky_solve(rhs[..., None], safe)[..., 0]
-    if bad.any():
-        value[bad], lost = _flat_step(matrices[bad], rhs[bad])
-        if telling and lost.any():
-            warn(
-                f"Without the object, the Hessian is not positive definite for {int(lost.sum())} of {len(bad)} "
-                "removals, in directions in which the loss is not flat; their step is not to a minimum. Add a penalty "
-                "or damping=….",
-            )
-    return value
-
-
-def _flat_step(
-    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"]
-) -> tuple[Float[Tensor, "c p"], Bool[Tensor, " c"]]:
-    """Return the least-norm steps, and whether one leaves out a slope or follows a negative curvature.
-
-    Parameters that the removed object alone had are flat without a slope: nothing is lost.
-    """
-    curvature, directions = torch.linalg.eigh(matrices)
-    flat = curvature.abs() <= 1e-12 * curvature.abs().amax(-1, keepdim=True)
-    slope = (directions.mT @ rhs[..., None])[..., 0]
-    value = (directions @ torch.where(flat, 0.0, slope / torch.where(flat, 1.0, curvature))[..., None])[..., 0]
-    # A slope along a flat direction would carry the step to infinity.
-    left_out = (torch.where(flat, slope, 0.0).abs() > 1e-6 * rhs.abs().amax(-1, keepdim=True)).any(-1)
-    return value, left_out | ((curvature < 0) & ~flat).any(-1)
-
-
-def at_parameters(
-    problem: Problem,
-    asked: Target | PresenceTarget,
-    moved: Float[Tensor, "k p"],
-    *,
-    further: Float[Tensor, "k p"] | None = None,
-    failed: dict[int, str] | None = None,
+def judged(
+    problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"], further: Float[Tensor, "k p"]
 ) -> Attribution:
-    """Return the change of each target from θ to each row of `moved`, the parameters without that removal.
-
-    `further` are parameters nearer to the minimum, which the scores are judged by; None where they are at it.
-    """
-    if isinstance(asked, PresenceTarget):
-        total, direct = asked.at(problem.params, moved, problem.removals)
-        result = replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
-    else:
-        result = _named(problem, asked, evaluated(asked, problem.params, moved), failed)
-    if further is None:
-        return replace(result, error=torch.where(result.scores.isnan().any(1), float("nan"), 0.0).double())
+    """Return the scores at `moved`, with their distance from those at parameters nearer to the minimum as error."""
+    result = at_parameters(problem, asked, moved)
     better = scores_at(problem, asked, further)
     return told(replace(result, error=Scale.of(result.scores).errors(result.scores, better)))
-
-
-def _named(
-    problem: Problem, target: Target | PresenceTarget, scores: Tensor, failed: dict[int, str] | None
-) -> Attribution:
-    """Return the scores as an attribution, with NaN where the removal failed and nowhere else."""
-    if not failed:
-        return finished(problem, scores, target)
-    rows = torch.tensor(sorted(failed))
-    # What failed is NaN by design; everything else must still be finite.
-    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
-    return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)

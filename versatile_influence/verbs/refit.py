@@ -18,7 +18,7 @@ from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import CACHE_NUMBERS, at_once
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
-from versatile_influence.verbs.newton_step import at_parameters, hessians_without, solve_each
+from versatile_influence.verbs.without import at_parameters, hessians_without, solve_each
 
 
 @errors_named()
@@ -72,7 +72,7 @@ def refit(
             # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
     made = made_by("refit", gtol=gtol, max_steps=max_steps)
-    return replace(at_parameters(problem, asked, moved, failed=failed), made=made)
+    return replace(at_parameters(problem, asked, moved, failed), made=made)
 
 
 def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list[int]]:
