@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE, OWN_LOSS = ROOT / "docs" / "choosing_a_solver.md", ROOT / "docs" / "a_loss_of_your_own.md"
+THROUGH = ROOT / "docs" / "through_training.md"
 STAND_INS = {
     "explicit": "Hessian, explicit or CG",
     "Gauss-Newton": "Gauss–Newton, dense",
@@ -164,6 +165,27 @@ def ways() -> list[str]:
     return lines
 
 
+def through() -> list[str]:
+    """Return how scores through training and at its end agree with retraining as Markdown."""
+    record = numbers("experiments/results/through_training.json")
+    rows = [
+        "| training | r, through training | slope | r, at its end | trainings for all scores, for all retrainings |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in record.items():
+        for place, one in enumerate(found.get("starts", [found]) if isinstance(found, dict) else []):
+            here, end = one["through training"], one.get("endpoint, Gauss-Newton")
+            start = f", start {place}" if "starts" in found else ""
+            cost = one["trainings for all scores"], one["seconds of all retrainings"] / one["seconds of a training"]
+            last = f"{end['r']:.3f}" if end else "–"
+            of = f"{one['removals']:,} × {one['targets']}"
+            rows.append(
+                f"| {name}{start} ({of}) | {here['r']:.3f} | {here['slope']:.2f} | {last} "
+                f"| {cost[0]:.0f}, {cost[1]:.0f} |"
+            )
+    return rows
+
+
 def filled(page: str, made: dict[str, list[str]]) -> str:
     """Return a page with the tables in their place."""
     for name, lines in made.items():
@@ -176,7 +198,11 @@ def filled(page: str, made: dict[str, list[str]]) -> str:
 def pages() -> dict[Path, str]:
     """Return each page as it should be."""
     tables = {"EK-FAC": blocks(), "digits": encoder(), "ensembles": averages(), "measured": [*scale(), "", *effort()]}
-    return {PAGE: filled(PAGE.read_text(), tables), OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()})}
+    return {
+        PAGE: filled(PAGE.read_text(), tables),
+        OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
+        THROUGH: filled(THROUGH.read_text(), {"through training": through()}),
+    }
 
 
 def main() -> int:

@@ -51,6 +51,17 @@ ATTRIBUTION = vif.Attribution(torch.ones(3, 2), torch.arange(3), n_objects=3, ta
 
 SCORES = vif.attribute(quadratic, AT, value, n_objects=3)
 
+
+def step_loss(params, batch, presence):
+    return (presence * (batch - params) ** 2).sum() / 2
+
+
+START = torch.zeros((), dtype=torch.float64)
+STREAM = {"steps": [(X, [0, 1, 2])] * 2, "start": START, "optimizer": vif.SGD(lr=0.1), "n_objects": 3}
+TRAINING = vif.Training(step_loss, **STREAM)
+EPOCHS = {"loss": quadratic, "start": START, "epochs": 2, "optimizer": vif.SGD(lr=0.1), "n_objects": 3}
+LOADER = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X), batch_size=2)
+
 # What is called, and with what it goes right.
 CALLS = {
     "attribute": (vif.attribute, RIGHT),
@@ -67,6 +78,11 @@ CALLS = {
     "minimize": (vif.minimize, TRAINED | {"n_objects": 3}),
     "train": (vif.train, TRAINED | {"epochs": 2, "lr": 0.1, "n_objects": 3}),
     "leave_one_out": (vif.leave_one_out, {"fit": fit, "target": value, "n_objects": 3, "progress": False}),
+    "Training": (vif.Training, {"step_loss": step_loss} | STREAM),
+    "Training.of": (vif.Training.of, EPOCHS),
+    "Training.run": (TRAINING.run, {}),
+    "unrolled": (vif.unrolled, {"training": TRAINING, "target": value}),
+    "recorded": (vif.recorded, {"loader": LOADER, "epochs": 1}),
     "ensemble": (vif.ensemble, {"attributions": [ATTRIBUTION]}),
     "spot_check": (vif.spot_check, {"estimate": SCORES, "loss": quadratic, "params": AT, "target": value}),
     "memory_budget": (in_budget, {"gigabytes": 1.0}),
@@ -163,6 +179,11 @@ BY_NAME = {
     "presence": PRESENCES,
     "params": [None, 3, "name", [1.0], torch.tensor(NAN), torch.tensor(1), {}],
     "init": [None, 3, "name", [1.0], torch.tensor(NAN), torch.tensor(1), {}],
+    "start": [None, 3, "name", [1.0], torch.tensor(NAN), torch.tensor(1), {}],
+    "step_loss": FUNCTIONS,
+    "schedule": [3, "cosine", nothing, far_too_much],
+    "training": [None, 3, vif.Training, fit],
+    "loader": [None, [X], torch.utils.data.DataLoader, torch.utils.data.DataLoader(X, batch_size=None)],
     "seeds": ["12", 3, [], [1, 1], [0.5], ["1"], [True], [-1], {1: 2}],
     "n_jobs": [0, 1.5, "2", True, int],
     "store": [3, ["a"], FOLDER / "file"],
@@ -184,8 +205,9 @@ BY_NAME = {
 }
 # Of one public name alone.
 BY_PLACE = {
-    # Neither asks the loss for anything yet.
-    **{(place, "loss"): LOSSES for place in ("subset", "Hessian")},
+    # None asks the loss for anything yet.
+    **{(place, "loss"): LOSSES for place in ("subset", "Hessian", "Training.of")},
+    ("Training", "steps"): [None, 3, "ab", [], [X], [(X, [3])], [(X, [0.5])], [(X, 0)], {0: 1}],
     ("subset", "params"): [None, 3, AT, [AT], {"b": 1}],
     ("Attribution", "objects"): [
         torch.arange(2),
@@ -201,11 +223,13 @@ BY_PLACE = {
     ("minimize", "presence"): PRESENCES,
 }
 # Whole numbers may be 0, and numbers too, unless a step of it or a share by it makes no sense.
-ZERO_IS_RIGHT = {"seed", "k", "damping", "gtol", "weight_decay", "rtol", "eps", "momentum", "single"}
+ZERO_IS_RIGHT = {"seed", "k", "damping", "gtol", "weight_decay", "rtol", "eps", "momentum", "single", "averaging"}
 # Where a message cannot name the argument: what it says.
 SAYS = {
     "params": "arameter",
     "init": "arameter",
+    "start": "arameter",
+    ("Training", "steps"): "steps",
     "attributions": "`attributions|nothing to average",
     "estimate": "`estimate`|different things",
     "scores": "`scores`",

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from versatile_influence.solvers.woodbury import Woodbury
     from versatile_influence.training.minimize import minimize
     from versatile_influence.training.optimizers import SGD, Adam, AdamW
+    from versatile_influence.training.recorded import recorded
     from versatile_influence.training.train import train
+    from versatile_influence.training.training import Training
     from versatile_influence.verbs.attribute import attribute, parameter_changes
     from versatile_influence.verbs.check_loss import check_loss
     from versatile_influence.verbs.descend import descend
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from versatile_influence.verbs.newton_step import newton_step
     from versatile_influence.verbs.refit import refit
     from versatile_influence.verbs.subset import subset
+    from versatile_influence.verbs.unrolled import unrolled
     from versatile_influence.verbs.write_scores import write_scores
 else:
     __getattr__, __dir__ = on_demand(__name__)
@@ -61,6 +64,7 @@ __all__ = [
     "Removals",
     "SpotCheck",
     "Target",
+    "Training",
     "UntrustedWarning",
     "Woodbury",
     "adapters",
@@ -81,11 +85,13 @@ __all__ = [
     "parameter_changes",
     "pearson",
     "plots",
+    "recorded",
     "refit",
     "solvers",
     "spearman",
     "spot_check",
     "subset",
     "train",
+    "unrolled",
     "write_scores",
 ]

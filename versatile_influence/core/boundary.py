@@ -114,7 +114,19 @@ def with_presence(
         return checked, torch.ones(checked.n_objects, dtype=torch.float64)
     given = numbers(presence, "presence")
     checked = as_loss(loss, n_objects, otherwise=given.shape[-1] if given.dim() else None)
-    n = checked.n_objects
+    return checked, as_presence(given, checked.n_objects, rows=rows)
+
+
+def as_presence(presence: object, n: int, *, rows: bool = False) -> Float[Tensor, "*k n"]:
+    """Return who of n objects is present, (n,), or with `rows` also (k, n); None for everybody.
+
+    Raises:
+        TypeError: If it holds no numbers.
+        ValueError: If it is of another length, or a number is not from 0 to 1.
+    """
+    if presence is None:
+        return torch.ones(n, dtype=torch.float64)
+    given = numbers(presence, "presence")
     if given.shape[-1:] != (n,) or given.dim() > 1 + rows or not len(given):
         forms = f"({n},)" + f", or (k, {n}) for k trainings" * rows
         raise ValueError(f"`presence` must be of shape {forms}, got {tuple(given.shape)}: there are {n} objects.")
@@ -124,7 +136,7 @@ def with_presence(
             f"`presence` is {given[tuple(bad[0])].item():g} at position {place}. It is 1 for who is there and 0 for "
             "who is not, or in between."
         )
-    return checked, given
+    return given
 
 
 def not_evaluated(loss: Loss, error: Exception) -> Exception:

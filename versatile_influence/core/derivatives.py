@@ -1,11 +1,13 @@
 """Derivatives along many directions at once, in as many pieces as memory asks for."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from versatile_influence.core.sizes import HELD_NUMBERS, at_once
@@ -75,3 +77,8 @@ def by_masks(function: Callable[[Tensor], Tensor], presences: Float[Tensor, "k n
     """
     with errors_named():
         return vmap(function)(presences)
+
+
+def by_formula() -> AbstractContextManager:
+    """Have attention computed by its formula, which has all derivatives: fused kernels have one."""
+    return sdpa_kernel(SDPBackend.MATH)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -105,6 +106,33 @@ class Removals:
     def groups(self) -> list[Int[Tensor, " _"]]:
         """Return the object numbers of each removal."""
         return list(self.members.split(torch.bincount(self.rows, minlength=self.count).tolist()))
+
+    def among(self, objects: Int[Tensor, " m"]) -> tuple[Int[Tensor, " k"], "Removals | None"]:
+        """Return the numbers of those that meet these objects, and what they remove of them, by position, or None.
+
+        Example:
+            >>> rows, there = Removals.of([[0, 1], [5], [4, 1]], 6).among(torch.tensor([1, 3, 4]))
+            >>> rows.tolist(), there.objects()
+            ([0, 2], ((0,), (0, 2)))
+        """
+        known, rows = self._by_object
+        first, last = (torch.searchsorted(known, objects, right=side) for side in (False, True))
+        counts = last - first
+        positions = torch.repeat_interleave(counts)
+        # Of each position, the places of its object among the members.
+        places = torch.arange(len(positions)) + (first - counts.cumsum(0) + counts)[positions]
+        found, which = torch.unique(rows[places], return_inverse=True)
+        if not len(found):
+            return found, None
+        order = which.argsort(stable=True)
+        members, grouped = positions[order], len(which) > len(found)
+        everything = not grouped and torch.equal(members, torch.arange(len(objects)))
+        return found, Removals(len(objects), members, which[order], len(found), grouped=grouped, everything=everything)
+
+    @cached_property
+    def _by_object(self) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+        order = self.members.argsort(stable=True)
+        return self.members[order], self.rows[order]
 
     def objects(self) -> Objects:
         """Return the object numbers, or for groups a tuple of them each."""

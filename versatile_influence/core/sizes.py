@@ -15,6 +15,8 @@ FACTOR_BLOCK = 1_000_000
 ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
 # Numbers of gradient differences that are kept as one matrix beside blocks of scores on disk.
 KEPT_NUMBERS = 16_000_000
+# Bytes of the states of a training that are kept, and of the adjoints of its targets, without a memory budget.
+STATE_BYTES, ADJOINT_BYTES = 500_000_000, 2_000_000_000
 # Arrays of the largest size that live at once, as a memory budget counts them.
 LIVE_ARRAYS = 16
 # No more objects than this: a number each must fit in memory, several times.
@@ -122,3 +124,9 @@ def at_once(numbers_each: int, *, most: int = CHUNK_NUMBERS) -> int:
     """Return how many things of so many numbers each are handled together, at least one."""
     allowed = ALLOWED.get()
     return max(1, min(most, most if allowed is None else allowed) // max(1, numbers_each))
+
+
+def kept(bytes_each: int, *, most: int) -> int:
+    """Return how many things of so many bytes each are kept while others are made: a third of what is allowed."""
+    allowed = ALLOWED.get()
+    return (most if allowed is None else allowed * 8 * LIVE_ARRAYS // 3) // max(1, bytes_each)

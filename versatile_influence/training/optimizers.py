@@ -1,112 +1,156 @@
-"""The optimisers of torch as pure functions, so that many trainings step together.
+"""The optimisers of torch as pure functions, so that many trainings step together, and steps have derivatives.
 
-Each step is elementwise: θ may be one vector, or one row a training. Updates are those of `torch.optim`, in the same
-order of operations, with their default settings unless said otherwise.
+Each step is elementwise: θ may be one vector, or one row a training. Updates are those of `torch.optim`, bit by bit:
+the same operations in the same order, with the same names and defaults of what is set.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from versatile_influence.core.settings import Settings, setting
+from versatile_influence.core.sizes import CHUNK_NUMBERS
 
 State = tuple[Tensor, ...]
 
 
-@runtime_checkable
-class Optimizer(Protocol):
-    """A frozen value that steps θ along a gradient."""
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Settings, ABC):
+    """A frozen value that steps θ along a gradient.
 
-    def start(self, theta: Tensor, /) -> State:
+    Attributes:
+        lr: The learning rate.
+        weight_decay: As the optimiser understands it.
+    """
+
+    lr: float
+    weight_decay: float
+
+    @abstractmethod
+    def start(self, theta: Tensor) -> State:
         """Return the state before the first step."""
-        ...
 
-    def step(
-        self, theta: Tensor, gradient: Tensor, state: State, /, *, number: int, lr: float, weight_decay: float
-    ) -> tuple[Tensor, State]:
-        """Return θ and state after step `number`, counted from 1."""
-        ...
+    @abstractmethod
+    def step(self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float) -> tuple[Tensor, State]:
+        """Return θ and state after step `number`, counted from 1, at the learning rate of that step."""
 
 
-@dataclass(frozen=True)
-class SGD(Settings):
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
     """Gradient descent with momentum, as `torch.optim.SGD`.
 
     Attributes:
         momentum: Share of the last direction that is kept.
-        nesterov: Whether to look ahead along it.
+        dampening: Share of the gradient that is left out of the direction.
+        weight_decay: Times θ, is added to the gradient.
+        nesterov: Whether to look ahead along the direction.
 
     Example:
-        >>> theta, _ = SGD().step(torch.tensor([1.0]), torch.tensor([2.0]), (), number=1, lr=0.25, weight_decay=0.0)
+        >>> theta, _ = SGD().step(torch.tensor([1.0]), torch.tensor([2.0]), (), number=1, lr=0.25)
         >>> theta
         tensor([0.5000])
     """
 
+    lr: float = setting(1e-3, above=0)
     momentum: float = setting(0.0, least=0, below=1)
+    dampening: float = setting(0.0, least=0)
+    weight_decay: float = setting(0.0, least=0)
     nesterov: bool = setting(False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError("`nesterov` looks ahead along a momentum: it needs momentum=… above 0, and no dampening.")
 
     def start(self, theta: Tensor) -> State:
         """Return no velocity."""
         return (torch.zeros_like(theta),) if self.momentum else ()
 
-    def step(
-        self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float, weight_decay: float
-    ) -> tuple[Tensor, State]:
+    def step(self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float) -> tuple[Tensor, State]:
         """Return θ − lr · direction."""
-        direction = gradient + weight_decay * theta if weight_decay else gradient
+        direction = torch.add(gradient, theta, alpha=self.weight_decay) if self.weight_decay else gradient
         if self.momentum:
-            velocity = direction if number == 1 else self.momentum * state[0] + direction
-            direction = direction + self.momentum * velocity if self.nesterov else velocity
+            share = 1 - self.dampening
+            velocity = direction if number == 1 else torch.add(self.momentum * state[0], direction, alpha=share)
+            direction = torch.add(direction, velocity, alpha=self.momentum) if self.nesterov else velocity
             state = (velocity,)
-        return theta - lr * direction, state
+        return torch.add(theta, direction, alpha=-lr), state
 
 
-@dataclass(frozen=True)
-class Adam(Settings):
-    """Adam (Kingma & Ba 2015), as `torch.optim.Adam`; with `decoupled`, AdamW (Loshchilov & Hutter 2019).
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015), as `torch.optim.Adam`; with decoupled decay, AdamW (Loshchilov & Hutter 2019).
+
+    Where a squared gradient has been zero in every step (a dead unit, a row not seen yet), the step has no derivative
+    of use, 1/eps or infinity, and is differentiated as constant.
 
     Attributes:
         betas: Decay of the running means of gradient and squared gradient.
         eps: Added to the denominator.
-        decoupled: Shrink θ itself by lr · weight_decay, where Adam adds weight_decay · θ to the gradient.
+        weight_decay: Times θ, is added to the gradient.
+        decoupled_weight_decay: Shrink θ itself by lr · weight_decay instead.
 
     Example:
         >>> adam = Adam()
         >>> theta = torch.tensor([1.0])
-        >>> adam.step(theta, torch.tensor([2.0]), adam.start(theta), number=1, lr=0.25, weight_decay=0.0)[0]
+        >>> adam.step(theta, torch.tensor([2.0]), adam.start(theta), number=1, lr=0.25)[0]
         tensor([0.7500])
     """
 
+    lr: float = setting(1e-3, above=0)
     betas: tuple[float, float] = setting((0.9, 0.999), least=0, below=1)
     eps: float = setting(1e-8, least=0)
-    decoupled: bool = setting(False)
+    weight_decay: float = setting(0.0, least=0)
+    decoupled_weight_decay: bool = setting(False)
 
     def start(self, theta: Tensor) -> State:
         """Return running means of zero."""
         return torch.zeros_like(theta), torch.zeros_like(theta)
 
-    def step(
-        self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float, weight_decay: float
-    ) -> tuple[Tensor, State]:
+    def step(self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float) -> tuple[Tensor, State]:
         """Return θ after one step, with the new running means."""
-        if weight_decay and self.decoupled:
-            theta = theta * (1 - lr * weight_decay)
-        elif weight_decay:
-            gradient = gradient + weight_decay * theta
+        if self.weight_decay and self.decoupled_weight_decay:
+            theta = theta * (1 - lr * self.weight_decay)
+        elif self.weight_decay:
+            gradient = torch.add(gradient, theta, alpha=self.weight_decay)
         (first, second), (beta1, beta2) = state, self.betas
         first = torch.lerp(first, gradient, 1 - beta1)
-        second = beta2 * second + (1 - beta2) * gradient.square()
-        size = second.sqrt() / (1 - beta2**number) ** 0.5 + self.eps
-        return theta - lr / (1 - beta1**number) * first / size, (first, second)
+        second = torch.addcmul(beta2 * second, gradient, gradient, value=1 - beta2)
+        dead = second == 0
+        # The root's derivative at 0 is infinite: it must not be taken, not even to be multiplied by 0.
+        root = torch.where(dead, 0.0, torch.where(dead, 1.0, second).sqrt())
+        along = torch.where(dead, first.detach(), first)
+        size = root / (1 - beta2**number) ** 0.5 + self.eps
+        return torch.addcdiv(theta, along, size, value=-(lr / (1 - beta1**number))), (first, second)
 
 
-def AdamW(*, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Adam:
-    """Return `Adam` with decoupled weight decay; how much is for `train` to say, 0 by default (0.01 in torch).
+def AdamW(
+    *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2
+) -> Adam:
+    """Return `Adam` with decoupled weight decay, as `torch.optim.AdamW`.
 
     Example:
-        >>> AdamW().decoupled
-        True
+        >>> AdamW().weight_decay
+        0.01
     """
-    return Adam(betas=betas, eps=eps, decoupled=True)
+    return Adam(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decoupled_weight_decay=True)
+
+
+def clipped(gradient: Tensor, sizes: list[int], most: float) -> Tensor:
+    """Return the gradient of parameters of these sizes, of norm at most `most`: `torch.nn.utils.clip_grad_norm_`."""
+    norms = [torch.linalg.vector_norm(part, dim=-1) for part in gradient.split(sizes, dim=-1)]
+    norm = torch.linalg.vector_norm(torch.stack(norms, dim=-1), dim=-1, keepdim=True)
+    return gradient * (most / (norm + 1e-6)).clamp(max=1.0)
+
+
+def in_columns(function: Callable[..., State], *parts: Tensor) -> State:
+    """Return what a function gives that goes number by number, some columns of its arguments at a time."""
+    size = max(1, CHUNK_NUMBERS * parts[0].shape[-1] // max(1, parts[0].numel()))
+    if parts[0].shape[-1] <= size:
+        return function(*parts)
+    # Fresh arrays of millions of numbers cost more than what is done to them.
+    given = [function(*some) for some in zip(*(part.split(size, dim=-1) for part in parts), strict=True)]
+    return tuple(torch.cat(columns, dim=-1) for columns in zip(*given, strict=True))

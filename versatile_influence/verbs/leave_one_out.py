@@ -24,25 +24,26 @@ import torch
 from tqdm.auto import tqdm
 
 from versatile_influence.core.arguments import flag, folder, function
-from versatile_influence.core.boundary import as_target
+from versatile_influence.core.boundary import as_target, known_objects
 from versatile_influence.core.checks import listed, whole
 from versatile_influence.core.jobs import as_finished
 from versatile_influence.core.made import made_by
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
+from versatile_influence.training.training import Training
 from versatile_influence.verbs.retrained import assembled
-from versatile_influence.verbs.retrainings import Outcome, Training, shapes
+from versatile_influence.verbs.retrainings import Outcome, Retraining, shapes
 from versatile_influence.verbs.store import Finished, Store, opened
 
 Seed = int | None
 
 
 def leave_one_out(
-    fit: Callable[..., Params],
+    fit: Callable[..., Params] | Training,
     target: object,
     *,
-    n_objects: int,
+    n_objects: int | None = None,
     objects: Iterable | None = None,
     n_jobs: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -58,9 +59,10 @@ def leave_one_out(
 
     Args:
         fit: `fit(presence) -> params`, the whole training with those of presence 1.0; presence is float64. With
-            `seeds` it is called `fit(presence, seed=seed)`.
+            `seeds` it is called `fit(presence, seed=seed)`. A `vif.Training` is run over the same steps, the removed
+            absent from each.
         target: `target(params) -> (t,)`, or a `PresenceTarget`.
-        n_objects: How many objects there are.
+        n_objects: How many objects there are; a `vif.Training` says it.
         objects: Which to remove: None for each in turn, a list of object numbers, or a list of groups of them, each
             group removed together.
         n_jobs: How many trainings at once; None for 1, or what a surrounding `joblib.parallel_config` says, which
@@ -103,9 +105,11 @@ def leave_one_out(
         whole(batch_size, "batch_size", least=1)
     if not isinstance(key, str | None):
         raise TypeError(f"`key` must be text, got {key!r}.")
+    n = known_objects(fit.n_objects if isinstance(fit, Training) else None, n_objects)
+    fit = fit.run if isinstance(fit, Training) else fit
     function(fit, "fit", "presence", *(["seed="] if seeds is not None else []))
-    quiet, removals = not flag(progress, "progress"), Removals.asked(objects, n_objects)
-    training = Training(fit, as_target(target), removals.n_objects, batched=batch_size is not None)
+    quiet, removals = not flag(progress, "progress"), Removals.asked(objects, n)
+    training = Retraining(fit, as_target(target), removals.n_objects, batched=batch_size is not None)
 
     settings = {"n_objects": removals.n_objects, "objects": _listed(removals), "seeds": repeats, "key": key}
     with nullcontext() if store is None else opened(folder(store, "store"), settings) as kept:
@@ -141,17 +145,17 @@ def _repeats(seeds: Sequence[int] | None) -> list[Seed]:
     return repeats
 
 
-def _full(training: Training, repeats: list[Seed], n_jobs: int | None) -> list[tuple[Params, Outcome]]:
+def _full(training: Retraining, repeats: list[Seed], n_jobs: int | None) -> list[tuple[Params, Outcome]]:
     """Return parameters and targets with everyone present, seed by seed."""
     calls = [(training, position, seed) for position, seed in enumerate(repeats)]
     # They come as they finish; seeds keep their order.
-    given = sorted(as_finished(Training.full, calls, n_jobs=n_jobs), key=lambda result: result[0])
+    given = sorted(as_finished(Retraining.full, calls, n_jobs=n_jobs), key=lambda result: result[0])
     return [(params, outcome) for _, params, outcome in given]
 
 
 def _continued(
     kept: Store,
-    training: Training,
+    training: Retraining,
     removals: Removals,
     repeats: list[Seed],
     full: list[tuple[Params, Outcome]],
@@ -191,13 +195,13 @@ def _listed(removals: Removals) -> list | None:
     return None if removals.everything else [list(group) for group in _groups(removals)]
 
 
-def _calls(training: Training, removals: Removals, repeats: list[Seed], blocks: list, expected: dict) -> Iterator:
+def _calls(training: Retraining, removals: Removals, repeats: list[Seed], blocks: list, expected: dict) -> Iterator:
     """Yield the arguments of each training without something."""
     groups = _groups(removals)
     for position, rows in blocks:
         yield training, (position, rows), ([groups[row] for row in rows], repeats[position], expected)
 
 
-def _without(training: Training, block: tuple[int, list[int]], call: tuple):
+def _without(training: Retraining, block: tuple[int, list[int]], call: tuple):
     """Return the outcomes of one block, with whose they are."""
     return block, training.without(*call)

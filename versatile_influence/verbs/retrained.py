@@ -11,12 +11,12 @@ from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.warn import warn
-from versatile_influence.verbs.retrainings import Outcome, Training
+from versatile_influence.verbs.retrainings import Outcome, Retraining
 from versatile_influence.verbs.store import Finished
 
 
 def assembled(
-    training: Training,
+    training: Retraining,
     removals: Removals,
     repeats: list[int | None],
     full: list[tuple[Params, Outcome]],
@@ -48,7 +48,7 @@ def assembled(
     return replace(result, direct=direct, parameter=result.scores - direct)
 
 
-def _direct(training: Training, removals: Removals, params: Params, full: Outcome) -> Tensor:
+def _direct(training: Retraining, removals: Removals, params: Params, full: Outcome) -> Tensor:
     """Return f(θ, 1₋ᵢ) − f(θ, 1) of each removal."""
     rows = []
     for row in range(removals.count):

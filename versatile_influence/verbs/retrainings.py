@@ -36,7 +36,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Training:
+class Retraining:
     """The user's functions, with how they are called.
 
     Attributes:
