@@ -6,6 +6,7 @@ the peak memory of the process, Python and PyTorch included, as JSON. It uses no
     PYTHONPATH=CHECKOUT python benchmarks/before_after_rows.py ROW FOLDER
 """
 
+import inspect
 import json
 import os
 import resource
@@ -29,6 +30,8 @@ from versatile_influence.losses import (
     term_values,
 )
 
+# Scores alone: the library before had no estimate of their errors.
+ALONE = {"check": False} if "check" in inspect.signature(vif.attribute).parameters else {}
 LONG_SECONDS, SHORT_SECONDS, REPEATS = 4.0, 1.0, 30
 
 
@@ -41,7 +44,8 @@ def cox(name, ties, verb, _):
         return lambda: vif.minimize(loss, loss.zeros())
     if verb == "parameter_changes":
         return lambda: vif.parameter_changes(loss, theta)
-    return lambda: getattr(vif, verb)(loss, theta, target)
+    more = ALONE if verb == "attribute" else {}
+    return lambda: getattr(vif, verb)(loss, theta, target, **more)
 
 
 def many_patients(n, _):
@@ -64,7 +68,7 @@ def delicious(items, _):
     params, everybody = loss.zeros(), torch.ones(items, dtype=torch.float64)
     gradient = torch.func.grad(loss)(params, everybody).reshape(-1, 1)
     step = torch.cholesky_solve(gradient, torch.linalg.cholesky(vif.Hessian(loss, params, everybody).dense()))
-    return lambda: vif.attribute(loss, params - step.reshape(params.shape), test)
+    return lambda: vif.attribute(loss, params - step.reshape(params.shape), test, **ALONE)
 
 
 def logistic(way, verb, _):
@@ -90,7 +94,7 @@ def logistic(way, verb, _):
     }[way]
     theta = vif.minimize(linear, start)
     values = term_values(parts(rest, 0.0)) if way == "parts" else lambda params: terms(params, x[rest], y[rest])
-    return lambda: getattr(vif, verb)(loss, theta, values, n_objects=1000)
+    return lambda: getattr(vif, verb)(loss, theta, values, n_objects=1000, **(ALONE if verb == "attribute" else {}))
 
 
 METHODS = {
@@ -115,7 +119,7 @@ def network(hidden, method, folder):
     given = {"duration_col": "duration", "event_col": "event", "model": model}
     loss = CoxLoss.from_frame(data.train, **given, penalty=0.01 * len(data.train))
     params = kept(Path(folder) / f"cox-{hidden}.pt", loss, 1_000_000 // (int(hidden) + 2000))
-    return lambda: vif.attribute(loss, params, loss.relative_risk(data.test), **METHODS[method]())
+    return lambda: vif.attribute(loss, params, loss.relative_risk(data.test), **ALONE, **METHODS[method]())
 
 
 def digits(method, folder):
@@ -134,7 +138,7 @@ def digits(method, folder):
     def target(params):
         return entropy(torch.func.functional_call(model, params, (x[1400:1600],)), y[1400:1600], reduction="none")
 
-    return lambda: vif.attribute(loss, params, target, **METHODS[method]())
+    return lambda: vif.attribute(loss, params, target, **ALONE, **METHODS[method]())
 
 
 def kept(path, loss, steps):

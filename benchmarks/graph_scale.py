@@ -36,7 +36,7 @@ def main() -> int:
     begun = time.perf_counter()
     params = vif.minimize(loss, loss.start(seed=run.seed), gtol=1e-9)
     trained = time.perf_counter()
-    predicted = vif.attribute(loss, params, target)
+    predicted = vif.attribute(loss, params, target, check=False)
     done = time.perf_counter()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     hub = max(graph.degree, key=lambda pair: pair[1])[0]

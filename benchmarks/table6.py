@@ -99,11 +99,13 @@ def measured(size, method, folder, limit, results):
         warnings.simplefilter("always")
         # The first derivatives of a process load a good deal of PyTorch.
         small = problem(2)
-        vif.attribute(small[0], small[0].zeros(), small[1], **METHODS[method] | {"solver": vif.CG(max_steps=1)})
+        vif.attribute(
+            small[0], small[0].zeros(), small[1], **METHODS[method] | {"solver": vif.CG(max_steps=1), "check": False}
+        )
         caught.clear()
         began, used = time.perf_counter(), time.process_time()
         try:
-            scores = vif.attribute(loss, params, target, **METHODS[method])
+            scores = vif.attribute(loss, params, target, check=False, **METHODS[method])
         except (MemoryError, RuntimeError, ValueError) as error:
             results.put(f"{type(error).__name__}: {str(error)[:300]}")
             return

@@ -65,7 +65,7 @@ def main():
     for name, effort, solver in settings(p, n, quick=run.quick):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = vif.attribute(loss, theta, target, solver=solver, **curvature)
+            found = vif.attribute(loss, theta, target, solver=solver, check=False, **curvature)
         error = ((found.scores - exact).norm() / exact.norm()).item()
         pooled = torch.corrcoef(torch.stack([found.scores.flatten(), exact.flatten()]))[0, 1].item()
         residual = found.solution.residual.max().item()
