@@ -34,7 +34,7 @@ from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.trust import Asked, Scale, Steps, estimated, scores_at
 
-Checked = tuple[Float[Tensor, " k"], Float[Tensor, "k p"], Float[Tensor, "k t"]]
+Checked = tuple[Float[Tensor, " k"], Float[Tensor, " k"], Float[Tensor, "k p"], Float[Tensor, "k t"]]
 
 
 def with_errors(
@@ -51,14 +51,14 @@ def with_errors(
         with warnings.catch_warnings():
             # What the solver falls short by shows in the errors.
             warnings.simplefilter("ignore")
-            error[some] = _predicted(part, target, scale, inverse, result.scores[some])[0]
+            error[some], *_ = _predicted(part, target, scale, inverse, result.scores[some])
     return replace(result, error=error)
 
 
 def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attribution, *, tolerance: float) -> Attribution:
     """Return the result with every removal taken up the ladder until its estimated error is within the tolerance."""
     scale, scores = Scale.of(result.scores), result.scores.clone()
-    error, further, better = _predicted(problem, target, scale, inverse, scores)
+    error, distance, further, better = _predicted(problem, target, scale, inverse, scores)
     rungs, failed = ["attribute"] * len(scores), dict(result.failed or {})
     going = (~(error <= tolerance)).nonzero()[:, 0]
     climbing = going[torch.isfinite(error[going])]
@@ -66,13 +66,15 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
         if not len(climbing):
             break
         part, tilt = problem.of_rows(climbing.tolist()), problem.gradient
-        last, here, there = error[climbing], further[climbing], better[climbing]
+        last, here, there = distance[climbing], further[climbing], better[climbing]
         before = -part.gradient_differences()
         given = {"scale": scale, "steps": _chords(inverse), "tilt": tilt}
         found = estimated(part, target, moved=here, scores=there, before=before, **given)
         improved = found[0] < 0.5 * last
         kept = climbing[improved]
-        error[kept], further[kept], better[kept] = (values[improved] for values in found)
+        distance[kept], further[kept], better[kept] = (values[improved] for values in found)
+        # What is left is the sum of the steps to come, each as much smaller as this one was.
+        error[kept] = distance[kept] / (1 - distance[kept] / last[improved])
         scores[kept] = there[improved]
         for row in kept.tolist():
             rungs[row] = "chord"
@@ -112,7 +114,7 @@ def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> 
 
 
 def _predicted(part: Problem, target: Asked, scale: Scale, inverse: Inverse, scores: Float[Tensor, "k t"]) -> Checked:
-    """Return the estimated errors of predicted scores, and parameters and scores one step on.
+    """Return the estimated errors of predicted scores, how far one step moves them, and parameters and scores there.
 
     Steps that shrink slowly add up: where the error is not small a second one says how fast they do.
     """
@@ -120,12 +122,13 @@ def _predicted(part: Problem, target: Asked, scale: Scale, inverse: Inverse, sco
     moved = part.theta + solved_changes(part, inverse, differences)[0]
     given = {"scale": scale, "steps": _chords(inverse), "tilt": part.gradient}
     error, further, better = estimated(part, target, moved=moved, scores=scores, before=-differences, **given)
+    distance = error.clone()
     rows = ((error > DOUBTED) & error.isfinite()).nonzero()[:, 0]
     if len(rows):
         some = part.of_rows(rows.tolist())
         there = {"moved": further[rows], "scores": better[rows], "before": -differences[rows]}
         error[rows] = scale.errors_of_series(scores[rows], better[rows], estimated(some, target, **there, **given)[2])
-    return error, further, better
+    return error, distance, further, better
 
 
 def _chords(inverse: Inverse) -> Steps:
