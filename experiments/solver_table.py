@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE, OWN_LOSS = ROOT / "docs" / "choosing_a_solver.md", ROOT / "docs" / "a_loss_of_your_own.md"
-THROUGH = ROOT / "docs" / "through_training.md"
+THROUGH, TRUST = ROOT / "docs" / "through_training.md", ROOT / "docs" / "how_far_to_trust.md"
 STAND_INS = {
     "explicit": "Hessian, explicit or CG",
     "Gauss-Newton": "Gauss–Newton, dense",
@@ -186,6 +186,25 @@ def through() -> list[str]:
     return rows
 
 
+def trust() -> list[str]:
+    """Return how estimated errors and mended scores hold against refits as Markdown."""
+    record = numbers("experiments/results/trust.json")
+    rows = [
+        "| problem | removals | rank correlation of the error with the true one | trusted, their true error (95 %) "
+        "| wrong by half, of them trusted | r as they are | r with the tolerance | cost |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in record["problems"].items():
+        mended, wide = found[f"tolerance {record['tolerance']}"], found["95th percentile of their true error"]
+        rows.append(
+            f"| {name} | {found['removals']:,} | {found['rank correlation of estimated and true error']:.2f} "
+            f"| {found['trusted']:,}{'' if wide is None else f', {wide:.2f}'} "
+            f"| {found['wrong by more than half']}, {found['of these trusted']} | {found['as they are']['pooled r']:.3f} "
+            f"| {mended['pooled r']:.4f} | {mended['seconds over refits']:.2f} |"
+        )
+    return rows
+
+
 def filled(page: str, made: dict[str, list[str]]) -> str:
     """Return a page with the tables in their place."""
     for name, lines in made.items():
@@ -201,6 +220,7 @@ def pages() -> dict[Path, str]:
     return {
         PAGE: filled(PAGE.read_text(), tables),
         OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
+        TRUST: filled(TRUST.read_text(), {"trust": trust()}),
         THROUGH: filled(THROUGH.read_text(), {"through training": through()}),
     }
 
