@@ -199,7 +199,8 @@ def trust() -> list[str]:
         rows.append(
             f"| {name} | {found['removals']:,} | {found['rank correlation of estimated and true error']:.2f} "
             f"| {found['trusted']:,}{'' if wide is None else f', {wide:.2f}'} "
-            f"| {found['wrong by more than half']}, {found['of these trusted']} | {found['as they are']['pooled r']:.3f} "
+            f"| {found['wrong by more than half']}, {found['of these trusted']} "
+            f"| {found['as they are']['pooled r']:.3f} "
             f"| {mended['pooled r']:.4f} | {mended['seconds over refits']:.2f} |"
         )
     return rows

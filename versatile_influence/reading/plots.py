@@ -22,7 +22,7 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
     """Draw the predicted change of one target against the measured one, a dot a removal, with the line of identity.
 
     The title holds Pearson's r and the slope of measured on predicted; removals without a result are counted there.
-    The largest measured changes are named.
+    The largest measured changes are named; what is not trusted (`Attribution.trusted`) is hollow.
 
     Args:
         estimate: Predicted scores.
@@ -47,9 +47,13 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
     middle, reach = (both.max() + both.min()) / 2, (both.max() - both.min()) / 2 or 1.0
     limits = (middle - 1.08 * reach, middle + 1.08 * reach)
     ax.plot(limits, limits, color="0.6", linewidth=1, zorder=1)
-    ax.scatter(x, y, s=14, alpha=_opacity(len(x)), linewidths=0, zorder=2, rasterized=len(x) > MANY_DOTS)
     gone = set(pair.left_out)
-    names = [name for name in map(str, estimate.names()) if name not in gone]
+    kept = [row for row, name in enumerate(map(str, estimate.names())) if name not in gone]
+    everybody, filled = estimate.names(), estimate.trusted[kept].cpu().numpy()
+    names = [str(everybody[row]) for row in kept]
+    drawn = {"alpha": _opacity(len(x)), "zorder": 2, "rasterized": len(x) > MANY_DOTS}
+    ax.scatter(x[filled], y[filled], s=14, linewidths=0, **drawn)
+    ax.scatter(x[~filled], y[~filled], s=14, facecolors="none", edgecolors="C0", **drawn)
     _name_largest(ax, x, y, by=y, names=names)
     ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.locator_params(nbins=6)
@@ -65,7 +69,7 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
 def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes | None" = None) -> "Axes":
     """Draw the k largest changes of one target as bars, largest on top, with the objects' names.
 
-    A bar to the right: without this object, the target would be larger.
+    A bar to the right: without this object, the target would be larger. One that is not trusted is hollow.
 
     Args:
         attribution: Scores.
@@ -89,7 +93,9 @@ def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes 
     values, names = column.numpy()[rows], attribution.names()
     ax = axes(ax, figsize=(6.0, 1.1 + 0.24 * number))
     place = np.arange(number)
-    ax.barh(place, values, color=np.where(values > 0, "C0", "C1"), height=0.72)
+    colours = np.where(values > 0, "C0", "C1")
+    filled = np.where(attribution.trusted[rows].cpu().numpy(), colours, "none")
+    ax.barh(place, values, color=filled, edgecolor=colours, linewidth=1, height=0.66)
     ax.axvline(0.0, color="0.3", linewidth=0.8)
     ax.set_yticks(place, [plain(names[row]) for row in rows], fontsize=9)
     ax.tick_params(axis="y", length=0)
