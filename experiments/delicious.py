@@ -67,7 +67,7 @@ def measure(run, train, test, *, n_items):
         return value
 
     params = timed("minimize", vif.minimize(loss, loss.zeros()))
-    truth = timed("refit", vif.refit(loss, params, target, check=False))
+    truth = timed("refit", vif.refit(loss, params, target))
     numbers = {
         "ground truth": "stationary",
         "items": loss.n_objects,
@@ -82,7 +82,7 @@ def measure(run, train, test, *, n_items):
         estimate = timed(name, vif.attribute(loss.treated(treatment), params, target, check=False))
         numbers[name] = compared(estimate, truth, tests.listed())
         print(name, numbers[name], flush=True)
-    newton = timed("newton_step", vif.newton_step(loss, params, target, check=False))
+    newton = timed("newton_step", vif.newton_step(loss, params, target))
     numbers["newton_step"] = compared(newton, truth, tests.listed())
     print("newton_step", numbers["newton_step"])
     print(run.record(numbers | {"seconds": seconds}))

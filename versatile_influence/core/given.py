@@ -13,7 +13,7 @@ from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.lowered import LoweredOutputs
 from versatile_influence.core.outputs import Held, Outputs, Parameters
-from versatile_influence.core.ravel import Params, all_frozen, cast, first, ravel, squared_norm
+from versatile_influence.core.ravel import Params, all_frozen, cast, everything, first, ravel, squared_norm
 from versatile_influence.core.target import PresenceTarget, Target
 from versatile_influence.core.warn import warn
 
@@ -157,21 +157,6 @@ def unfrozen(loss: Loss, params: Params) -> tuple[Loss, Params]:
         raise ValueError(all_frozen(len(frozen)))
     detached = {name: value.detach() for name, value in params.items()}
     return Subset(loss, detached, tuple(trained)), trained
-
-
-def everything(whole: Params, trained: Params, *, frozen: bool = False) -> Params:
-    """Return all parameters, as `whole` has them, with trained ones, perhaps stacked, in their place.
-
-    The others are marked as frozen where asked for, so that whoever is given them takes them so again.
-    """
-    if not isinstance(whole, dict) or not isinstance(trained, dict) or len(whole) == len(trained):
-        return trained
-    name, like = next(iter(trained.items()))
-    stack = like.shape[: like.dim() - whole[name].dim()]
-    rest = {name: value.detach().to(like).expand(*stack, *value.shape) for name, value in whole.items()}
-    if frozen:
-        rest = {name: nn.Parameter(value, requires_grad=False) for name, value in rest.items()}
-    return rest | trained
 
 
 class Subset(Composed):

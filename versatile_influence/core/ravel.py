@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 
 Params = Tensor | dict[str, Tensor]
@@ -87,6 +87,21 @@ def flat_each(params: Params) -> Float[Tensor, "k p"]:
     if isinstance(params, dict):
         return torch.cat([tensor.reshape(len(tensor), -1) for tensor in params.values()], dim=1)
     return params.reshape(len(params), -1)
+
+
+def everything(whole: Params, trained: Params, *, frozen: bool = False) -> Params:
+    """Return all parameters, as `whole` has them, with trained ones, perhaps stacked, in their place.
+
+    The others are marked as frozen where asked for, so that whoever is given them takes them so again.
+    """
+    if not isinstance(whole, dict) or not isinstance(trained, dict) or len(whole) == len(trained):
+        return trained
+    name, like = next(iter(trained.items()))
+    stack = like.shape[: like.dim() - whole[name].dim()]
+    rest = {name: value.detach().to(like).expand(*stack, *value.shape) for name, value in whole.items()}
+    if frozen:
+        rest = {name: nn.Parameter(value, requires_grad=False) for name, value in rest.items()}
+    return rest | trained
 
 
 def squared_norm(params: Params) -> Float[Tensor, ""]:

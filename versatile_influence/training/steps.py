@@ -10,9 +10,8 @@ from torch import Tensor
 
 from versatile_influence.core.checks import listed, told
 from versatile_influence.core.derivatives import by_masks
-from versatile_influence.core.given import everything
 from versatile_influence.core.loss import Loss, Objects, number_of_terms
-from versatile_influence.core.ravel import Params
+from versatile_influence.core.ravel import Params, everything
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.tables import whole_numbers
 

@@ -14,8 +14,8 @@ from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import FunctionLoss, as_loss, as_presence, check_value
 from versatile_influence.core.checks import instance, number, whole
 from versatile_influence.core.derivatives import by_formula
-from versatile_influence.core.given import everything, unfrozen
-from versatile_influence.core.ravel import Params, ravel, shaper, stacked
+from versatile_influence.core.given import unfrozen
+from versatile_influence.core.ravel import Params, everything, ravel, shaper, stacked
 from versatile_influence.core.settings import Settings, setting
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, MOST_OBJECTS, at_once
 from versatile_influence.core.words import errors_named

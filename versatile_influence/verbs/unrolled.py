@@ -6,9 +6,8 @@ from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import by_formula, jacobian_products
 from versatile_influence.core.finished import extremes
-from versatile_influence.core.given import everything
 from versatile_influence.core.made import made_by
-from versatile_influence.core.ravel import cast
+from versatile_influence.core.ravel import cast, everything
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import PresenceTarget, target_values
