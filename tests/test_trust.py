@@ -46,10 +46,10 @@ def test_the_estimated_error_is_the_true_one_where_the_loss_is_convex():
 def test_what_is_wrong_is_told_in_one_line_that_names_it():
     loss, theta, target = regression()
     scores = vif.attribute(loss, theta, target)
-    assert "The worst is 7" in scores.trust()
+    assert "The worst is the one of 7" in scores.trust()
     assert "tolerance" in scores.trust()
     assert repr(scores) == f"Attribution(60 removals × 5 targets; {scores.trust()})"
-    with pytest.warns(UserWarning, match=r"The worst is 7, with an estimated error of .*tolerance=0.1"):
+    with pytest.warns(UserWarning, match=r"The worst is the one of 7, with an estimated error of .*tolerance=0.1"):
         vif.attribute(loss, theta, target)
     assert "No error was estimated" in vif.attribute(loss, theta, target, check=False).trust()
 

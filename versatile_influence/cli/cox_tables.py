@@ -112,6 +112,8 @@ def _in_words(found: Agreement, *, what: str, unit: str, advice: str) -> str:
     if not found.relative_error <= AGREES[1]:
         verdict += f". {advice}"
     off = f"predictions are {abs(found.slope - 1):.1%} too {'small' if found.slope > 1 else 'large'} on the whole"
+    if not 0.5 < found.slope < 2:
+        off = f"refitted changes are {found.slope:.3g} times the predicted on the whole"
     pairs = f"{counted(found.n_removals, 'patient')} × {counted(found.n_targets, what)}"
     return (
         f"  {what.capitalize()}s: predicted and refitted changes {verdict}.\n"

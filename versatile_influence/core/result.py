@@ -111,16 +111,18 @@ class Attribution:
         Example:
             >>> error = torch.tensor([0.01, 0.4, float("nan")])
             >>> Attribution(torch.ones(3, 1), torch.arange(3), n_objects=3, error=error).trust()
-            '1 of 2 removals checked (3 in all) are trusted to 0.15. The worst is 1, with an estimated error of 0.4...'
+            '1 of 2 removals checked (3 in all) are trusted to 0.15. The worst is the one of 1, with an estimated...'
         """
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if not checked:
             return 'No error was estimated: attribute(…, check="all") does, or refit some (vif.refit).'
+        if not self.error.any():
+            return f"All {checked:,} removals are exact: the model was trained without each."
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
         of_all = f" checked ({len(self.error):,} in all)" if checked < len(self.error) else ""
         line = (
-            f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is "
+            f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is the one of "
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
         return line + (": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else ".")

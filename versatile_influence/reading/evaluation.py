@@ -182,6 +182,7 @@ def bootstrap_interval(
     truth: AnyScores,
     *,
     statistic: Callable[[Tensor, Tensor], Tensor] = pearson,
+    fisher: bool = False,
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
@@ -196,6 +197,7 @@ def bootstrap_interval(
         estimate: Predicted scores.
         truth: Measured scores of the same removals.
         statistic: `statistic(a, b) -> (t,)` of (k, t) scores: `pearson`, `spearman`, `slope`.
+        fisher: Whether it is a correlation: `pearson` and `spearman` are.
         level: Coverage.
         n_resamples: How often the k removals are drawn with replacement.
         seed: Of the draws.
@@ -237,7 +239,7 @@ def bootstrap_interval(
             "others. Measure more removals.",
         )
         spread = spread[~spread.isnan()]
-    fisher = statistic in (pearson, spearman)
+    fisher = fisher or statistic in (pearson, spearman)
     if fisher:
         value, spread = (numbers.clamp(-1 + 1e-15, 1 - 1e-15).atanh() for numbers in (value, spread))
     reach = NormalDist().inv_cdf((1 + level) / 2) * spread.std().item()

@@ -29,8 +29,8 @@ class SpotCheck:
             interval over removals; NaN for one removal.
         slope: Of truth on estimate, over the same.
         error: (k,) true relative error of each removal, measured as `Attribution.error` estimates it.
-        jumps: Names of removals that were trusted and are wrong by more than half: without them training ends in
-            another minimum, which nothing local sees.
+        jumps: Names of removals that were trusted and are wrong by more than half: as a rule training without them ends
+            in another minimum, which nothing local sees.
     """
 
     estimate: Attribution
@@ -45,9 +45,10 @@ class SpotCheck:
         r, s = self.correlation, self.slope
         line = (
             f"{len(self.error)} removals refitted: correlation {r.value:.4f} ({r.low:.4f} to {r.high:.4f}), slope "
-            f"{s.value:.3f} ({s.low:.3f} to {s.high:.3f}), median relative error {self.error.nanmedian().item():.2g}"
+            f"{s.value:.3f} ({s.low:.3f} to {s.high:.3f}), relative error of a removal "
+            f"{self.error.nanmedian().item():.2g} in the median, {self.error.nan_to_num(0.0).max().item():.2g} at most"
         )
-        jumps = f"; without {few(self.jumps)} training ends in another minimum: refit" if self.jumps else ""
+        jumps = f"; wrong though trusted, perhaps another minimum: {few(self.jumps)}" if self.jumps else ""
         failed = f"; {len(self.truth.failed)} have no minimum" if self.truth.failed else ""
         return f"{line}{jumps}{failed}."
 
@@ -62,7 +63,10 @@ def spot_check(
     seed: int = 0,
     gtol: float = 1e-10,
 ) -> SpotCheck:
-    """Return how some scores agree with refits: of k removals, one drawn from each of k strata of the scores' size.
+    """Return how some scores agree with refits: of the largest, of those with the largest errors, and of all sizes.
+
+    A quarter of the k removals are those with the largest scores, a quarter those with the largest estimated errors;
+    the others are drawn, one from each of as many strata of the scores' size. Intervals are about removals like these.
 
     Args:
         estimate: The scores, of `attribute`, `newton_step` or `descend`.
@@ -104,11 +108,17 @@ def spot_check(
 
 
 def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
-    """Return one row of each of k equal parts of the rows, sorted by the size of their scores."""
+    """Return the rows to refit: a quarter the largest, a quarter the most doubtful, of the rest one a stratum."""
+    assert estimate.error is not None
     size = (estimate.scores / Scale.of(estimate.scores).unit).norm(dim=1)
-    order, draw = size.argsort(stable=True), torch.Generator().manual_seed(seed)
-    parts = order.tensor_split(min(k, len(order)))
-    return torch.stack([part[torch.randint(len(part), (), generator=draw)] for part in parts])
+    largest = size.argsort(descending=True, stable=True)[: k // 4].tolist()
+    error = estimate.error.nan_to_num(-1.0, posinf=float("inf"))
+    worst = [row for row in error.argsort(descending=True, stable=True)[: k // 4].tolist() if error[row] >= 0]
+    first, draw = dict.fromkeys(largest + worst), torch.Generator().manual_seed(seed)
+    order = torch.tensor([row for row in size.argsort(stable=True).tolist() if row not in first])
+    parts = order.tensor_split(min(k - len(first), len(order))) if len(order) else ()
+    drawn = [int(part[torch.randint(len(part), (), generator=draw)]) for part in parts]
+    return torch.tensor([*first, *drawn])
 
 
 def _pooled(estimate: Float[Tensor, "k t"], truth: Float[Tensor, "k t"], what: str) -> Interval:
@@ -121,4 +131,4 @@ def _pooled(estimate: Float[Tensor, "k t"], truth: Float[Tensor, "k t"], what: s
     with warnings.catch_warnings():
         # Of few removals a resample may be one alone.
         warnings.simplefilter("ignore")
-        return bootstrap_interval(estimate, truth, statistic=statistic, n_resamples=500)
+        return bootstrap_interval(estimate, truth, statistic=statistic, n_resamples=500, fisher=what == "correlation")

@@ -15,7 +15,6 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.arguments import flag
 from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import CurvatureOf
 from versatile_influence.core.finished import finished, told, warn_if_unfinished
@@ -91,8 +90,8 @@ def attribute(
         [0.666..., 0.333..., -1.0]
     """
     tolerance = None if tolerance is None else number(tolerance, "tolerance", above=0)
-    if check != "all":
-        flag(check, "check")
+    if check not in (True, False, "all"):
+        raise TypeError(f'`check` must be True, False or "all", got {check!r}.')
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
     asked = problem.given.target(target)
     inverse = Inverse(problem.curvature(curvature, damping, solver), solver)
