@@ -206,3 +206,50 @@ def test_the_default_check_of_the_papers_cox_model_sees_every_patient():
     loss = CoxLoss(x, torch.arange(80) % 23 + 1, torch.arange(80) % 3 > 0, penalty=0.1)
     found = vif.attribute(loss, vif.minimize(loss, loss.zeros()), loss.relative_risk(x[:5]))
     assert not found.error.isnan().any()
+
+
+def test_a_removal_without_a_minimum_is_failed_by_the_ladder_and_condemns_no_other():
+    x = torch.tensor([-2, -1.5, -1, -0.5, 0.4, 1, 1.5, 2, 0.6, 2.2]).double()
+    y = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 0, 1]).double()
+    loss = TermLoss(Logistic(y), range(10), outputs=Linear(torch.stack([x, torch.ones(10).double()], 1)))
+    theta = vif.minimize(loss, loss.zeros())
+    mended = vif.attribute(loss, theta, lambda theta: theta, tolerance=0.1)
+    separated = sorted(mended.failed)
+    assert separated == sorted(vif.refit(loss, theta, lambda theta: theta).failed)
+    assert mended.scores[separated].isnan().all()
+    assert [mended.rung[row] for row in separated] == ["refit"] * len(separated)
+    found = vif.spot_check(mended, loss, theta, lambda theta: theta)
+    assert found.jumps == ()
+    assert found.error.nan_to_num(0.0).max() < 0.2
+
+
+def test_a_refit_ends_where_the_loss_is_not_finite_without_an_object():
+    centre = torch.arange(4).double()
+    loss = lambda theta, presence: (presence * (theta - centre) ** 2).sum() / (presence[1] + presence[2] - 1)  # noqa: E731
+    found = vif.refit(loss, torch.tensor([1.5]).double(), lambda theta: theta, n_objects=4, objects=[1, 3])
+    assert list(found.failed) == [0]
+    assert found.scores[0].isnan().all()
+    assert found.scores[1].isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_errors_do_not_depend_on_the_size_of_the_target(size):
+    loss, theta, target = regression()
+    plain = vif.attribute(loss, theta, target)
+    scaled = vif.attribute(loss, theta, lambda theta: size * target(theta))
+    torch.testing.assert_close(scaled.error, plain.error, rtol=1e-6, atol=1e-9)
+
+
+def test_some_of_a_result_is_taken_by_rows_or_by_what_is_wanted():
+    loss, theta, target = regression(outlier=False)
+    groups = vif.attribute(loss, theta, target, objects=[[0, 1], [2, 3, 4], [5]])
+    assert groups.part(torch.tensor([True, False, True])).objects == ((0, 1), (5,))
+    assert groups.part([2, 0]).objects == ((5,), (0, 1))
+    assert groups.part(groups.trusted).objects == groups.objects
+
+
+def test_the_column_of_errors_takes_no_name_of_a_target():
+    loss, theta, target = regression(outlier=False)
+    named = vif.LabelledTarget(target, ["error", "estimated error", "c", "d", "e"])
+    frame = vif.attribute(loss, theta, named).to_frame(error=True)
+    assert list(frame) == ["error", "estimated error", "c", "d", "e", "estimated error_"]

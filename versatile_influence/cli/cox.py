@@ -46,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     scores = (newton_step if args.newton else attribute)(loss, params, target)
     took = time.perf_counter() - start
+    # First of all: nobody may read to the end of what is printed.
+    written = renamed(scores.to_frame(error=True), args)
+    if args.out:
+        write_text(args.out, written.to_csv(index_label="patient", float_format="%.10g"))
     d = len(params)
     print(
         f"\nChanges without each of {counted(loss.n_objects, 'patient')}, predicted in {took:.2g} s.\n{scores.trust()}"
@@ -66,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
         advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"
         print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
     if args.out:
-        written = renamed(scores.to_frame(error=True), args)
-        write_text(args.out, written.to_csv(index_label="patient", float_format="%.10g"))
         size = f"{counted(len(written), 'patient')} × {counted(written.shape[1], 'number')}"
         print(f"\nAll changes are in {args.out}: {size}.")
     return 0

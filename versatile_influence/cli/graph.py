@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
         if args.penalty:
             print(COARSE.format(FINISHED_PARAMETERS), file=sys.stderr)
     scores = replace(scores, targets=target.labels)
+    if args.out:
+        write_text(args.out, renamed(scores.to_frame(error=True), args).to_csv())
     size = f"{counted(graph.n_nodes, 'node')}, {counted(len(graph.ends), 'edge')}"
     print(f"{size}; change of the pair's loss without each node")
     for column, (pair, label) in enumerate(zip(args.pairs, target.labels or [], strict=True)):
@@ -55,6 +57,5 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         print(spot_check(scores, loss, params, target, k=args.check))
     if args.out:
-        write_text(args.out, renamed(scores.to_frame(error=True), args).to_csv())
         print(f"\nAll scores are in {args.out}.", file=sys.stderr)
     return 0

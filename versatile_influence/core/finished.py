@@ -71,7 +71,7 @@ def _named(
         return finished(problem, scores, target)
     rows = torch.tensor(sorted(failed))
     # What failed is NaN by design; everything else must still be finite.
-    result = finished(problem, scores.index_fill(0, rows, 0.0), target)
+    result = finished(problem, scores.index_fill(0, rows, 1.0), target)
     return replace(result, scores=scores.index_fill(0, rows, float("nan")), failed=failed)
 
 

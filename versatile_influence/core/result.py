@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ class Attribution:
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if not checked:
             return 'No error was estimated: attribute(…, check="all") does, or refit some (vif.refit).'
-        if not self.error.any():
+        if (self.made or {}).get("by") in ("refit", "leave_one_out"):
             return f"All {checked:,} removals are exact: the model was trained without each."
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
         of_all = f" checked ({len(self.error):,} in all)" if checked < len(self.error) else ""
@@ -149,8 +149,9 @@ class Attribution:
             raise IndexError(f"There is no target {asked}: there are {self.scores.shape[1]}, numbered from 0.")
         return int(asked)
 
-    def part(self, rows: Int[Tensor, " m"]) -> "Attribution":
-        """Return some of the removals, by row."""
+    def part(self, rows: Any) -> "Attribution":
+        """Return some of the removals, by row: their numbers, or True for those that are wanted."""
+        rows = torch.arange(len(self.scores))[torch.as_tensor(rows)]
         chosen, objects, failed = rows.tolist(), self.objects, self.failed or {}
         held = {name: value if (value := getattr(self, name)) is None else value[rows] for name in BY_ROW}
         return replace(
@@ -191,7 +192,13 @@ class Attribution:
         # A tuple is one name, and not one a level.
         index = pd.Index(self.names(), name="object", tupleize_cols=False)
         frame = pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
-        return frame.assign(error=self.error.numpy()) if error and self.error is not None else frame
+        if error and self.error is not None:
+            # Beside targets of any name.
+            name = "estimated error"
+            while name in frame.columns:
+                name += "_"
+            frame[name] = self.error.numpy()
+        return frame
 
     def save(self, path: str | PathLike) -> None:
         """Write everything to one `.npz` file: arrays, a JSON header and a checksum, no pickle.

@@ -85,7 +85,7 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
             theta, rungs[row], error[row] = _descended(part, target, scale, tolerance)
             scores[row] = scores_at(part, target, theta[None])[0]
         except NoMinimumError as none:
-            failed[row], scores[row], error[row] = str(none), float("nan"), float("nan")
+            failed[row], scores[row], error[row], rungs[row] = str(none), float("nan"), float("nan"), "refit"
     direct = result.direct
     return replace(
         result,
@@ -99,13 +99,15 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
 
 def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> tuple[Float[Tensor, " p"], str, float]:
     """Return the parameters without one removal, near enough to a minimum, by which rung, and the estimated error."""
-    last, error = torch.zeros(()), float("inf")
+    last, step, error = torch.zeros_like(scale.unit), float("inf"), float("inf")
 
     def enough(_: Tensor, moved: Tensor) -> bool:
-        nonlocal last, error
-        last, before = scores_at(part, target, moved[None]), last
-        error = scale.errors(before.expand_as(last), last).item()
-        return error <= tolerance
+        nonlocal last, step, error
+        (here,), before, longer = scores_at(part, target, moved[None]), last, step
+        last, step = here, ((here - before) / scale.unit).norm().item()
+        error = scale.errors(before[None], here[None]).item()
+        # Steps that do not shrink add up without end, however small they are beside their sum.
+        return error <= tolerance and step <= 0.5 * longer
 
     theta, is_minimum = minimum(
         Objective.of(part.loss, part.unravel, part.presence_without(0)), part.theta, 200, enough

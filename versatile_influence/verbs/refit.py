@@ -112,7 +112,7 @@ def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tens
         gradient = problem.loss.gradients(stacked(problem.unravel, theta[active]), presences[active])
         size = gradient.abs().amax(dim=1).nan_to_num(float("inf"))
         # A fixed curvature converges linearly: a gradient that does not halve belongs to Newton's method proper.
-        worse = (size > goal) & (size > 0.5 * last[active])
+        worse = (size > goal) & ~(size <= 0.5 * last[active]) | ~torch.isfinite(size)
         stuck += active[worse].tolist()
         going = (size > goal) & ~worse
         last[active] = size

@@ -120,7 +120,9 @@ class Retraining:
         # Checked, and a checksum in place of parameters: thousands of networks fit no memory.
         theta = ravel(params)[0]
         values = self.value(params, presence)
-        return Outcome(values, digest=hashlib.sha256(theta.cpu().numpy().tobytes()).hexdigest())
+        return Outcome(
+            values, digest=hashlib.sha256(theta.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        )
 
     def value(self, params: Params, presence: Float[Tensor, " n"]) -> np.ndarray:
         """Return the target as float64 numbers, checked."""

@@ -43,7 +43,13 @@ class Scale:
     @classmethod
     def of(cls, scores: Float[Tensor, "k t"]) -> "Scale":
         """Return the scale of scores."""
-        unit = scores.square().mean(0).sqrt()
+        scores = scores[scores.isfinite().all(1)]
+        if not len(scores):
+            return cls(torch.ones(scores.shape[1], dtype=scores.dtype), 0.0)
+        # Squares of what is first brought to 1 neither overflow nor vanish.
+        largest = scores.abs().amax(0)
+        largest = torch.where(largest > 0, largest, 1.0)
+        unit = largest * (scores / largest).square().mean(0).sqrt()
         unit = torch.where(unit > 0, unit, 1.0)
         return cls(unit, FLOOR * (scores / unit).norm(dim=1).median().item())
 
