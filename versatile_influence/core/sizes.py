@@ -108,7 +108,7 @@ DOUBTED = 0.03
 SLOWEST = 0.8
 # Numbers of all gradients of a check up to which every removal is checked (a second on one core), and otherwise, where
 # the scores themselves took no more.
-CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 2_500_000
+CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 200_000
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.

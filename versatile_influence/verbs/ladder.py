@@ -23,6 +23,7 @@ from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import (
     CHECKED_NUMBERS,
     CHORDS,
+    CHUNK_NUMBERS,
     DOUBTED,
     HELD_NUMBERS,
     SAMPLED_NUMBERS,
@@ -160,7 +161,8 @@ def rows_to_check(problem: Problem, result: Attribution, check: bool | str) -> I
     if k * each <= CHECKED_NUMBERS or k <= spent / (1 + 2 * steps):
         return every
     count = max(SAMPLED_NUMBERS // each, int(spent / (1 + 2 * steps)))
-    size = (result.scores / Scale.of(result.scores).unit).abs().amax(1)
+    few = result.scores[:, :: 1 + result.scores.numel() // CHUNK_NUMBERS]
+    size = (few / Scale.of(few).unit).abs().amax(1)
     order = size.argsort(descending=True, stable=True)
     rest = order[(count + 1) // 2 :]
     drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))]

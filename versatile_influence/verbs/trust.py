@@ -20,7 +20,7 @@ from torch import Tensor
 
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import stacked
-from versatile_influence.core.sizes import CACHE_NUMBERS, FLOOR, SLOWEST, WRONG, at_once
+from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, FLOOR, SLOWEST, WRONG, at_once
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 
 # From ∇L without each removal, one a row, at the parameters of each to the step that would finish it.
@@ -43,6 +43,8 @@ class Scale:
     @classmethod
     def of(cls, scores: Float[Tensor, "k t"]) -> "Scale":
         """Return the scale of scores."""
+        # Of many numbers every so manyth row says how large they are.
+        scores = scores[:: 1 + scores.numel() // CHUNK_NUMBERS]
         scores = scores[scores.isfinite().all(1)]
         if not len(scores):
             return cls(torch.ones(scores.shape[1], dtype=scores.dtype), 0.0)
