@@ -53,10 +53,10 @@ MUTATIONS = [
         "tests/test_check_loss.py::test_a_loss_written_as_a_class_is_what_it_says versatile_influence/core/loss.py",
     ),
     Mutation(
-        "a sign: the Newton step goes uphill",
+        "a factor: half a Newton step",
         "verbs/newton_step.py",
         "moved = part.theta - solve(before, 1e-5)",
-        "moved = part.theta + solve(before, 1e-5)",
+        "moved = part.theta - 0.5 * solve(before, 1e-5)",
         "tests/test_attribution.py::test_newton_steps_and_refits_of_a_quadratic_are_exact_and_chunks_change_nothing",
     ),
     Mutation(
