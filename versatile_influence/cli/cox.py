@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     scores = (newton_step if args.newton else attribute)(loss, params, target)
     took = time.perf_counter() - start
     # First of all: nobody may read to the end of what is printed.
-    written = renamed(scores.to_frame(error=True), args)
     if args.out:
+        written = renamed(scores.to_frame(error=True), args)
         write_text(args.out, written.to_csv(index_label="patient", float_format="%.10g"))
     d = len(params)
     print(
@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
         advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"
         print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
     if args.out:
-        size = f"{counted(len(written), 'patient')} × {counted(written.shape[1], 'number')}"
+        # Each patient has an estimated error beside.
+        numbers = counted(scores.scores.shape[1] + 1, "number")
+        size = f"{counted(len(scores.scores), 'patient')} × {numbers}"
         print(f"\nAll changes are in {args.out}: {size}.")
     return 0
 

@@ -7,6 +7,7 @@ sentence which argument is wrong, where in it, and what to do.
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,16 +33,14 @@ def whole(value: object, name: str, *, least: int = 0, most: int | None = None) 
         Traceback (most recent call last):
         ValueError: `rank` must be a whole number, at least 1, got 0.
     """
+    number = None
+    with suppress(TypeError):
+        number = None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    if number is not None and number >= least and (most is None or number <= most):
+        return number
+    # Made here alone: to show a tensor takes longer than all of the above.
     wanted = f"`{name}` must be a whole number, {span(least, most)}, got {told(value)}."
-    try:
-        number = operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        raise TypeError(wanted) from None
-    if isinstance(value, bool):
-        raise TypeError(wanted)
-    if number < least or (most is not None and number > most):
-        raise ValueError(wanted)
-    return number
+    raise TypeError(wanted) if number is None else ValueError(wanted)
 
 
 def number(
@@ -58,16 +57,13 @@ def number(
         Traceback (most recent call last):
         ValueError: `rtol` must be a finite number, more than 0, got nan.
     """
+    found = None
+    with suppress(TypeError, ValueError, RuntimeError, OverflowError):
+        found = None if isinstance(value, NOT_NUMBERS) else float(value)  # pyright: ignore[reportArgumentType]
+    if found is not None and math.isfinite(found) and found >= least and below > found > above:
+        return found
     wanted = f"`{name}` must be a {_bounds(least, above, below)}, got {told(value)}."
-    try:
-        found = math.nan if isinstance(value, NOT_NUMBERS) else float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(wanted) from None
-    if isinstance(value, NOT_NUMBERS):
-        raise TypeError(wanted)
-    if not (math.isfinite(found) and found >= least and below > found > above):
-        raise ValueError(wanted)
-    return found
+    raise TypeError(wanted) if found is None else ValueError(wanted)
 
 
 def numbers(

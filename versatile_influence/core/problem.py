@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, all_finite
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.scale_free import scale_free
+from versatile_influence.core.sizes import CACHE_NUMBERS, KEPT_NUMBERS, at_once
 from versatile_influence.core.solver import Solver
 from versatile_influence.core.target import Target, target_values
 from versatile_influence.core.warn import warn
@@ -107,10 +109,24 @@ class Problem:
     def gradient_differences(self, directions: Float[Tensor, "p q"] | None = None) -> Float[Tensor, "k q"]:
         """Return the Jacobian of ΔL, (k, p), or its product with directions.
 
-        It is only made where the directions are at least as many as the parameters.
+        It is only made where the directions are at least as many as the parameters, and kept where it is small.
         """
         if directions is not None and directions.shape[1] >= len(self.theta):
             return self.gradient_differences() @ directions
+        if directions is None and self.removals.count * len(self.theta) <= KEPT_NUMBERS:
+            return self._differences
+        return self._products(directions)
+
+    @property
+    def gradients_at_once(self) -> int:
+        """Of how many removals a gradient each, at parameters of its own, stays near the processor."""
+        return at_once(max(self.removals.n_objects, len(self.theta)), most=CACHE_NUMBERS)
+
+    @cached_property
+    def _differences(self) -> Float[Tensor, "k p"]:
+        return self._products(None)
+
+    def _products(self, directions: Float[Tensor, "p q"] | None) -> Float[Tensor, "k q"]:
         found = self.loss.removal_products(self.params, directions, self.removals)
         if len(found) != self.removals.count:
             raise ValueError(

@@ -86,10 +86,13 @@ class Removals:
             everything=False,
         )
 
+    def split(self, size: int) -> list["Removals"]:
+        """Return the removals in parts of so many."""
+        return [self.part(start, min(start + size, self.count)) for start in range(0, self.count, size)]
+
     def parts(self, numbers_each: int) -> list["Removals"]:
         """Return the removals in parts, such that a part's arrays of `numbers_each` numbers a removal fit in memory."""
-        size = at_once(numbers_each)
-        return [self.part(start, min(start + size, self.count)) for start in range(0, self.count, size)]
+        return self.split(at_once(numbers_each))
 
     def presences(self, like: Tensor) -> Float[Tensor, "k n"]:
         """Return 1₋ᵢ for each removal i, in the dtype and on the device of `like`."""

@@ -1,11 +1,11 @@
 """The one result type: predicted or measured, a score is what it is a score of."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -140,14 +140,17 @@ class Attribution:
         """Return the place of a target, given by its number (from the end where negative) or its name.
 
         Raises:
+            TypeError: If it is neither.
             IndexError: If there is no such number.
             ValueError: If there is no such name.
         """
-        if not isinstance(asked, int | np.integer) or isinstance(asked, bool):
-            return position(asked, self.targets or [], "target")  # pyright: ignore[reportArgumentType]
-        if not -self.scores.shape[1] <= asked < self.scores.shape[1]:
-            raise IndexError(f"There is no target {asked}: there are {self.scores.shape[1]}, numbered from 0.")
-        return int(asked)
+        t = self.scores.shape[1]
+        if isinstance(asked, str | tuple):
+            return position(asked, list(range(t)) if self.targets is None else self.targets, "target")
+        found = whole(asked, "target", least=-sys.maxsize)
+        if not -t <= found < t:
+            raise IndexError(f"There is no target {found}: there are {t}, numbered from 0.")
+        return found % t
 
     def part(self, rows: Any) -> "Attribution":
         """Return some of the removals, by row: their numbers, or True for those that are wanted."""

@@ -71,6 +71,8 @@ POWER_STEPS, SCALE_SAMPLES, SCALE_MARGIN = 8, 4, 1.1
 # Training. A direction whose curvature fell to less than this share of what it was at first may lead to infinity, and
 # so many steps beyond a minimiser's last tell a path without an end from a slow one.
 KEPT, FURTHER = 1e-6, 100
+# Newton steps after which a minimiser stops if nobody says otherwise.
+NEWTON_STEPS = 200
 # A minimiser that went so many times the size of its start is looked at again: does the loss fall forever?
 FAR = 1e6
 # Up to this many parameters an indefinite Hessian is taken apart into eigenvectors; beyond, so many products look for

@@ -14,7 +14,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.tables import whole_numbers
 from versatile_influence.core.warn import warn
 from versatile_influence.reading.metrics import pearson, spearman
-from versatile_influence.reading.pairs import Pair, attribution, column_of
+from versatile_influence.reading.pairs import Pair, attribution
 from versatile_influence.reading.pairs import Scores as AnyScores
 
 Groups = tuple[tuple[int, ...], ...]
@@ -121,7 +121,7 @@ def top_groups(estimate: Attribution, counts: Sequence[int], *, target: object =
     for count in counts:
         if not 1 <= count < len(estimate.objects):
             raise ValueError(f"Cannot remove {count} of {len(estimate.objects)} objects: at least one, and not all.")
-    column = estimate.scores[:, column_of(estimate, target)].nan_to_num(0.0)
+    column = estimate.scores[:, attribution(estimate).column(target)].nan_to_num(0.0)
     order = estimate.objects[(column if lower else -column).argsort(stable=True)].tolist()
     return tuple(tuple(order[:count]) for count in counts)
 

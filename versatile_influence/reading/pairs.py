@@ -1,6 +1,5 @@
 """Two sets of scores about the same removals and targets, side by side, and their second moments."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,8 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.checks import instance, whole
-from versatile_influence.core.labels import position
+from versatile_influence.core.checks import instance
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import BLOCK_NUMBERS, NAMED
 
@@ -128,24 +126,6 @@ def _matrix(scores: object, which: str) -> Float[Tensor, "k t"]:
 def attribution(value: object, name: str = "attribution") -> Attribution:
     """Return what must be an `Attribution`."""
     return instance(value, name, Attribution, "what vif.attribute returns")
-
-
-def column_of(given: object, which: object) -> int:
-    """Return the column of a target that is given by its number, counted from either end, or by its name.
-
-    Raises:
-        TypeError: If there is no attribution, or the target is neither.
-        IndexError: If there is no target of that number.
-        ValueError: If there is none of that name.
-    """
-    read = attribution(given)
-    t = read.scores.shape[1]
-    if isinstance(which, str | tuple):
-        return position(which, list(range(t) if read.targets is None else read.targets), "target")
-    found = whole(which, "target", least=-sys.maxsize)
-    if not -t <= found < t:
-        raise IndexError(f"There is no target {found}: there are {t}, numbered from 0.")
-    return found % t
 
 
 def _complete(left: Float[Tensor, "k t"], right: Float[Tensor, "k t"]) -> Tensor:

@@ -12,7 +12,8 @@ from versatile_influence.core.checks import array, instance, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import MANY_DOTS, NAMED_DOTS
 from versatile_influence.reading.metrics import agreement
-from versatile_influence.reading.pairs import Pair, column_of
+from versatile_influence.reading.pairs import Pair
+from versatile_influence.reading.pairs import attribution as checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
         >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
         >>> ax = scatter(a, a)  # doctest: +SKIP
     """
-    target = column_of(estimate, target)
+    target = checked(estimate).column(target)
     pair = Pair.of(estimate, truth)
     x, y = (scores[:, target].cpu().numpy() for scores in (pair.a, pair.b))
     ax = axes(ax, figsize=(5.2, 5.0))
@@ -85,7 +86,7 @@ def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes 
         >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
         >>> ax = top(a, k=2)  # doctest: +SKIP
     """
-    target = column_of(attribution, target)
+    target = checked(attribution).column(target)
     k = whole(k, "k", least=1)
     column = attribution.scores[:, target].detach().cpu().double()
     number = min(k, int(column.isfinite().sum()))
@@ -129,7 +130,7 @@ def influence_vs_time(
         >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
         >>> ax = influence_vs_time(a, torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 1.0]))  # doctest: +SKIP
     """
-    target = column_of(attribution, target)
+    target = checked(attribution).column(target)
     if isinstance(attribution.objects, tuple):
         raise ValueError("Patients were removed in groups, which have no time of their own. Remove them one at a time.")
     times, happened = array(durations, "durations").numpy().reshape(-1), array(events, "events").numpy().reshape(-1) > 0

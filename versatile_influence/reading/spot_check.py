@@ -1,6 +1,7 @@
 """The check that sees everything, on a few removals: refit them, and hold the scores against what comes out."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -100,8 +101,8 @@ def spot_check(
     return SpotCheck(
         some,
         truth,
-        _pooled(pair.a / scale.unit, pair.b / scale.unit, "correlation"),
-        _pooled(pair.a / scale.unit, pair.b / scale.unit, "slope"),
+        _pooled(pair, scale, lambda moments: moments.correlation, fisher=True),
+        _pooled(pair, scale, lambda moments: moments.slope, fisher=False),
         error,
         tuple(str(names[row]) for row in jumped),
     )
@@ -121,14 +122,17 @@ def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
     return torch.tensor([*first, *drawn])
 
 
-def _pooled(estimate: Float[Tensor, "k t"], truth: Float[Tensor, "k t"], what: str) -> Interval:
-    def statistic(a: Tensor, b: Tensor) -> Float[Tensor, " 1"]:
-        moments: Moments = Pair(a, b, ()).moments().pooled()
-        return moments.correlation if what == "correlation" else moments.slope
-
-    if len(estimate) < 2:
+def _pooled(pair: Pair, scale: Scale, read: Callable[[Moments], Tensor], *, fisher: bool) -> Interval:
+    """Return what is read of the moments over all pairs of removal and target, each target in its unit."""
+    if len(pair.a) < 2:
         return Interval(float("nan"), float("nan"), float("nan"))
     with warnings.catch_warnings():
         # Of few removals a resample may be one alone.
         warnings.simplefilter("ignore")
-        return bootstrap_interval(estimate, truth, statistic=statistic, n_resamples=500, fisher=what == "correlation")
+        return bootstrap_interval(
+            pair.a / scale.unit,
+            pair.b / scale.unit,
+            statistic=lambda a, b: read(Pair(a, b, ()).moments().pooled()),
+            n_resamples=500,
+            fisher=fisher,
+        )

@@ -16,7 +16,7 @@ References:
     SGD".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -59,9 +59,7 @@ def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Remova
 def forwards(replay: Replay, removals: Removals) -> Float[Tensor, "k p"]:
     """Return what each removal does to the parameters, by the derivative of the training along it."""
     size = at_once(len(replay.theta) * len(replay.end), most=HELD_NUMBERS)
-    starts = range(0, removals.count, size)
-    parts = [removals.part(start, min(start + size, removals.count)) for start in starts]
-    return torch.cat([_forwards(replay.training, part) for part in parts])
+    return torch.cat([_forwards(replay.training, part) for part in removals.split(size)])
 
 
 def _forwards(training: Training, removals: Removals) -> Float[Tensor, "k p"]:
@@ -163,11 +161,10 @@ class Derivatives:
         value = loss(params, loss.everyone(params))[None]
         return value if removals is None else torch.cat([value, loss.removal_differences(params, removals)])
 
-    def _parts(self, loss: Loss, theta: Tensor, removals: Removals) -> Iterator[Removals]:
+    def _parts(self, loss: Loss, theta: Tensor, removals: Removals) -> list[Removals]:
         """Return the removals in parts of which all masks are evaluated at once."""
         if not self.masks:
             one, all_of = (numbers_held(self._values, loss, theta, some) for some in (removals.part(0, 1), removals))
             # What comes before presence enters is there once, for however many masks.
             self.masks = at_once(all_of // removals.count if all_of > one else 1)
-        starts = range(0, removals.count, self.masks)
-        return (removals.part(start, min(start + self.masks, removals.count)) for start in starts)
+        return removals.split(self.masks)

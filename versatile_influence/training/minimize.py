@@ -17,7 +17,7 @@ from versatile_influence.core.curvature import check_dense, deflated, newton_is_
 from versatile_influence.core.given import Given
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError, scale_free
-from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, PATIENCE, SADDLES
+from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, NEWTON_STEPS, PATIENCE, SADDLES
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import newton_direction
@@ -35,7 +35,7 @@ def minimize(
     *,
     n_objects: int | None = None,
     gtol: float = 1e-10,
-    max_steps: int = 200,
+    max_steps: int = NEWTON_STEPS,
 ) -> Params:
     """Return parameters at a stationary point of L(·, presence), in float64; frozen ones stay where they are.
 
@@ -70,8 +70,7 @@ def minimize(
     given.check_steady()
     checked, theta = given.loss, given.theta
     presence = there.to(theta)
-    objective = Objective.of(checked, given.unravel, presence, gtol)
-    objective = replace(objective, start=(theta, objective.gradient(theta)))
+    objective = Objective.of(checked, given.unravel, presence, gtol).known_at(theta)
     if told := scale_free(checked, given.params, objective.gradient(theta)[0], presence):
         raise NoMinimumError(told)
     return given.all(given.unravel(minimum(objective, theta, max_steps)[0]))
@@ -81,15 +80,18 @@ def minimum(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None = None
 ) -> tuple[Float[Tensor, " p"], bool]:
     """Return what `minimize` does, and whether it is the minimum: False where a step on the way there was `enough`."""
-    found, is_minimum = _stationary(objective, theta, max_steps, enough)
-    for _ in range(SADDLES):
+    init, left = theta, 0
+    while True:
+        found, is_minimum = _stationary(objective, theta, max_steps, enough)
+        if not is_minimum:
+            return found, False
+        there = objective.known_at(found)
         # At a saddle or a maximum the gradient is zero too: there is a way down, to another place.
-        if not is_minimum or not objective.is_reached(found) or (beyond := beyond_saddle(objective, found)) is None:
-            break
-        found, is_minimum = _stationary(objective, beyond, max_steps, enough)
-    if is_minimum:
-        check_reached(objective, theta, found)
-    return found, is_minimum
+        beyond = beyond_saddle(there, found) if left < SADDLES and there.is_reached(found) else None
+        if beyond is None:
+            check_reached(there, init, found)
+            return found, True
+        theta, left = beyond, left + 1
 
 
 def _stationary(

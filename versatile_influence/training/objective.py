@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,7 @@ class Objective:
         presence: Who is present.
         goal: The gradient's largest entry at which the minimiser is done.
         eps: The rounding of the loss, relative to it.
-        start: Parameters to start from, with gradient and value there, where they are known already.
+        start: Parameters, such as those to start from, with gradient and value there, where they are known already.
     """
 
     loss: Loss
@@ -47,6 +47,10 @@ class Objective:
         goal = gtol if loss.precision == torch.float64 else max(gtol, 8 * eps)
         # What a presence costs (walks, risk sets) is paid once for all steps.
         return cls(loss.at(presence), unravel, presence, goal * loss.n_objects, eps)
+
+    def known_at(self, theta: Float[Tensor, " p"]) -> "Objective":
+        """Return it with gradient and value at θ known, for all who ask there."""
+        return replace(self, start=(theta, self.gradient(theta)))
 
     def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return gradient and value."""

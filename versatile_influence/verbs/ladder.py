@@ -26,6 +26,7 @@ from versatile_influence.core.sizes import (
     CHUNK_NUMBERS,
     DOUBTED,
     HELD_NUMBERS,
+    NEWTON_STEPS,
     SAMPLED_NUMBERS,
     at_once,
 )
@@ -52,14 +53,18 @@ def with_errors(
         with warnings.catch_warnings():
             # What the solver falls short by shows in the errors.
             warnings.simplefilter("ignore")
-            error[some], *_ = _predicted(part, target, scale, inverse, result.scores[some])
+            given = {"scores": result.scores[some], "differences": part.gradient_differences()}
+            error[some], *_ = _predicted(part, target, scale, inverse, **given)
     return replace(result, error=error)
 
 
 def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attribution, *, tolerance: float) -> Attribution:
     """Return the result with every removal taken up the ladder until its estimated error is within the tolerance."""
     scale, scores = Scale.of(result.scores), result.scores.clone()
-    error, distance, further, better = _predicted(problem, target, scale, inverse, scores)
+    differences = problem.gradient_differences()
+    error, distance, further, better = _predicted(
+        problem, target, scale, inverse, scores=scores, differences=differences
+    )
     rungs, failed = ["attribute"] * len(scores), dict(result.failed or {})
     going = (~(error <= tolerance)).nonzero()[:, 0]
     climbing = going[torch.isfinite(error[going])]
@@ -68,9 +73,8 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
             break
         part, tilt = problem.of_rows(climbing.tolist()), problem.gradient
         last, here, there = distance[climbing], further[climbing], better[climbing]
-        before = -part.gradient_differences()
-        given = {"scale": scale, "steps": _chords(inverse), "tilt": tilt}
-        found = estimated(part, target, moved=here, scores=there, before=before, **given)
+        given = {"scale": scale, "steps": _chords(inverse), "tilt": tilt, "before": -differences[climbing]}
+        found = estimated(part, target, moved=here, scores=there, **given)
         improved = found[0] < 0.5 * last
         kept = climbing[improved]
         distance[kept], further[kept], better[kept] = (values[improved] for values in found)
@@ -111,17 +115,24 @@ def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> 
         return error <= tolerance and step <= 0.5 * longer
 
     theta, is_minimum = minimum(
-        Objective.of(part.loss, part.unravel, part.presence_without(0)), part.theta, 200, enough
+        Objective.of(part.loss, part.unravel, part.presence_without(0)), part.theta, NEWTON_STEPS, enough
     )
     return (theta, "refit", 0.0) if is_minimum else (theta, "descend", error)
 
 
-def _predicted(part: Problem, target: Asked, scale: Scale, inverse: Inverse, scores: Float[Tensor, "k t"]) -> Checked:
+def _predicted(
+    part: Problem,
+    target: Asked,
+    scale: Scale,
+    inverse: Inverse,
+    *,
+    scores: Float[Tensor, "k t"],
+    differences: Float[Tensor, "k p"],
+) -> Checked:
     """Return the estimated errors of predicted scores, how far one step moves them, and parameters and scores there.
 
     Steps that shrink slowly add up: where the error is not small a second one says how fast they do.
     """
-    differences = part.gradient_differences()
     moved = part.theta + solved_changes(part, inverse, differences)[0]
     given = {"scale": scale, "steps": _chords(inverse), "tilt": part.gradient}
     error, further, better = estimated(part, target, moved=moved, scores=scores, before=-differences, **given)

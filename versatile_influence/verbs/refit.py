@@ -16,7 +16,7 @@ from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.scale_free import NoMinimumError
-from versatile_influence.core.sizes import CACHE_NUMBERS, at_once
+from versatile_influence.core.sizes import NEWTON_STEPS
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.without import hessians_without, solve_each
@@ -31,7 +31,7 @@ def refit(
     n_objects: int | None = None,
     objects: Iterable | None = None,
     gtol: float = 1e-10,
-    max_steps: int = 200,
+    max_steps: int = NEWTON_STEPS,
 ) -> Attribution:
     """Return the exact change of each target: the loss is minimised again without each object, from θ.
 
@@ -82,24 +82,16 @@ def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list
     Each step is −H₋ᵢ(θ)⁻¹ ∇L(θᵢ, 1₋ᵢ): the curvature is taken once, at θ, where the loss's own second differences
     give it for all removals at once, and the gradients at θᵢ are exact, so that the fixed point is.
     """
-    first = problem.gradient - problem.gradient_differences()
+    first, size = problem.gradient - problem.gradient_differences(), problem.gradients_at_once
     moved, unsettled, start = [], [], 0
     for curved, curvatures in hessians_without(problem):
-        for part, rows in _parts(problem, curved):
-            curvature = curvatures[rows]
+        for part, curvature in zip(curved.split(size), curvatures.split(size), strict=True):
             steps = solve_each(curvature, first[start : start + part.count])
             settled, bad = _iterate(problem, part, curvature, theta=problem.theta - steps, goal=goal)
             moved.append(settled)
             unsettled += [start + row for row in bad]
             start += part.count
     return torch.cat(moved), unsettled
-
-
-def _parts(problem: Problem, curved: Removals) -> list[tuple[Removals, slice]]:
-    """Return parts small enough for a gradient each, within removals whose curvatures are known."""
-    size = at_once(max(problem.removals.n_objects, len(problem.theta)), most=CACHE_NUMBERS)
-    starts = range(0, curved.count, size)
-    return [(curved.part(low, min(low + size, curved.count)), slice(low, low + size)) for low in starts]
 
 
 def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tensor, goal: float):

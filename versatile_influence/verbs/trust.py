@@ -20,7 +20,7 @@ from torch import Tensor
 
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import stacked
-from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, FLOOR, SLOWEST, WRONG, at_once
+from versatile_influence.core.sizes import CHUNK_NUMBERS, FLOOR, SLOWEST, WRONG
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 
 # From ∇L without each removal, one a row, at the parameters of each to the step that would finish it.
@@ -85,13 +85,9 @@ def scores_at(problem: Problem, target: Asked, moved: Float[Tensor, "k p"]) -> F
 
 def gradients_at(problem: Problem, moved: Float[Tensor, "k p"]) -> Float[Tensor, "k p"]:
     """Return ∇L(θᵢ, 1₋ᵢ) at parameters θᵢ of each removal."""
-    rows, start = [], 0
-    size = at_once(max(problem.removals.n_objects, moved.shape[1]), most=CACHE_NUMBERS)
-    for low in range(0, problem.removals.count, size):
-        part = problem.removals.part(low, min(low + size, problem.removals.count))
-        there = stacked(problem.unravel, moved[start : start + part.count])
-        rows.append(problem.loss.gradients(there, part.presences(problem.theta)))
-        start += part.count
+    size, rows = problem.gradients_at_once, []
+    for part, there in zip(problem.removals.split(size), moved.split(size), strict=True):
+        rows.append(problem.loss.gradients(stacked(problem.unravel, there), part.presences(problem.theta)))
     return torch.cat(rows)
 
 
@@ -117,7 +113,7 @@ def rises(
     def rose(row: int) -> bool:
         presence = problem.presence_without(row)
         now, then = (problem.loss(problem.unravel(theta), presence).item() for theta in (problem.theta, moved[row]))
-        rounding = 4 * torch.finfo(moved.dtype).eps * abs(now)
+        rounding = 4 * torch.finfo(problem.loss.precision).eps * abs(now)
         # Written so that NaN counts as risen.
         return not then - (tilt @ change[row]).item() <= now + rounding
 
