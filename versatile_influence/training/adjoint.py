@@ -17,43 +17,84 @@ References:
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
+from tqdm.auto import tqdm
 
 from versatile_influence.core.derivatives import numbers_held
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.sizes import ADJOINT_BYTES, HELD_NUMBERS, at_once, kept
+from versatile_influence.core.sizes import ADJOINT_BYTES, ADJOINT_NUMBERS, HELD_NUMBERS, PATIENCE, at_once, kept
 from versatile_influence.training.optimizers import State
 from versatile_influence.training.replay import Replay
+from versatile_influence.training.states import digest
+from versatile_influence.training.stepping import Steps
 from versatile_influence.training.steps import BatchLoss
-from versatile_influence.training.training import Training
 
 
 def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removals) -> Float[Tensor, "k t"]:
     """Return the scores by the adjoint of the training, some targets at a time."""
     if len(gradients) > gradients.shape[1]:
         # Linear in them, and no more than p are independent.
-        return backwards(replay, torch.eye(gradients.shape[1]).to(gradients), removals) @ gradients.T
-    size = max(1, kept(gradients.shape[1] * 8 * len(replay.end), most=ADJOINT_BYTES))
+        return backwards(replay, torch.eye(gradients.shape[1]).to(gradients), removals) @ gradients.T.double()
+    size = max(1, kept(gradients[0].nbytes * len(replay.end), most=ADJOINT_BYTES))
     return torch.cat([_backwards(replay, some, removals) for some in gradients.split(size)], dim=1)
 
 
 def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> Float[Tensor, "k q"]:
     training, derivatives = replay.training, Derivatives(replay.training)
-    scores = gradients.new_zeros(removals.count, len(gradients))
+    scores = gradients.new_zeros(removals.count, len(gradients), dtype=torch.float64)
     adjoint = [torch.zeros_like(gradients) for _ in replay.end]
     adjoint[training.given].copy_(gradients)
-    for step, state, gradient in replay.backwards():
+    way = WayBack.of(replay, gradients, removals)
+    before = way.taken_up(adjoint, scores)
+    for step, state, gradient in tqdm(
+        replay.backwards(before), total=before, desc="backwards", unit="step", delay=PATIENCE, leave=False
+    ):
         slope = _pulled(training, step, (*state, gradient), adjoint)
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
             scores[rows] -= derivatives.along(loss, state[0], slope, hit, weight=weight, onto=adjoint[0]).T
+        way.reached(step, adjoint, scores)
     return scores
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How far an adjoint has come, in the folder of the states: a kill loses no more than what lies between two."""
+
+    replay: Replay
+    name: str
+
+    @classmethod
+    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> "WayBack":
+        """Return that of these targets and removals."""
+        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows])
+        return cls(replay, f"back-{which}.npz")
+
+    def taken_up(self, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> int:
+        """Return the step before which to go on, and write the adjoint and scores there over these."""
+        states = self.replay.states
+        found = None if states is None else states.read_as(self.name)
+        if found is None:
+            return len(self.replay.training)
+        header, parts = found
+        scores.copy_(parts["scores"])
+        for number, part in enumerate(adjoint if header["step"] else []):
+            part.copy_(parts[f"adjoint{number}"])
+        return header["step"]
+
+    def reached(self, step: int, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> None:
+        """Write the adjoint and scores where the state before a step is kept too; at the end the scores alone."""
+        states = self.replay.states
+        if states is not None and (not step or step in states.steps()):
+            parts = {f"adjoint{number}": part for number, part in enumerate(adjoint if step else [])}
+            states.write_as(self.name, {"step": step}, {"scores": scores, **parts})
 
 
 def forwards(replay: Replay, removals: Removals) -> Float[Tensor, "k p"]:
@@ -62,7 +103,7 @@ def forwards(replay: Replay, removals: Removals) -> Float[Tensor, "k p"]:
     return torch.cat([_forwards(replay.training, part) for part in removals.split(size)])
 
 
-def _forwards(training: Training, removals: Removals) -> Float[Tensor, "k p"]:
+def _forwards(training: Steps, removals: Removals) -> Float[Tensor, "k p"]:
     derivatives, state = Derivatives(training), training.begun(training.theta)
     changes = [state[0].new_zeros(removals.count, len(state[0]), dtype=torch.float64) for _ in state]
     for step in range(len(training)):
@@ -83,15 +124,15 @@ def _hit(removals: Removals, objects: Int[Tensor, " m"] | None) -> tuple[Int[Ten
     return (torch.arange(removals.count), removals) if objects is None else removals.among(objects)
 
 
-def _pulled(training: Training, step: int, at: State, adjoint: list[Tensor]) -> Float[Tensor, "q p"]:
+def _pulled(training: Steps, step: int, at: State, adjoint: list[Tensor]) -> Float[Tensor, "q p"]:
     """Return γ of ∂Φᵀ λ, and write its other parts, those of the state, over λ."""
     *state, gradient = at
     slope, moved, count = torch.empty_like(adjoint[0]), partial(training.moved, step), len(adjoint)
     # In place, some columns at a time: the adjoints are the largest there is.
-    size = at_once(len(slope) * len(at))
+    size = at_once(len(slope) * len(at), most=ADJOINT_NUMBERS)
     split = (part.split(size, dim=-1) for part in (*state, training.clipped(gradient), *adjoint, slope))
     for parts in zip(*split, strict=True):
-        pull = vjp(moved, *(one.double() for one in parts[: count + 1]))[1]
+        pull = vjp(moved, *(one.to(slope) for one in parts[: count + 1]))[1]
         into = parts[count + 1 :]
         for old, new in zip(into, vmap(lambda *rows: pull(rows))(*into[:-1]), strict=True):  # noqa: B023
             old.copy_(new)
@@ -101,7 +142,7 @@ def _pulled(training: Training, step: int, at: State, adjoint: list[Tensor]) -> 
     return vmap(lambda row: pull_clipped(row)[0], chunk_size=size)(slope)
 
 
-def _pushed(training: Training, step: int, at: State, changes: State) -> list[Tensor]:
+def _pushed(training: Steps, step: int, at: State, changes: State) -> list[Tensor]:
     """Return ∂Φ δ: of each part of the state."""
     exact = tuple(one.double() for one in at)
 
@@ -114,7 +155,7 @@ def _pushed(training: Training, step: int, at: State, changes: State) -> list[Te
 class Derivatives:
     """The Hessian of a step, and its removal differences, along directions: what fits at once is measured once."""
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Steps):
         self.training, self.masks, self.directions = training, 0, 0
 
     def along(

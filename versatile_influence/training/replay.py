@@ -1,7 +1,7 @@
 """A training run backwards: states kept at some steps, and repeated between them, so that few are held at once."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Reversible
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,8 @@ from torch import Tensor
 
 from versatile_influence.core.sizes import ALLOWED, STATE_BYTES, kept
 from versatile_influence.training.optimizers import State
-from versatile_influence.training.training import Training, finite
-
-# A step, the state before it, and the gradient there.
-Mark = tuple[int, State, Float[Tensor, " p"]]
+from versatile_influence.training.states import States
+from versatile_influence.training.stepping import Mark, Steps, finite
 
 
 @dataclass(frozen=True)
@@ -25,22 +23,32 @@ class Replay:
         marks: Every step, or some, so far apart that what is between fits in the room that is left.
         end: The state after the last step.
         room: How many more states are held at once.
+        states: The folder that holds the marks, or None where memory does.
     """
 
-    training: Training
-    marks: list[Mark]
+    training: Steps
+    marks: Reversible[Mark]
     end: State
     room: int
+    states: States | None = None
 
     @classmethod
-    def of(cls, training: Training) -> "Replay":
+    def of(cls, training: Steps, kept_states: tuple[States, State] | None = None) -> "Replay":
         """Train, and keep states: as many as fit by `vif.memory_budget`; without it, some, or twice √T.
+
+        Args:
+            training: The training.
+            kept_states: The folder that holds the states, `Training.kept`, of which memory then holds few.
 
         Raises:
             ValueError: If the training diverged.
         """
         state, steps = training.begun(training.theta), len(training)
         room = kept((len(state) + 1) * training.theta.nbytes, most=STATE_BYTES)
+        if kept_states is not None:
+            states, end = kept_states
+            finite(end[0])
+            return cls(training, _InFolder(training, states, steps), end, max(4, room), states)
         room = max(room, 2 * math.isqrt(steps) + 2 if ALLOWED.get() is None else 4)
         marks, end = _marked(training, 0, state, steps, room)
         finite(end[0])
@@ -51,18 +59,44 @@ class Replay:
         """What training gave."""
         return self.end[self.training.given]
 
-    def backwards(self) -> Iterator[Mark]:
-        """Yield each step, the state before it and the gradient there, last step first.
+    def backwards(self, before: int | None = None) -> Iterator[Mark]:
+        """Yield each step before one, the state before it and the gradient there, last step first.
 
         Raises:
             ValueError: If steps that are repeated do not give what they gave; the last one always is.
         """
-        step, state, gradient = self.marks[-1]
+        if self.states is not None:
+            last = len(self.training) if before is None else before
+            found = None if before is None else self.states.read(before)
+            after = self.end if before is None else None if found is None else found[0]
+            yield from _backwards(self.training, _InFolder(self.training, self.states, last), (last, after), self.room)
+            return
+        step, state, gradient = next(iter(reversed(self.marks)))
         _check((self.training.gradient(step, state[0]),), (gradient,), step, step)
         yield from _backwards(self.training, self.marks, (len(self.training), self.end), self.room)
 
 
-def _backwards(training: Training, marks: list[Mark], end: tuple[int, State], room: int) -> Iterator[Mark]:
+@dataclass(frozen=True)
+class _InFolder:
+    """The marks of a folder before a step, read one by one, and the start, whether it is there or not."""
+
+    training: Steps
+    states: States
+    before: int
+
+    def __iter__(self) -> Iterator[Mark]:
+        return iter(list(reversed(self))[::-1])
+
+    def __reversed__(self) -> Iterator[Mark]:
+        for step in reversed(self.states.steps()):
+            found = self.states.read(step) if 0 < step < self.before else None
+            if found is not None and found[1] is not None:
+                yield step, found[0], found[1]
+        if self.before:
+            yield next(self.training.walk(self.training.begun(self.training.theta), last=1))
+
+
+def _backwards(training: Steps, marks: Reversible[Mark], end: tuple[int, State | None], room: int) -> Iterator[Mark]:
     last, after = end
     for mark in reversed(marks):
         first, state, _ = mark
@@ -70,21 +104,21 @@ def _backwards(training: Training, marks: list[Mark], end: tuple[int, State], ro
             yield mark
         else:
             inner, reached = _marked(training, first, state, last, room)
-            _check(reached, after, first, last - 1)
+            if after is not None:
+                _check(reached, after, first, last - 1)
             yield from _backwards(training, inner, (last, after), max(2, room - len(inner)))
         last, after = first, state
 
 
-def _marked(training: Training, first: int, state: State, last: int, room: int) -> tuple[list[Mark], State]:
+def _marked(training: Steps, first: int, state: State, last: int, room: int) -> tuple[list[Mark], State]:
     """Return steps first…last−1, or some of them, half the room kept for what is between; and the state after them."""
     spacing = 1 if last - first <= room else math.ceil((last - first) / max(2, room // 2))
-    marks = []
-    for step in range(first, last):
-        gradient = training.gradient(step, state[0])
-        if (step - first) % spacing == 0:
-            marks.append((step, state, gradient))
-        state = training.stepped(step, state, gradient)
-    return marks, state
+    marks, mark = [], None
+    for mark in training.walk(state, first=first, last=last):
+        if (mark[0] - first) % spacing == 0:
+            marks.append(mark)
+    assert mark is not None
+    return marks, training.stepped(*mark)
 
 
 def _check(again: State, recorded: State, first: int, last: int) -> None:

@@ -1,30 +1,34 @@
 """Training as a value: a recorded stream of batches, and how an optimiser steps over it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
-from functools import cached_property, partial
-from typing import Any
+import json
+import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from os import PathLike
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import vmap
 
-from versatile_influence.core.arguments import function
-from versatile_influence.core.boundary import FunctionLoss, as_loss, as_presence, check_value
-from versatile_influence.core.checks import instance, number, whole
+from versatile_influence.core.arguments import folder
+from versatile_influence.core.boundary import as_loss, as_presence
+from versatile_influence.core.checks import number, whole
 from versatile_influence.core.derivatives import by_formula
 from versatile_influence.core.given import unfrozen
-from versatile_influence.core.ravel import Params, everything, ravel, shaper, stacked
-from versatile_influence.core.settings import Settings, setting
-from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, MOST_OBJECTS, at_once
+from versatile_influence.core.ravel import Params, everything
+from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
 from versatile_influence.core.words import errors_named
-from versatile_influence.training.optimizers import Optimizer, State, clipped, in_columns
-from versatile_influence.training.steps import Batches, Piece, Terms, checked_steps
+from versatile_influence.training.optimizers import Optimizer, State
+from versatile_influence.training.states import States, digest, opened
+from versatile_influence.training.stepping import Steps, finite
+from versatile_influence.training.steps import Terms
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Training(Settings):
+class Training(Steps):
     """What made the parameters, completely: a loss of each step, over a recorded stream, an optimiser and a start.
 
     `run()` is bit-equal to a loop that calls `torch.optim` on the same stream, `run(presence)` the same training
@@ -62,30 +66,6 @@ class Training(Settings):
         tensor(3.4226)
     """
 
-    step_loss: Any
-    steps: Sequence
-    _: KW_ONLY
-    start: Params
-    optimizer: Optimizer
-    n_objects: int
-    schedule: Callable[[int], float] | None = None
-    max_norm: float | None = setting(None, above=0)
-    accumulation: int = setting(1, least=1)
-    averaging: float | None = setting(None, least=0, below=1)
-
-    def __post_init__(self):
-        super().__post_init__()
-        n = whole(self.n_objects, "n_objects", least=1, most=MOST_OBJECTS)
-        instance(self.optimizer, "optimizer", Optimizer, "vif.AdamW(lr=1e-3)")
-        if self.schedule is not None:
-            function(self.schedule, "schedule", "step")
-        if not isinstance(self.step_loss, Terms):
-            function(self.step_loss, "step_loss", "params", "batch", "presence")
-            object.__setattr__(self, "steps", checked_steps(self.steps, n, self.accumulation))
-        object.__setattr__(self, "n_objects", n)
-        # What is wrong with the start is said now.
-        _ = self.theta
-
     @classmethod
     def of(
         cls,
@@ -114,26 +94,31 @@ class Training(Settings):
         steps = terms.drawn(epochs, size, seed)
         return cls(terms, steps, start=start, optimizer=optimizer, n_objects=checked.n_objects)
 
-    def __len__(self) -> int:
-        """Return how many steps the optimiser takes."""
-        return len(self.steps) // self.accumulation
-
     def __repr__(self) -> str:
         return f"Training({len(self)} steps of {self.optimizer}, {self.n_objects} objects)"
 
     @errors_named()
-    def run(self, presence: object = None) -> Params:
+    def run(self, presence: object = None, *, store: str | PathLike | None = None) -> Params:
         """Return the trained parameters, with those of presence 1.0: None for all, (n,), or (k, n) for k trainings.
 
         Several are trained together, and the parameters come stacked along a first dimension: each is what training
         alone gives, to rounding.
 
+        Args:
+            presence: Who is present.
+            store: A folder for some states of one training, twice √T at most: the same call with the same folder goes
+                on where a killed one stopped, and `vif.unrolled` goes backwards from there.
+
         Raises:
-            ValueError: If every training diverged.
+            ValueError: If every training diverged, or the folder is of another, or being filled by another run.
+            OSError: If the folder cannot be written.
         """
-        given = as_presence(presence, self.n_objects, rows=True)
+        given = as_presence(presence, self.n_objects, rows=store is None)
         with by_formula():
             given = given.to(self.theta.device, self.precision)
+            if store is not None:
+                with self.kept(store, given) as (_, end):
+                    return self.whole(finite(end[self.given]))
             if given.dim() == 1:
                 return self.whole(finite(self._trained(self.theta, given)))
             most = CACHE_NUMBERS if len(self.steps) and self.steps[0][0] is None else CHUNK_NUMBERS
@@ -146,102 +131,42 @@ class Training(Settings):
         return everything(self.start, self.unravel(theta), frozen=True)
 
     def _trained(self, theta: Float[Tensor, "*k p"], presence: Float[Tensor, "*k n"]) -> Float[Tensor, "*k p"]:
-        state = self.begun(theta)
-        for step in range(len(self)):
-            state = self.stepped(step, state, self.gradient(step, state[0], presence))
-        return state[self.given]
+        last = deque(self.walk(self.begun(theta), presence), maxlen=1)[0]
+        return self.stepped(*last)[self.given]
 
-    @property
-    def given(self) -> int:
-        """Which part of the state training gives."""
-        return 0 if self.averaging is None else -1
+    @contextmanager
+    def kept(
+        self, store: str | PathLike, presence: Float[Tensor, " n"] | None = None
+    ) -> Iterator[tuple[States, State]]:
+        """Yield the states of a folder, what was missing made, and the state after the last step.
 
-    def begun(self, theta: Float[Tensor, "*k p"]) -> State:
-        """Return the state before the first step: θ, that of the optimiser, the average where there is one."""
-        return (theta, *self.optimizer.start(theta), *([] if self.averaging is None else [theta]))
+        Raises:
+            ValueError: If the folder is of another training.
+        """
+        with opened(folder(store, "store"), self._about(presence)) as states:
+            mark, end = states.newest(len(self)), states.read(len(self))
+            first, state = (0, self.begun(self.theta)) if mark is None else mark[:2]
+            if mark is not None and not torch.equal(self.gradient(first, state[0], presence), mark[2]):
+                states.refuse(f"The gradient of step {first} is another: the loss is, or is random")
+            if end is None:
+                spacing, last = max(1, math.isqrt(len(self)) // 2), mark
+                for last in self.walk(state, presence, first=first):
+                    if last[0] % spacing == 0 and (mark is None or last[0] > first):
+                        states.write(*last)
+                assert last is not None
+                end = self.stepped(*last), None
+                states.write(len(self), *end)
+            yield states, end[0]
 
-    def gradient(
-        self, step: int, theta: Float[Tensor, "*k p"], presence: Float[Tensor, "*k n"] | None = None
-    ) -> Float[Tensor, "*k p"]:
-        """Return the gradient of a step, with everybody or those present; for one training, or one a row."""
-        total, there = None, theta.to(self.precision)
-        present = there.new_ones(self.n_objects) if presence is None else presence
-        for loss, objects, weight in self.pieces(step):
-            own = present if objects is None else present[..., objects]
-            if theta.dim() == 1:
-                gradient = loss.gradient(self.unravel(there), own)
-            else:
-                gradient = loss.gradients(stacked(self.unravel, there), own)
-            gradient = (gradient if weight == 1 else weight * gradient).to(theta)
-            total = gradient if total is None else total + gradient
-        assert total is not None
-        return total
-
-    def pieces(self, step: int) -> Iterator[Piece]:
-        """Yield the losses that a step takes the gradient of."""
-        source = self.step_loss if isinstance(self.step_loss, Terms) else Batches(self.step_loss, self.start)
-        for batch, objects in self.steps[step * self.accumulation : (step + 1) * self.accumulation]:
-            yield source.at(batch, objects)
-
-    def stepped(self, step: int, state: State, gradient: Float[Tensor, "*k p"]) -> State:
-        """Return the state after a step along a gradient."""
-        return in_columns(partial(self.moved, step), *state, self.clipped(gradient))
-
-    def clipped(self, gradient: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
-        """Return the gradient that the optimiser sees."""
-        if self.max_norm is None:
-            return gradient
-        like = self.trained
-        sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
-        return clipped(gradient, sizes, self.max_norm)
-
-    def moved(self, step: int, *parts: Tensor) -> State:
-        """Return the state after a step from (*state, clipped gradient), number by number."""
-        theta, *kept, gradient = parts
-        average = [] if self.averaging is None else [kept.pop()]
-        lr = self.optimizer.lr * (1 if self.schedule is None else self.schedule(step))
-        theta, new = self.optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr)
-        if self.averaging is not None:
-            average = [theta if step == 0 else torch.lerp(average[0], theta, 1 - self.averaging)]
-        return (theta, *new, *average)
-
-    @cached_property
-    def trained(self) -> Params:
-        """The start of what is trained."""
-        if isinstance(self.step_loss, Terms):
-            return self.step_loss.trained
-        return unfrozen(FunctionLoss(self.step_loss, self.n_objects), self.start)[1]
-
-    @property
-    def object_labels(self) -> Sequence[object] | None:
-        """The names of the objects that a ready loss has."""
-        return self.step_loss.loss.object_labels if isinstance(self.step_loss, Terms) else None
-
-    @cached_property
-    def theta(self) -> Float[Tensor, " p"]:
-        """The start, flat."""
-        return ravel(self.trained)[0]
-
-    @property
-    def unravel(self) -> Callable[[Tensor], Params]:
-        """What shapes a flat vector as what is trained."""
-        return shaper(self.trained)
-
-    @cached_property
-    def precision(self) -> torch.dtype:
-        """The dtype of θ if the loss can be evaluated in it, else float64."""
-        loss, objects, _ = next(self.pieces(0))
-        one = self.theta.new_ones(self.n_objects if objects is None else len(objects))
-        try:
-            value, dtype = loss(self.unravel(self.theta), one), self.theta.dtype
-        except RuntimeError:
-            value, dtype = loss(self.unravel(self.theta.double()), one.double()), torch.float64
-        check_value(value)
-        return dtype
-
-
-def finite(theta: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
-    """Return θ; where some of many trainings diverged, their rows hold NaN, as the caller will see."""
-    if not torch.isfinite(theta).all(dim=-1).any():
-        raise ValueError("The training diverged: the parameters are NaN or infinite. Lower lr=…, or scale the data.")
-    return theta
+    def _about(self, presence: Float[Tensor, " n"] | None) -> dict[str, object]:
+        """Return what says which training this is."""
+        settings = {name: repr(getattr(self, name)) for name in ("n_objects", "max_norm", "accumulation", "averaging")}
+        rates = [1.0 if self.schedule is None else self.schedule(step) for step in range(len(self))]
+        present = torch.ones(self.n_objects) if presence is None else presence
+        told = {"start": self.theta, "steps": self.steps, "schedule": rates, "presence": present.double()}
+        return {
+            **settings,
+            **{name: digest(value) for name, value in told.items()},
+            # As JSON gives it back: tuples are lists.
+            "optimizer": json.loads(json.dumps(asdict(self.optimizer))),
+        }

@@ -1,6 +1,10 @@
 """Attribution through training: what a removal does to the very parameters that some steps of an optimiser gave."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
+from os import PathLike
+
+import torch
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import instance
@@ -19,7 +23,9 @@ from versatile_influence.training.training import Training
 
 
 @errors_named()
-def unrolled(training: Training, target: object, *, objects: Iterable | None = None) -> Attribution:
+def unrolled(
+    training: Training, target: object, *, objects: Iterable | None = None, store: str | PathLike | None = None
+) -> Attribution:
     """Return what each target would change by if the same training, step by step, had run without each object.
 
     For a model that was trained for some steps and not to a minimum; of one at its minimum it is `attribute`. The
@@ -34,10 +40,14 @@ def unrolled(training: Training, target: object, *, objects: Iterable | None = N
         training: The training.
         target: `target(params) -> (t,)` or a `PresenceTarget`.
         objects: What is removed: None for each object, numbers, or groups of them.
+        store: A folder for the states of the training, as in `Training.run`, and for how far the adjoint has come: then
+            memory holds few, and the same call with the same folder goes on where a killed one stopped.
 
     Raises:
         TypeError: If it is no `vif.Training`.
-        ValueError: If the training diverged or cannot be repeated, or a score is not finite.
+        ValueError: If the training diverged or cannot be repeated, a score is not finite, or the folder is of another
+            training, or being filled by another run.
+        OSError: If the folder cannot be written.
 
     Warns:
         UserWarning: If every score is 0.
@@ -55,10 +65,11 @@ def unrolled(training: Training, target: object, *, objects: Iterable | None = N
     """
     instance(training, "training", Training, "vif.Training(…)")
     removals, asked = Removals.asked(objects, training.n_objects), as_target(target)
-    with by_formula():
-        replay = Replay.of(training)
+    with by_formula(), nullcontext() if store is None else training.kept(store) as states:
+        replay = Replay.of(training, states)
         dtype, start = training.theta.dtype, training.start
-        seen, theta = asked.seeing(lambda some: cast(everything(start, some), dtype)), replay.theta.double()
+        seen = asked.seeing(lambda some: cast(everything(start, some), dtype))
+        theta = replay.theta.double()
         params, direct, parameter = training.unravel(theta), None, None
         if isinstance(seen, PresenceTarget):
             direct, parameter = seen.effects(params, forwards(replay, removals), removals)
@@ -68,6 +79,8 @@ def unrolled(training: Training, target: object, *, objects: Iterable | None = N
             moved = forwards(replay, removals).T
             scores = jacobian_products(lambda some: seen(training.unravel(some)), theta, moved).T
         else:
+            # As precise as the states that it looks back at; what is added up is in float64.
+            params = cast(params, torch.promote_types(dtype, torch.float32))
             scores = backwards(replay, seen.gradients(params), removals)
     if not extremes(scores).any():
         warn(
