@@ -42,8 +42,14 @@ def in_budget(gigabytes):
         return vif.attribute(quadratic, AT, value, n_objects=3)
 
 
+def recorded_in(*args, **given):
+    with vif.recording(*args, **given):
+        pass
+
+
 # The same signature, entered: what a context manager is given shows when it is.
 in_budget.__signature__ = inspect.signature(vif.memory_budget)
+recorded_in.__signature__ = inspect.signature(vif.recording)
 
 RIGHT = {"loss": quadratic, "params": AT, "target": value, "n_objects": 3}
 TRAINED = {"loss": quadratic, "init": torch.zeros(1, dtype=torch.float64)}
@@ -60,6 +66,7 @@ START = torch.zeros((), dtype=torch.float64)
 STREAM = {"steps": [(X, [0, 1, 2])] * 2, "start": START, "optimizer": vif.SGD(lr=0.1), "n_objects": 3}
 TRAINING = vif.Training(step_loss, **STREAM)
 EPOCHS = {"loss": quadratic, "start": START, "epochs": 2, "optimizer": vif.SGD(lr=0.1), "n_objects": 3}
+MODEL = torch.nn.Linear(1, 1)
 LOADER = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X), batch_size=2)
 
 # What is called, and with what it goes right.
@@ -83,6 +90,8 @@ CALLS = {
     "Training.run": (TRAINING.run, {}),
     "unrolled": (vif.unrolled, {"training": TRAINING, "target": value}),
     "recorded": (vif.recorded, {"loader": LOADER, "epochs": 1}),
+    "recording": (recorded_in, {"model": MODEL, "optimizer": torch.optim.SGD(MODEL.parameters())}),
+    "metasmoothness": (vif.metasmoothness, {"training": TRAINING, "target": value}),
     "ensemble": (vif.ensemble, {"attributions": [ATTRIBUTION]}),
     "spot_check": (vif.spot_check, {"estimate": SCORES, "loss": quadratic, "params": AT, "target": value}),
     "memory_budget": (in_budget, {"gigabytes": 1.0}),
@@ -184,6 +193,8 @@ BY_NAME = {
     "schedule": [3, "cosine", nothing, far_too_much],
     "training": [None, 3, vif.Training, fit],
     "loader": [None, [X], torch.utils.data.DataLoader, torch.utils.data.DataLoader(X, batch_size=None)],
+    "model": [None, 3, dict, torch.nn.Linear],
+    "field": [],
     "seeds": ["12", 3, [], [1, 1], [0.5], ["1"], [True], [-1], {1: 2}],
     "n_jobs": [0, 1.5, "2", True, int],
     "store": [3, ["a"], FOLDER / "file"],
@@ -219,6 +230,7 @@ BY_PLACE = {
         None,
     ],
     ("Attribution.top", "target"): BY_NAME["asked"],
+    ("recording", "loader"): BY_NAME["loader"][1:],
     # With the loss saying nothing, the length of the presence does.
     ("minimize", "presence"): PRESENCES,
 }
@@ -302,7 +314,15 @@ attributed = partial(vif.attribute, quadratic, AT, value)
 named = vif.Attribution(X[:, None], torch.arange(3), n_objects=3, labels=[("a", 1), ("a", 2), ("b", 1)], targets=["t"])
 told = dataclasses.replace(ATTRIBUTION, scores=torch.tensor([[1.0, 0], [0, 2], [0, 3]]))
 
+
+def read_by_field(field):
+    with vif.recording(MODEL, torch.optim.SGD(MODEL.parameters()), LOADER, field=field):
+        list(LOADER)
+
+
 BY_HAND = [
+    Case("recording: field=user", partial(read_by_field, "user"), "`field`"),
+    Case("recording: field=3", partial(read_by_field, 3), "`field`"),
     *map(everybody, ["attribute", "parameter_changes", "newton_step", "descend", "refit"]),
     Case("attribute: the only object", partial(vif.attribute, quadratic, AT, value, n_objects=1), "all 1 objects"),
     Case(

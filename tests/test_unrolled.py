@@ -162,7 +162,7 @@ def test_forwards_and_backwards_give_the_same_scores(step_loss, objects, option)
     removals = Removals.of(objects, N)
     replay = Replay.of(training)
     gradients = torch.func.jacrev(lambda theta: predictions(training.unravel(theta)))(replay.theta)
-    adjoint, changes = backwards(replay, gradients, removals), forwards(replay, removals)
+    adjoint, changes = backwards(replay, gradients.clone(), removals), forwards(replay, removals)
     torch.testing.assert_close(adjoint, changes @ gradients.T, rtol=1e-10, atol=1e-13)
     # Which of them is chosen hangs on which is shorter.
     torch.testing.assert_close(
@@ -356,6 +356,69 @@ def test_a_ready_loss_makes_the_training_that_train_runs(batch_size):
     together = vif.leave_one_out(training, lambda theta: theta, batch_size=loss.n_objects, progress=False).scores
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
     assert torch.corrcoef(torch.stack([scores.ravel(), alone.ravel()]))[0, 1] > 0.99
+
+
+def test_a_few_retrainings_say_how_scores_agree_and_calibrate_them():
+    training = made(vif.SGD(lr=0.1, momentum=0.5), contrastive)
+    scores = vif.unrolled(training, predictions)
+    check = vif.spot_check(scores, training, target=predictions, k=12)
+    truth = vif.leave_one_out(training, predictions, progress=False)
+    assert check.truth.objects.tolist() != list(range(N))
+    torch.testing.assert_close(check.truth.scores, truth.scores[check.truth.objects])
+    slopes = (scores.scores * truth.scores).sum(dim=0) / scores.scores.square().sum(dim=0)
+    torch.testing.assert_close(check.slopes, slopes)
+    calibrated = check.calibrated(scores)
+    torch.testing.assert_close(calibrated.scores, scores.scores * slopes)
+    assert (calibrated.scores - truth.scores).norm() < (scores.scores - truth.scores).norm()
+    assert calibrated.made["calibrated"] == "on 12 removals"
+    with pytest.raises(TypeError, match="parameters of its own"):
+        vif.spot_check(scores, training, START, predictions)
+    with pytest.raises(TypeError, match="Which parameters"):
+        vif.spot_check(scores, lambda params, presence: presence.sum(), target=predictions)
+
+
+def test_of_a_target_of_presence_the_direct_part_is_not_calibrated():
+    training = made(vif.SGD(lr=0.1, momentum=0.5))
+    target = vif.PresenceTarget(lambda params, presence: presence.sum() * predictions(params))
+    scores = vif.unrolled(training, target)
+    check = vif.spot_check(scores, training, target=target, k=12)
+    calibrated = check.calibrated(scores)
+    torch.testing.assert_close(calibrated.scores, calibrated.direct + calibrated.parameter)
+    assert torch.equal(calibrated.direct, scores.direct)
+    truth = vif.leave_one_out(training, target, progress=False)
+    assert (calibrated.scores - truth.scores).norm() < (scores.scores - truth.scores).norm()
+
+
+def kinked(params, batch, presence):
+    hidden = (batch["x"].to(params["first"]) @ params["first"]).relu()
+    return (presence * (hidden @ params["second"] - batch["y"][0][:, 0]) ** 2).sum()
+
+
+def test_metasmoothness_is_one_of_small_steps_and_less_at_kinks():
+    smooth = made(vif.SGD(lr=1e-3))
+    near = vif.metasmoothness(smooth, predictions, pairs=6)
+    assert near.value > 0.99
+    together = vif.metasmoothness(smooth, predictions, pairs=6, batch_size=9)
+    assert together.value == pytest.approx(near.value)
+    # By hand, of the pair drawn first.
+    one, two = torch.randperm(N, generator=torch.Generator().manual_seed(3))[:2].tolist()
+    training = made(vif.SGD(lr=0.3), contrastive)
+    a, b, both = vif.leave_one_out(
+        training, predictions, objects=[[one], [two], [one, two]], progress=False
+    ).scores.unbind()
+    by_hand = [
+        (there.abs() * torch.sign(there) * torch.sign(both - other)).sum() / there.abs().sum()
+        for there, other in ((a, b), (b, a))
+    ]
+    found = vif.metasmoothness(training, predictions, pairs=1, seed=3)
+    assert found.value == pytest.approx(sum(by_hand).item() / 2)
+    start = {"first": X[:5, :3], "second": torch.ones(3, dtype=torch.float64)}
+    rough = vif.Training(kinked, STEPS * 10, start=start, optimizer=vif.Adam(lr=0.3, eps=1e-12), n_objects=N)
+    values = lambda params: (TESTS @ params["first"]).relu() @ params["second"]  # noqa: E731
+    far = vif.metasmoothness(rough, values, pairs=6)
+    assert far.value < 0.8
+    with pytest.raises(ValueError, match="at least two removals"):
+        vif.metasmoothness(training, predictions, objects=[3])
 
 
 def test_what_makes_no_training_is_named():

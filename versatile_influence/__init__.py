@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from versatile_influence.core.warn import UntrustedWarning
     from versatile_influence.reading import detection, evaluation, metrics, plots
     from versatile_influence.reading.ensemble import ensemble
+    from versatile_influence.reading.metasmoothness import metasmoothness
     from versatile_influence.reading.metrics import agreement, pearson, spearman
     from versatile_influence.reading.spot_check import SpotCheck, spot_check
     from versatile_influence.solvers.cg import CG
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from versatile_influence.training.minimize import minimize
     from versatile_influence.training.optimizers import SGD, Adam, AdamW
     from versatile_influence.training.recorded import recorded
+    from versatile_influence.training.recording import recording
     from versatile_influence.training.train import train
     from versatile_influence.training.training import Training
     from versatile_influence.verbs.attribute import attribute, parameter_changes
@@ -78,6 +80,7 @@ __all__ = [
     "leave_one_out",
     "losses",
     "memory_budget",
+    "metasmoothness",
     "metrics",
     "minimize",
     "newton_step",
@@ -86,6 +89,7 @@ __all__ = [
     "pearson",
     "plots",
     "recorded",
+    "recording",
     "refit",
     "solvers",
     "spearman",

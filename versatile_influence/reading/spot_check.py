@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import WRONG
 from versatile_influence.reading.evaluation import Interval, bootstrap_interval
 from versatile_influence.reading.pairs import Moments, Pair, attribution, few
+from versatile_influence.training.training import Training
+from versatile_influence.verbs.leave_one_out import leave_one_out
 from versatile_influence.verbs.refit import refit
 from versatile_influence.verbs.trust import Scale
 
@@ -31,7 +33,9 @@ class SpotCheck:
         slope: Of truth on estimate, over the same.
         error: (k,) true relative error of each removal, measured as `Attribution.error` estimates it.
         jumps: Names of removals that were trusted and are wrong by more than half: as a rule training without them ends
-            in another minimum, which nothing local sees.
+            in another minimum, or goes another way at a kink, which nothing local sees.
+        slopes: (t,) what the part through the parameters is to be multiplied by, target by target: least squares
+            through 0.
     """
 
     estimate: Attribution
@@ -40,6 +44,30 @@ class SpotCheck:
     slope: Interval
     error: Float[Tensor, " k"]
     jumps: tuple[str, ...]
+    slopes: Float[Tensor, " t"]
+
+    def calibrated(self, estimate: Attribution) -> Attribution:
+        """Return the scores times the slope of their target, which leaves correlations as they are.
+
+        Where a first order is too small or too large it is so by much the same factor for alike removals.
+
+        Example:
+            >>> import torch, versatile_influence as vif
+            >>> x = torch.tensor([1.0, 2.0, 6.0, 9.0]).double()
+            >>> step_loss = lambda theta, batch, presence: (presence * (batch - theta) ** 2).sum() / 2
+            >>> start, optimizer = torch.tensor(0.0).double(), vif.SGD(lr=0.1)
+            >>> training = vif.Training(step_loss, [(x, range(4))] * 4, start=start, optimizer=optimizer, n_objects=4)
+            >>> scores = vif.unrolled(training, lambda theta: theta)
+            >>> check = vif.spot_check(scores, training, target=lambda theta: theta)
+            >>> round(check.slopes.item(), 3), check.calibrated(scores).scores.squeeze()
+            (1.191, tensor([ 0.4441,  0.1849, -0.8520, -1.6298], dtype=torch.float64))
+        """
+        moved = estimate.scores if estimate.parameter is None else estimate.parameter
+        # The direct part is exact.
+        scores = estimate.scores + (self.slopes - 1) * moved
+        parameter = None if estimate.parameter is None else self.slopes * moved
+        made = {**(estimate.made or {}), "calibrated": f"on {len(self.error)} removals"}
+        return replace(estimate, scores=scores, parameter=parameter, made=made)
 
     def __str__(self) -> str:
         """Return one line."""
@@ -57,8 +85,8 @@ class SpotCheck:
 def spot_check(
     estimate: Attribution,
     loss: object,
-    params: Params,
-    target: object,
+    params: Params | None = None,
+    target: object = None,
     *,
     k: int = 20,
     seed: int = 0,
@@ -70,15 +98,16 @@ def spot_check(
     the others are drawn, one from each of as many strata of the scores' size. Intervals are about removals like these.
 
     Args:
-        estimate: The scores, of `attribute`, `newton_step` or `descend`.
-        loss: The loss they were computed with.
-        params: The parameters.
+        estimate: The scores, of `attribute`, `newton_step` or `descend`; or of `unrolled`.
+        loss: The loss they were computed with; or the `vif.Training`, which is then run again without some.
+        params: The parameters; those of a training are its own.
         target: The target.
         k: How many removals are refitted; all where there are fewer.
         seed: Of the draw.
         gtol: As in `refit`.
 
     Raises:
+        TypeError: If parameters are missing, or given beside a training.
         ValueError: If the scores are of another loss or target.
 
     Example:
@@ -92,7 +121,7 @@ def spot_check(
     scale = Scale.of(attribution(estimate, "estimate").scores)
     rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
     some = estimate.part(rows)
-    truth = refit(as_loss(loss, estimate.n_objects), params, target, objects=some.objects, gtol=gtol)
+    truth = _measured(some, loss, params, target, gtol)
     pair = Pair.of(some, truth)
     error = scale.errors(some.scores, truth.scores)
     error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
@@ -105,7 +134,27 @@ def spot_check(
         _pooled(pair, scale, lambda moments: moments.slope, fisher=False),
         error,
         tuple(str(names[row]) for row in jumped),
+        _slopes(some, truth),
     )
+
+
+def _measured(some: Attribution, loss: object, params: Params | None, target: object, gtol: float) -> Attribution:
+    if isinstance(loss, Training):
+        if params is not None:
+            raise TypeError("A training has parameters of its own: spot_check(scores, training, target=…).")
+        return leave_one_out(loss, target, objects=some.objects, progress=False)
+    if params is None:
+        raise TypeError("Which parameters? spot_check(scores, loss, params, target).")
+    return refit(as_loss(loss, some.n_objects), params, target, objects=some.objects, gtol=gtol)
+
+
+def _slopes(some: Attribution, truth: Attribution) -> Float[Tensor, " t"]:
+    """Return the slopes through 0 of what is measured on what is estimated, through the parameters."""
+    moved, measured = some.scores, truth.scores
+    if some.parameter is not None and some.direct is not None:
+        moved, measured = some.parameter, measured - some.direct
+    known = ~measured.isnan().any(dim=1)
+    return (moved * measured)[known].sum(dim=0) / moved[known].square().sum(dim=0)
 
 
 def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:

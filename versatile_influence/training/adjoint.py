@@ -17,7 +17,6 @@ References:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -31,17 +30,17 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import ADJOINT_BYTES, ADJOINT_NUMBERS, HELD_NUMBERS, PATIENCE, at_once, kept
 from versatile_influence.training.optimizers import State
-from versatile_influence.training.replay import Replay
-from versatile_influence.training.states import digest
+from versatile_influence.training.replay import Replay, WayBack
 from versatile_influence.training.stepping import Steps
 from versatile_influence.training.steps import BatchLoss
 
 
 def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removals) -> Float[Tensor, "k t"]:
-    """Return the scores by the adjoint of the training, some targets at a time."""
+    """Return the scores by the adjoint of the training, some targets at a time; `gradients` are written over."""
     if len(gradients) > gradients.shape[1]:
         # Linear in them, and no more than p are independent.
-        return backwards(replay, torch.eye(gradients.shape[1]).to(gradients), removals) @ gradients.T.double()
+        every = torch.eye(gradients.shape[1]).to(gradients)
+        return backwards(replay, every, removals) @ gradients.T.double()
     size = max(1, kept(gradients[0].nbytes * len(replay.end), most=ADJOINT_BYTES))
     return torch.cat([_backwards(replay, some, removals) for some in gradients.split(size)], dim=1)
 
@@ -49,8 +48,9 @@ def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removal
 def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> Float[Tensor, "k q"]:
     training, derivatives = replay.training, Derivatives(replay.training)
     scores = gradients.new_zeros(removals.count, len(gradients), dtype=torch.float64)
-    adjoint = [torch.zeros_like(gradients) for _ in replay.end]
-    adjoint[training.given].copy_(gradients)
+    adjoint = [torch.zeros_like(gradients) for _ in replay.end[1:]]
+    # Not a copy: there is nothing larger.
+    adjoint.insert(training.given % len(replay.end), gradients)
     way = WayBack.of(replay, gradients, removals)
     before = way.taken_up(adjoint, scores)
     for step, state, gradient in tqdm(
@@ -62,39 +62,6 @@ def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Remova
             scores[rows] -= derivatives.along(loss, state[0], slope, hit, weight=weight, onto=adjoint[0]).T
         way.reached(step, adjoint, scores)
     return scores
-
-
-@dataclass(frozen=True)
-class WayBack:
-    """How far an adjoint has come, in the folder of the states: a kill loses no more than what lies between two."""
-
-    replay: Replay
-    name: str
-
-    @classmethod
-    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> "WayBack":
-        """Return that of these targets and removals."""
-        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows])
-        return cls(replay, f"back-{which}.npz")
-
-    def taken_up(self, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> int:
-        """Return the step before which to go on, and write the adjoint and scores there over these."""
-        states = self.replay.states
-        found = None if states is None else states.read_as(self.name)
-        if found is None:
-            return len(self.replay.training)
-        header, parts = found
-        scores.copy_(parts["scores"])
-        for number, part in enumerate(adjoint if header["step"] else []):
-            part.copy_(parts[f"adjoint{number}"])
-        return header["step"]
-
-    def reached(self, step: int, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> None:
-        """Write the adjoint and scores where the state before a step is kept too; at the end the scores alone."""
-        states = self.replay.states
-        if states is not None and (not step or step in states.steps()):
-            parts = {f"adjoint{number}": part for number, part in enumerate(adjoint if step else [])}
-            states.write_as(self.name, {"step": step}, {"scores": scores, **parts})
 
 
 def forwards(replay: Replay, removals: Removals) -> Float[Tensor, "k p"]:

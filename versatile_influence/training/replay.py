@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import ALLOWED, STATE_BYTES, kept
 from versatile_influence.training.optimizers import State
-from versatile_influence.training.states import States
+from versatile_influence.training.states import States, digest
 from versatile_influence.training.stepping import Mark, Steps, finite
 
 
@@ -74,6 +75,39 @@ class Replay:
         step, state, gradient = next(iter(reversed(self.marks)))
         _check((self.training.gradient(step, state[0]),), (gradient,), step, step)
         yield from _backwards(self.training, self.marks, (len(self.training), self.end), self.room)
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How far an adjoint has come, in the folder of the states: a kill loses no more than what lies between two."""
+
+    replay: Replay
+    name: str
+
+    @classmethod
+    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> "WayBack":
+        """Return that of these targets and removals."""
+        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows])
+        return cls(replay, f"back-{which}.npz")
+
+    def taken_up(self, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> int:
+        """Return the step before which to go on, and write the adjoint and scores there over these."""
+        states = self.replay.states
+        found = None if states is None else states.read_as(self.name)
+        if found is None:
+            return len(self.replay.training)
+        header, parts = found
+        scores.copy_(parts["scores"])
+        for number, part in enumerate(adjoint if header["step"] else []):
+            part.copy_(parts[f"adjoint{number}"])
+        return header["step"]
+
+    def reached(self, step: int, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> None:
+        """Write the adjoint and scores where the state before a step is kept too; at the end the scores alone."""
+        states = self.replay.states
+        if states is not None and (not step or step in states.steps()):
+            parts = {f"adjoint{number}": part for number, part in enumerate(adjoint if step else [])}
+            states.write_as(self.name, {"step": step}, {"scores": scores, **parts})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import vmap
+from tqdm.auto import tqdm
 
 from versatile_influence.core.arguments import folder
 from versatile_influence.core.boundary import as_loss, as_presence
@@ -19,7 +20,7 @@ from versatile_influence.core.checks import number, whole
 from versatile_influence.core.derivatives import by_formula
 from versatile_influence.core.given import unfrozen
 from versatile_influence.core.ravel import Params, everything
-from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, at_once
+from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, PATIENCE, at_once
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import Optimizer, State
 from versatile_influence.training.states import States, digest, opened
@@ -144,19 +145,32 @@ class Training(Steps):
             ValueError: If the folder is of another training.
         """
         with opened(folder(store, "store"), self._about(presence)) as states:
-            mark, end = states.newest(len(self)), states.read(len(self))
-            first, state = (0, self.begun(self.theta)) if mark is None else mark[:2]
-            if mark is not None and not torch.equal(self.gradient(first, state[0], presence), mark[2]):
-                states.refuse(f"The gradient of step {first} is another: the loss is, or is random")
-            if end is None:
-                spacing, last = max(1, math.isqrt(len(self)) // 2), mark
-                for last in self.walk(state, presence, first=first):
-                    if last[0] % spacing == 0 and (mark is None or last[0] > first):
-                        states.write(*last)
-                assert last is not None
-                end = self.stepped(*last), None
-                states.write(len(self), *end)
-            yield states, end[0]
+            yield states, self._end(states, presence)
+
+    def _end(self, states: States, presence: Float[Tensor, " n"] | None) -> State:
+        """Return the state after the last step, from what a folder holds, and write what it does not."""
+        mark, end = states.newest(len(self)), states.read(len(self))
+        first, state = (0, self.begun(self.theta)) if mark is None else mark[:2]
+        if mark is not None and not torch.equal(self.gradient(first, state[0], presence), mark[2]):
+            states.refuse(f"The gradient of step {first} is another: the loss is, or is random")
+        if end is not None:
+            return end[0]
+        spacing, last = max(1, math.isqrt(len(self)) // 2), mark
+        for last in tqdm(
+            self.walk(state, presence, first=first),
+            total=len(self),
+            initial=first,
+            desc="training",
+            unit="step",
+            delay=PATIENCE,
+            leave=False,
+        ):
+            if last[0] % spacing == 0 and (mark is None or last[0] > first):
+                states.write(*last)
+        assert last is not None
+        state = self.stepped(*last)
+        states.write(len(self), state, None)
+        return state
 
     def _about(self, presence: Float[Tensor, " n"] | None) -> dict[str, object]:
         """Return what says which training this is."""

@@ -80,8 +80,9 @@ def unrolled(
             scores = jacobian_products(lambda some: seen(training.unravel(some)), theta, moved).T
         else:
             # As precise as the states that it looks back at; what is added up is in float64.
-            params = cast(params, torch.promote_types(dtype, torch.float32))
-            scores = backwards(replay, seen.gradients(params), removals)
+            params, theta = cast(params, torch.promote_types(dtype, torch.float32)), None
+            # A copy, to be written over: a target may keep its own.
+            scores = backwards(replay, seen.gradients(params).clone(), removals)
     if not extremes(scores).any():
         warn(
             "Every score is 0: no removal changes the loss of a step, or the target does not depend on the parameters. "

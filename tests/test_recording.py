@@ -1,0 +1,195 @@
+"""Loops and trainers are recorded as they run, and give the same training again."""
+
+import warnings
+
+import pytest
+import torch
+from torch.func import functional_call
+from torch.utils.data import DataLoader, TensorDataset
+
+import versatile_influence as vif
+from versatile_influence import adapters
+
+N = 24
+DRAW = torch.Generator().manual_seed(0)
+X, Y = torch.randn(N, 5, generator=DRAW), torch.randn(N, 2, generator=DRAW)
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+
+
+def loader(**options):
+    draw = torch.Generator().manual_seed(1)
+    return DataLoader(TensorDataset(X, Y), batch_size=4, shuffle=True, generator=draw, **options)
+
+
+def step_loss_of(model, share=1.0):
+    def step_loss(params, batch, presence):
+        x, y = batch
+        return share * (presence * (functional_call(model, params, (x,)) - y).square().sum(dim=1)).sum() / len(x)
+
+    return step_loss
+
+
+OPTIMIZERS = {
+    "SGD": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9, nesterov=True),
+    "Adam": lambda params: torch.optim.Adam(params, lr=0.01, weight_decay=0.1),
+    "AdamW": lambda params: torch.optim.AdamW(params, lr=0.01, betas=(0.8, 0.99)),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize(("accumulation", "max_norm", "workers"), [(1, None, 0), (2, 0.5, 0), (1, None, 1)])
+def test_a_loop_is_recorded_and_repeated_to_the_last_bit(kind, accumulation, max_norm, workers):
+    model, batches = network(), loader(num_workers=workers)
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+    step_loss = step_loss_of(model, 1 / accumulation)
+    before = type(batches), batches.batch_sampler
+    with vif.recording(model, optimizer, batches, max_norm=max_norm) as record:
+        for _ in range(2):
+            for number, batch in enumerate(batches, start=1):
+                step_loss(dict(model.named_parameters()), batch, torch.ones(4)).backward()
+                if number % accumulation == 0:
+                    if max_norm is not None:
+                        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+                    optimizer.step()
+                    scheduler.step()
+                    optimizer.zero_grad()
+    assert before == (type(batches), batches.batch_sampler)
+    for (x, y), objects in record.steps:
+        assert torch.equal(x, X[objects])
+        assert torch.equal(y, Y[objects])
+    training = record.training(step_loss)
+    assert len(training) == 12 // accumulation
+    assert training.n_objects == N
+    found = training.run()
+    assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
+    # What comes after is not recorded.
+    optimizer.step()
+    assert len(training) == len(record.training(step_loss))
+
+
+def test_objects_are_numbered_by_a_field_or_by_hand_and_what_is_frozen_stays():
+    model = network()
+    model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.1)
+    users = torch.arange(N) // 6
+    data = [{"x": x, "y": y, "user": user} for x, y, user in zip(X, Y, users, strict=True)]
+    batches = DataLoader(data, batch_size=6)
+    step_loss = lambda params, batch, presence: step_loss_of(model)(params, (batch["x"], batch["y"]), presence)  # noqa: E731
+    with vif.recording(model, optimizer, batches, field="user") as record:
+        for batch in batches:
+            optimizer.zero_grad()
+            step_loss(dict(model.named_parameters()), batch, torch.ones(6)).backward()
+            optimizer.step()
+    assert [objects.unique().tolist() for _, objects in record.steps] == [[0], [1], [2], [3]]
+    training = record.training(step_loss, n_objects=4)
+    scores = vif.unrolled(training, lambda params: params["2.bias"])
+    assert scores.scores.shape == (4, 2)
+    assert torch.equal(training.run()["0.weight"], model[0].weight)
+
+    again = network()
+    optimizer = torch.optim.SGD(again.parameters(), lr=0.1)
+    with vif.recording(again, optimizer) as by_hand:
+        for some in torch.arange(N).split(8):
+            optimizer.zero_grad()
+            by_hand.note((X[some], Y[some]), some)
+            step_loss_of(again)(dict(again.named_parameters()), (X[some], Y[some]), torch.ones(8)).backward()
+            optimizer.step()
+    found = by_hand.training(step_loss_of(again)).run()
+    assert all(torch.equal(found[name], value) for name, value in again.named_parameters())
+
+
+def test_what_cannot_be_repeated_is_told():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = loader()
+    with vif.recording(model, optimizer, batches) as record:
+        for batch in batches:
+            optimizer.zero_grad()
+            # The loop's own loss is another.
+            (5 * step_loss_of(model)(dict(model.named_parameters()), batch, torch.ones(4))).backward()
+            optimizer.step()
+    with pytest.warns(UserWarning, match=r"ends .* % of its way from where the loop ended"):
+        record.training(step_loss_of(model))
+    with vif.recording(model, optimizer, batches) as empty:
+        pass
+    with pytest.raises(ValueError, match="none"):
+        empty.training(step_loss_of(model))
+    with vif.recording(model, optimizer, batches) as uneven:
+        for number, _ in enumerate(batches):
+            if number != 2:
+                optimizer.step()
+    with pytest.raises(ValueError, match=r"of \[1, 2\] batches"):
+        uneven.training(step_loss_of(model))
+    with (
+        pytest.raises(TypeError, match="torch's SGD, Adam or AdamW"),
+        vif.recording(model, torch.optim.RMSprop(model.parameters()), batches),
+    ):
+        pass
+    groups = [{"params": model[0].parameters(), "weight_decay": 0.1}, {"params": model[2].parameters()}]
+    with (
+        pytest.raises(TypeError, match="differ in weight_decay"),
+        vif.recording(model, torch.optim.AdamW(groups), batches),
+    ):
+        pass
+    with pytest.raises(TypeError, match="field"), vif.recording(model, optimizer, DataLoader(X, batch_size=None)):
+        pass
+
+
+def test_a_trainer_of_transformers_is_recorded(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = transformers.BertConfig(
+            vocab_size=50,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=16,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            initializer_range=0.5,
+        )
+        model = transformers.BertForSequenceClassification(config)
+    words = torch.randint(50, (32, 8), generator=DRAW)
+    data = [{"input_ids": row, "labels": (row[0] > 25).long()} for row in words]
+    args = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=2,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        learning_rate=1e-3,
+        optim="sgd",
+        report_to=[],
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        use_cpu=True,
+    )
+    trainer = transformers.Trainer(model=model, args=args, train_dataset=data)
+    record = adapters.from_trainer(trainer)
+    trainer.train()
+    assert all(torch.equal(batch["input_ids"], words[objects]) for batch, objects in record.steps)
+
+    def step_loss(params, batch, presence):
+        out = functional_call(model, params, (), {"input_ids": batch["input_ids"]}).logits
+        lost = torch.nn.functional.cross_entropy(out, batch["labels"], reduction="none")
+        return (presence * lost).sum() / len(presence) / 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training = record.training(step_loss)
+    assert (len(training), training.accumulation, training.max_norm) == (8, 2, 1.0)
+    found = training.run()
+    way = sum((record.start[name] - value).square().sum() for name, value in model.named_parameters()) ** 0.5
+    off = sum((found[name] - value).square().sum() for name, value in model.named_parameters()) ** 0.5
+    assert off < 1e-3 * way
+    with pytest.raises(TypeError, match=r"must be a transformers\.Trainer"):
+        adapters.from_trainer(model)

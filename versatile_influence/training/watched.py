@@ -1,0 +1,66 @@
+"""A DataLoader that is watched while a loop reads it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from versatile_influence.core.checks import instance, told
+
+
+def watched(loader: DataLoader, note: Callable[[Any, Any], None], field: str | None) -> Callable[[], None]:
+    """Note each batch that a loader gives, with its objects, and return what undoes it."""
+    instance(loader, "loader", DataLoader, "torch.utils.data.DataLoader(dataset, batch_size=…)")
+    # accelerate's loaders hold the one that draws.
+    inner: Any = vars(loader).get("base_dataloader", loader)
+    sampler, kind = inner.batch_sampler, type(loader)
+    if sampler is None and field is None:
+        raise TypeError("`loader` must make batches of numbered items, or name the `field` that numbers them.")
+    drawn: list[list[int]] = []
+
+    class Watched(kind):
+        def __iter__(self) -> Any:
+            drawn.clear()
+            for batch in super().__iter__():
+                note(batch, drawn.pop(0) if field is None else _entry(batch, field))
+                yield batch
+
+    # By the slots themselves: DataLoader refuses another sampler, and accelerate another class.
+    vars(inner)["batch_sampler"] = sampler and _Noting(sampler, drawn)
+    become: Any = object.__dict__["__class__"].__set__
+    become(loader, Watched)
+
+    def undo() -> None:
+        become(loader, kind)
+        vars(inner)["batch_sampler"] = sampler
+
+    return undo
+
+
+class _Noting:
+    """A sampler of batches that notes what it draws."""
+
+    def __init__(self, sampler: Any, drawn: list[list[int]]):
+        self.sampler, self.drawn = sampler, drawn
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.sampler:
+            numbers = list(batch)
+            self.drawn.append(numbers)
+            yield numbers
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sampler, name)
+
+
+def _entry(batch: Any, field: str) -> Any:
+    try:
+        return batch[field]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"`field` is {field!r}, which is no entry of a batch: {told(batch)}. Let the data set give the numbers of "
+            "its objects in it."
+        ) from error
