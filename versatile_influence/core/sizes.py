@@ -113,10 +113,11 @@ SLOWEST = 0.8
 CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 200_000
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
+# Seconds up to which a command refits without each object of a linear model unless told otherwise, and how many refits
+# at most tell how long all take.
+REFIT_SECONDS, PROBED = 30.0, 64
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
-# Relative errors up to which predicted and refitted changes are said to agree: exactly, closely, not to the digit.
-AGREES = 0.02, 0.10, 0.30
 
 # How many numbers of one array a caller allows, by `memory_budget` in core/memory.py.
 ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)

@@ -41,6 +41,23 @@ class SpotCheck:
     error: Float[Tensor, " k"]
     jumps: tuple[str, ...]
 
+    @classmethod
+    def of(cls, estimate: Attribution, truth: Attribution, scale: Scale | None = None) -> "SpotCheck":
+        """Return the check of scores whose refits are there; `scale` of more removals than these, where known."""
+        scale = scale or Scale.of(estimate.scores)
+        pair = Pair.of(estimate, truth)
+        error = scale.errors(estimate.scores, truth.scores)
+        error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
+        names, jumped = estimate.names(), ((error > WRONG) & estimate.trusted).nonzero()[:, 0].tolist()
+        return cls(
+            estimate,
+            truth,
+            _pooled(pair, scale, lambda moments: moments.correlation, fisher=True),
+            _pooled(pair, scale, lambda moments: moments.slope, fisher=False),
+            error,
+            tuple(str(names[row]) for row in jumped),
+        )
+
     def __str__(self) -> str:
         """Return one line."""
         r, s = self.correlation, self.slope
@@ -93,19 +110,7 @@ def spot_check(
     rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
     some = estimate.part(rows)
     truth = refit(as_loss(loss, estimate.n_objects), params, target, objects=some.objects, gtol=gtol)
-    pair = Pair.of(some, truth)
-    error = scale.errors(some.scores, truth.scores)
-    error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
-    jumped = ((error > WRONG) & some.trusted).nonzero()[:, 0].tolist()
-    names = some.names()
-    return SpotCheck(
-        some,
-        truth,
-        _pooled(pair, scale, lambda moments: moments.correlation, fisher=True),
-        _pooled(pair, scale, lambda moments: moments.slope, fisher=False),
-        error,
-        tuple(str(names[row]) for row in jumped),
-    )
+    return SpotCheck.of(some, truth, scale)
 
 
 def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
