@@ -13,7 +13,6 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
-from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step

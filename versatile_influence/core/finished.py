@@ -48,6 +48,7 @@ def finished(
         labels=problem.loss.object_labels,
         targets=target.labels,
         solution=solution,
+        about=target.about,
     )
 
 

@@ -51,6 +51,8 @@ class Attribution:
         made: What made it: the verb (`by`), version, date, and settings as seeds, solver, damping and thresholds.
         error: (k,) estimated relative error of each removal's scores against retraining: 0 where they are retrained,
             NaN where it was not checked.
+        about: (t, m) objects that each target is itself about, -1 for none, or None (`Target.about`): agreement leaves
+            out what becomes of it without one of them.
         rung: Which method gave each removal's scores, where they are of several (`attribute(…, tolerance=…)`).
 
     Example:
@@ -73,6 +75,7 @@ class Attribution:
     failed: dict[int, str] | None = None
     by_seed: Float[Tensor, "s k t"] | None = None
     error: Float[Tensor, " k"] | None = None
+    about: Int[Tensor, "t m"] | None = None
     rung: Sequence[str] | None = None
     made: dict[str, object] | None = field(default=None, repr=False, compare=False)
 
@@ -90,7 +93,13 @@ class Attribution:
         k, t = self.scores.shape
         if t:
             names(self.targets, t, "target", "targets")
-        for name, shape in {"direct": (k, t), "parameter": (k, t), "by_seed": (None, k, t), "error": (k,)}.items():
+        for name, shape in {
+            "direct": (k, t),
+            "parameter": (k, t),
+            "by_seed": (None, k, t),
+            "error": (k,),
+            "about": (t, None),
+        }.items():
             if (part := getattr(self, name)) is not None:
                 shaped(tuple(part.shape), name, shape)
         names(self.rung, k, "removal", "rung")
@@ -135,6 +144,19 @@ class Attribution:
     def vif(self) -> Float[Tensor, "k t"]:
         """The paper's number, ∇fᵀ VIF(i) of Eqs. 10–11: −n times the change through the parameters."""
         return -self.n_objects * (self.scores if self.parameter is None else self.parameter)
+
+    def own(self) -> Bool[Tensor, "k t"] | None:
+        """Return where a target is about what is removed itself; None where targets do not say."""
+        if self.about is None:
+            return None
+        # One column more, for -1.
+        removed = torch.zeros(len(self.scores), self.n_objects + 1, dtype=torch.bool)
+        for row, members in enumerate(self.objects):
+            removed[row, torch.as_tensor(members)] = True
+        own = torch.zeros(self.scores.shape, dtype=torch.bool)
+        for column in self.about.T:
+            own |= removed[:, column]
+        return own
 
     def column(self, asked: object) -> int:
         """Return the place of a target, given by its number (from the end where negative) or its name.

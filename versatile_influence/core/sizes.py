@@ -104,6 +104,8 @@ MANY_DOTS = 2000
 TRUSTED, FLOOR = 0.15, 0.01
 # Scores off by more than this are warned of; if they were trusted, the removal has led to another minimum.
 WRONG = 0.5
+# How often the removals of a spot check are drawn again for its intervals.
+RESAMPLES = 500
 # From this error on a second step is looked at, to tell slow convergence from a small error.
 DOUBTED = 0.03
 # The slowest convergence that is believed: beyond, two steps say too little of the sum of all.

@@ -239,7 +239,13 @@ def bootstrap_interval(
             "others. Measure more removals.",
         )
         spread = spread[~spread.isnan()]
-    fisher = fisher or statistic in (pearson, spearman)
+    return interval(value, spread, fisher=fisher or statistic in (pearson, spearman), level=level)
+
+
+def interval(
+    value: Float[Tensor, ""], spread: Float[Tensor, " r"], *, fisher: bool = False, level: float = 0.95
+) -> Interval:
+    """Return the normal interval about a value with the standard error of resamples, on Fisher's scale where asked."""
     if fisher:
         value, spread = (numbers.clamp(-1 + 1e-15, 1 - 1e-15).atanh() for numbers in (value, spread))
     reach = NormalDist().inv_cdf((1 + level) / 2) * spread.std().item()
