@@ -4,14 +4,15 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.curvature import without
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED, WRONG
+from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Inverse, share_along
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import UntrustedWarning, warn
 
@@ -38,7 +39,7 @@ def finished(
     """
     ends = extremes(scores)
     if not ends.any():
-        warn_of_zeros(problem)
+        warn_of_zeros(problem, target)
     if leftover is not None:
         warn_if_unfinished(problem, leftover, ends)
     return Attribution(
@@ -93,7 +94,7 @@ def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, "
     return torch.stack([least, most])
 
 
-def warn_of_zeros(problem: Problem) -> None:
+def warn_of_zeros(problem: Problem, target: Target | PresenceTarget) -> None:
     """Say why every score is zero, where that is not because nothing is to be seen."""
     loss, params, everyone = problem.loss, problem.params, problem.everyone()
     bent = partial(loss.hessian_products, params, everyone, torch.ones_like(problem.theta)[:, None])
@@ -110,10 +111,13 @@ def warn_of_zeros(problem: Problem) -> None:
     elif not curved:
         said = (
             "the loss has no second derivatives. Look for a torch.autograd.Function that is once_differentiable, or "
-            "for terms that are linear in the parameters"
+            "for terms that are linear in the parameters (quantile, hinge, |x|), and round their corners (Huber, softplus)"
         )
     elif not problem.gradient_differences().any():
         # What is removed, such as everybody, changes no gradient.
+        return
+    elif isinstance(target, Target) and target.gradients(params).any():
+        # The loss has no curvature where the target looks: told of with the directions left out.
         return
     else:
         said = (
@@ -150,17 +154,43 @@ def told(result: Attribution) -> Attribution:
     return result
 
 
-def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) -> None:
-    """Warn where a target changes along directions in which the loss says that it is constant."""
-    # A score along them would be that of one minimum among many.
-    null = hessian.null_space()
-    if null is None:
+def warn_if_flat(problem: Problem, inverse: Inverse, gradients: Float[Tensor, "t p"] | None = None) -> None:
+    """Warn where targets, or the loss without a removal, know of directions without curvature.
+
+    Where neither does, as of the rotations of an embedding, no score depends on them, and nothing is said.
+
+    Args:
+        problem: The removals.
+        inverse: H⁻¹, after it was asked.
+        gradients: Of the targets, where they are looked at.
+    """
+    dropped = None if inverse.solution is None else inverse.solution.dropped
+    if dropped is None or not dropped.shape[1]:
         return
-    share = (gradients @ null).norm(dim=1) / gradients.norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
-    if (moved := share > 1e-4).any():
+    some = problem.of_rows(range(0, problem.removals.count, 1 + problem.removals.count // TILTED_ROWS))
+    if (tilted := sloping(inverse, some.gradient_differences())).any():
         warn(
-            f"{int(moved.sum())} of {len(share)} targets, the first number {int(moved.nonzero()[0])}, change in "
-            "directions in which the loss is constant (loss.null_directions): training does not determine them, and "
-            "their scores are those of the nearest retrained parameters. Add a penalty, or ask for a target that is "
-            "the same for all minimisers.",
+            f"The Hessian is singular: {dropped.shape[1]} of {len(dropped)} directions have no curvature and were left "
+            f"out, and the loss slopes along them without {int(tilted.sum())} of {len(tilted)} removals looked at: "
+            "nothing says how far these move, and their scores lack it. Is the loss made of straight pieces there "
+            "(quantile, hinge, |x|)? Round their corners (Huber, softplus), or retrain (vif.leave_one_out). Otherwise "
+            "add a penalty or damping=…, or drop redundant parameters.",
         )
+        return
+    if gradients is not None and (moved := share_along(dropped, gradients.T) > FLAT).any():
+        # A score along them would be that of one minimum among many.
+        warn(
+            f"{int(moved.sum())} of {len(moved)} targets, the first number {int(moved.nonzero()[0])}, change in "
+            f"directions in which the loss is constant or has no curvature ({dropped.shape[1]}; solution.dropped): "
+            "training does not determine them, and their scores are those of the nearest retrained parameters. Add a "
+            "penalty, or ask for a target that is the same for all minimisers.",
+        )
+
+
+def sloping(inverse: Inverse, differences: Float[Tensor, "k p"]) -> Bool[Tensor, " k"]:
+    """Return which removals slope along directions left out, beside those in which the loss says that it is constant.
+
+    To first order they are held nowhere there.
+    """
+    dropped = None if inverse.solution is None else inverse.solution.dropped
+    return share_along(dropped, without(inverse.hessian.null_space(), differences.T)) > FLAT

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.derivatives import numbers_held
+from versatile_influence.core.finished import sloping
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.scale_free import NoMinimumError
@@ -142,6 +143,7 @@ def _predicted(
         some = part.of_rows(rows.tolist())
         there = {"moved": further[rows], "scores": better[rows], "before": -differences[rows]}
         error[rows] = scale.errors_of_series(scores[rows], better[rows], estimated(some, target, **there, **given)[2])
+    error[sloping(inverse, differences)] = float("inf")
     return error, distance, further, better
 
 
