@@ -111,7 +111,7 @@ def warn_of_zeros(problem: Problem, target: Target | PresenceTarget) -> None:
     elif not curved:
         said = (
             "the loss has no second derivatives. Look for a torch.autograd.Function that is once_differentiable, or "
-            "for terms that are linear in the parameters (quantile, hinge, |x|), and round their corners (Huber, softplus)"
+            "for terms that are linear in the parameters (quantile, hinge, |x|): round their corners (Huber, softplus)"
         )
     elif not problem.gradient_differences().any():
         # What is removed, such as everybody, changes no gradient.

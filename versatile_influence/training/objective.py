@@ -178,7 +178,8 @@ def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Floa
     outward, was, now = _lost(objective, found, before, scale, moved)
     if outward is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
         return
-    least, far = objective.value(found), moved.norm()
+    # As far as the parameters are large: nearer by, the tangent of a rotation that does nothing looks level.
+    least, far = objective.value(found), torch.maximum(moved.norm(), found.norm())
     if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= least + 1e-9 * abs(least):
         names = objective.loss.parameter_names
         index = int((outward * scale).abs().argmax())
