@@ -75,11 +75,20 @@ def test_out_holds_every_change_under_the_names_of_patients_and_columns(trial, c
     scores = pd.read_csv(out_path, index_col="patient")
     assert scores.index.tolist() == frame.index.tolist()
     risks = [f"relative_risk(P{i})" for i in range(1, 5)]
-    assert scores.columns.tolist() == ["age", "female", "treatment", "biomarker", "stage", *risks, "estimated error"]
+    assert scores.columns.tolist() == [
+        "age",
+        "female",
+        "treatment",
+        "biomarker",
+        "stage",
+        *risks,
+        "estimated error",
+        "verdict",
+    ]
     loss = vif.losses.CoxLoss.from_frame(frame, duration_col="months", event_col="died", strata_cols="site")
     expected = vif.attribute(loss, vif.minimize(loss, loss.zeros()), loss.coefficients())
     np.testing.assert_allclose(scores.iloc[:, :5], expected.scores, rtol=1e-6, atol=1e-12)
-    assert "120 patients × 10 numbers" in out
+    assert "120 patients × 9 numbers" in out
     assert "against refits" not in out
 
 

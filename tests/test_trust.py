@@ -51,7 +51,7 @@ def test_what_is_wrong_is_told_in_one_line_that_names_it():
     assert repr(scores) == f"Attribution(60 removals × 5 targets; {scores.trust()})"
     with pytest.warns(UserWarning, match=r"The worst is the one of 7, with an estimated error of .*tolerance=0.1"):
         vif.attribute(loss, theta, target)
-    assert "No error was estimated" in vif.attribute(loss, theta, target, check=False).trust()
+    assert "Not checked: " in vif.attribute(loss, theta, target, check=False).trust()
 
 
 def test_a_tolerance_takes_what_exceeds_it_up_the_ladder_and_nothing_else():
@@ -97,7 +97,9 @@ def test_without_a_check_nothing_is_known_and_of_many_removals_a_sample_is_check
     checked = ~found.error.isnan()
     assert checked.sum() == 12
     assert checked[(found.scores / Scale.of(found.scores).unit).abs().amax(1).argmax()]
-    assert "12 removals checked (60 in all)" in found.trust()
+    assert "of 12 removals checked are trusted" in found.trust()
+    assert "48 others were not checked." in found.trust()
+    assert found.verdicts().count("not checked") == found.to_frame(error=True)["verdict"].eq("not checked").sum() == 48
     again = vif.attribute(loss, theta, target)
     assert torch.equal(~again.error.isnan(), checked)
     assert not vif.attribute(loss, theta, target, check="all").error.isnan().any()
@@ -252,4 +254,4 @@ def test_the_column_of_errors_takes_no_name_of_a_target():
     loss, theta, target = regression(outlier=False)
     named = vif.LabelledTarget(target, ["error", "estimated error", "c", "d", "e"])
     frame = vif.attribute(loss, theta, named).to_frame(error=True)
-    assert list(frame) == ["error", "estimated error", "c", "d", "e", "estimated error_"]
+    assert list(frame) == ["error", "estimated error", "c", "d", "e", "estimated error_", "verdict"]

@@ -35,8 +35,8 @@ class Answer:
 
     @property
     def there(self) -> Attribution:
-        """The removals that have a result."""
-        return self.scores.part(~self.scores.scores.isnan().any(1))
+        """The removals that have some result."""
+        return self.scores.part(~self.scores.scores.isnan().all(1))
 
     def __str__(self) -> str:
         """Return how far the scores are to be trusted, and how predictions and refits agree."""

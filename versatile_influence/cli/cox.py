@@ -53,10 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if answer.check is not None:
         print(one_by_one(answer.check, errors))
     if args.out:
-        # Each patient has an estimated error beside.
-        numbers = counted(scores.scores.shape[1] + 1, "number")
-        size = f"{counted(len(scores.scores), 'patient')} × {numbers}"
-        print(f"\nAll changes are in {args.out}: {size}.")
+        size = f"{counted(len(scores.scores), 'patient')} × {counted(scores.scores.shape[1], 'number')}"
+        print(f"\nAll changes are in {args.out}: {size}, and how far each is to be trusted.")
     return 0
 
 

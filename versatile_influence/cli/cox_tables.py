@@ -52,7 +52,7 @@ def largest_changes(scores: Attribution, errors: Float[Tensor, " d"], *, top: in
 def moved_predictions(scores: Attribution, now: Float[Tensor, " m"], *, top: int) -> str:
     """Return the test patients whose relative risk a single training patient would change most, relative to itself."""
     relative = scores.scores / now
-    largest, who = relative.abs().max(dim=0)
+    largest, who = relative.abs().nan_to_num(-1.0).max(dim=0)
     order = largest_first(largest)[:top]
     names, rows = scores.names(), []
     for patient in order:

@@ -63,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
         names = [inert(name) if args.spreadsheet else name for name in ranking.names]
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious", "estimated error"])
-        errors = scores.error.tolist() if scores.error is not None else []
+        writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious", "estimated error", "verdict"])
+        errors, verdicts = scores.error.tolist() if scores.error is not None else [], scores.verdicts()
         for row in order:
             own = [repr(direct[row].item())] if apart else []
-            writer.writerow([names[row], repr(moved[row].item()), *own, int(marked[row]), f"{errors[row]:.4g}"])
+            writer.writerow(
+                [names[row], repr(moved[row].item()), *own, int(marked[row]), f"{errors[row]:.4g}", verdicts[row]]
+            )
         write_text(args.out, text.getvalue())
         print(f"wrote {len(order)} rows to {args.out}", file=sys.stderr)
     return 0

@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import without
+from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, share_along
-from versatile_influence.core.target import PresenceTarget, Target, evaluated
+from versatile_influence.core.target import PresenceTarget, Target, evaluated, flat_target
 from versatile_influence.core.warn import UntrustedWarning, warn
 
 
@@ -146,12 +147,42 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
         )
 
 
-def told(result: Attribution) -> Attribution:
-    """Return the result, after a warning where some of its scores are off by more than half."""
+def told(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
+    """Return the result, NaN where nothing determines a score, after warnings of that and of what is off by half."""
+    result = _determined(problem, target, result)
     assert result.error is not None
     if (result.error > WRONG).any():
         warn(result.trust(), UntrustedWarning)
     return result
+
+
+def _determined(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
+    """Return the result with NaN for what depends on parameters that nothing determines without the object."""
+    lost, known = {}, problem.loss.undetermined
+    for row, members in enumerate(result.objects if known else ()):
+        for one in known.keys() & {*torch.as_tensor(members).reshape(-1).tolist()}:
+            lost[row] = lost.get(row, {}) | known[one]
+    if not lost:
+        return result
+    everyone = (problem.everyone(),) if isinstance(target, PresenceTarget) else ()
+    values = lambda theta: flat_target(target(problem.unravel(theta), *everyone))  # noqa: E731
+    gradients = jacobian_products(values, problem.theta)
+    gone = torch.zeros(result.scores.shape, dtype=torch.bool)
+    for row, ways in lost.items():
+        basis = torch.linalg.qr(torch.stack(list(ways.values()), dim=1).to(gradients))[0]
+        gone[row] = share_along(basis, gradients.T) > FLAT
+    if not gone.any():
+        return result
+    names = result.names()
+    told = ", ".join(f"`{name}` without {names[row]}" for row, ways in lost.items() if gone[row].any() for name in ways)
+    warn(
+        f"Nothing determines {told}: it is constant among the others, or a combination of other covariates. Scores "
+        "that depend on it are NaN. Drop it, or add a penalty > 0."
+    )
+    nothing = lambda part: None if part is None else part.masked_fill(gone, float("nan"))  # noqa: E731
+    assert result.error is not None
+    error = result.error.masked_fill(gone.any(1), float("nan"))
+    return replace(result, scores=nothing(result.scores), parameter=nothing(result.parameter), error=error)
 
 
 def warn_if_flat(problem: Problem, inverse: Inverse, gradients: Float[Tensor, "t p"] | None = None) -> None:

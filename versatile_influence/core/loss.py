@@ -11,9 +11,10 @@ the automatic answers here.
 import copy
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -46,6 +47,7 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
+        undetermined: Flat directions, by name, that nothing determines without an object, by its number.
         owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in.
 
     Example:
@@ -64,6 +66,7 @@ class Loss(ABC):
     n_terms: int | None = None
     hessian_written_out: bool = False
     differences_together: bool = False
+    undetermined: Mapping[int, dict[str, Tensor]] = MappingProxyType({})
     owning: bool = False
     treatment: Treatment = Marginalised()
     precision: torch.dtype = torch.float64

@@ -110,7 +110,10 @@ class Attribution:
 
     @property
     def trusted(self) -> Bool[Tensor, " k"]:
-        """False for a removal whose error was checked and is above 0.15; what was not checked is not doubted."""
+        """False for a removal whose error was checked and is above 0.15.
+
+        What was not checked (NaN in `error`) is not doubted: `verdicts` tells it from what was checked and is near.
+        """
         assert self.error is not None
         return ~(self.error > TRUSTED)
 
@@ -120,21 +123,34 @@ class Attribution:
         Example:
             >>> error = torch.tensor([0.01, 0.4, float("nan")])
             >>> Attribution(torch.ones(3, 1), torch.arange(3), n_objects=3, error=error).trust()
-            '1 of 2 removals checked (3 in all) are trusted to 0.15. The worst is the one of 1, with an estimated...'
+            '1 of 2 removals checked are trusted to 0.15. The worst is the one of 1, with an estimated error of 0.4...'
         """
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
-        if not checked:
-            return 'No error was estimated: attribute(…, check="all") does, or refit some (vif.refit).'
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
-            return f"All {checked:,} removals are exact: the model was trained without each."
+            said = (
+                f"{'All ' if checked == len(self.error) else ''}{checked:,} removals are exact: the model was trained"
+            )
+            doubted = len(self.error) - checked - len(self.failed or {})
+            return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
+        if not checked:
+            return 'Not checked: attribute(…, check="all") estimates how far each is off, or refit some (vif.refit).'
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
-        of_all = f" checked ({len(self.error):,} in all)" if checked < len(self.error) else ""
+        of_all = " checked" if checked < len(self.error) else ""
         line = (
             f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is the one of "
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
-        return line + (": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else ".")
+        rest = f" {len(self.error) - checked:,} others were not checked." if of_all else ""
+        todo = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else "."
+        return line + todo + rest
+
+    def verdicts(self) -> list[str]:
+        """Return of each removal "trusted", "not trusted" or "not checked"."""
+        assert self.error is not None
+        words = {True: "trusted", False: "not trusted"}
+        known = zip(self.error.isnan().tolist(), self.trusted.tolist(), strict=True)
+        return ["not checked" if unknown else words[good] for unknown, good in known]
 
     def __repr__(self) -> str:
         k, t = self.scores.shape
@@ -144,19 +160,6 @@ class Attribution:
     def vif(self) -> Float[Tensor, "k t"]:
         """The paper's number, ∇fᵀ VIF(i) of Eqs. 10–11: −n times the change through the parameters."""
         return -self.n_objects * (self.scores if self.parameter is None else self.parameter)
-
-    def own(self) -> Bool[Tensor, "k t"] | None:
-        """Return where a target is about what is removed itself; None where targets do not say."""
-        if self.about is None:
-            return None
-        # One column more, for -1.
-        removed = torch.zeros(len(self.scores), self.n_objects + 1, dtype=torch.bool)
-        for row, members in enumerate(self.objects):
-            removed[row, torch.as_tensor(members)] = True
-        own = torch.zeros(self.scores.shape, dtype=torch.bool)
-        for column in self.about.T:
-            own |= removed[:, column]
-        return own
 
     def column(self, asked: object) -> int:
         """Return the place of a target, given by its number (from the end where negative) or its name.
@@ -210,7 +213,7 @@ class Attribution:
         return ["+".join(str(labels[number]) for number in group) for group in self.objects]
 
     def to_frame(self, *, error: bool = False) -> "pd.DataFrame":
-        """Return the scores as a pandas frame: objects by name down, targets across; with `error` that of each too."""
+        """Return the scores as a pandas frame: objects down, targets across; with `error` how far each is off."""
         import pandas as pd
 
         columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
@@ -219,10 +222,9 @@ class Attribution:
         frame = pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
         if error and self.error is not None:
             # Beside targets of any name.
-            name = "estimated error"
-            while name in frame.columns:
-                name += "_"
-            frame[name] = self.error.numpy()
+            for name, values in zip(("estimated error", "verdict"), (self.error.numpy(), self.verdicts()), strict=True):
+                free = (name + "_" * more for more in range(len(columns) + 1))
+                frame[next(each for each in free if each not in columns)] = values
         return frame
 
     def save(self, path: str | PathLike) -> None:

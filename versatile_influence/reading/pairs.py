@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.checks import instance
@@ -85,9 +85,7 @@ class Pair:
         named = next((scores.names() for scores in (a, b) if isinstance(scores, Attribution)), range(len(kept)))
         missing = tuple(str(name) for name, here in zip(named, kept.tolist(), strict=True) if not here)
         left, right = (part if kept.all() else part[kept.to(part.device)] for part in (left, right))
-        own = next(
-            (own for scores in (a, b) if isinstance(scores, Attribution) and (own := scores.own()) is not None), None
-        )
+        own = next((own for side in (a, b) if isinstance(side, Attribution) and (own := _own(side)) is not None), None)
         if own is not None:
             left, right = (part.masked_fill(own[kept].to(part.device), float("nan")) for part in (left, right))
         return cls(left, right, missing)
@@ -130,6 +128,20 @@ def _matrix(scores: object, which: str) -> Float[Tensor, "k t"]:
             "Make one of an array: vif.Attribution(torch.as_tensor(scores), torch.arange(n), n_objects=n)."
         )
     return values[:, None] if values.dim() == 1 else values
+
+
+def _own(scores: Attribution) -> Bool[Tensor, "k t"] | None:
+    """Return where a target is about what is removed itself; None where targets do not say."""
+    if scores.about is None:
+        return None
+    # One column more, for -1.
+    removed = torch.zeros(len(scores.scores), scores.n_objects + 1, dtype=torch.bool)
+    for row, members in enumerate(scores.objects):
+        removed[row, torch.as_tensor(members)] = True
+    own = torch.zeros(scores.scores.shape, dtype=torch.bool)
+    for column in scores.about.T:
+        own |= removed[:, column]
+    return own
 
 
 def attribution(value: object, name: str = "attribution") -> Attribution:

@@ -110,8 +110,8 @@ def attribute(
     made = made_by("attribute", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature)
     result = replace(result, made=made)
     if tolerance is None:
-        return told(with_errors(problem, asked, inverse, result, check=check))
-    return climbed(problem, asked, inverse, result, tolerance=tolerance)
+        return told(problem, asked, with_errors(problem, asked, inverse, result, check=check))
+    return told(problem, asked, climbed(problem, asked, inverse, result, tolerance=tolerance))
 
 
 @errors_named()
