@@ -192,6 +192,64 @@ def test_a_saddle_and_a_maximum_are_left(size):
     torch.testing.assert_close(found.abs(), torch.ones(size).double(), rtol=0, atol=1e-6)
 
 
+# In one number u of all parameters: a saddle at 0 where gradient and curvature vanish, and the minimum beyond.
+LEVEL = {
+    "a cubic": (lambda u: u**3 + u**4, -0.75),
+    "a fifth power": (lambda u: u**5 + u**6, -5 / 6),
+    "a fourth power turned over": (lambda u: u**6 - u**4, (2 / 3) ** 0.5),
+}
+
+
+@pytest.mark.parametrize("start", [0.5, 0.0])
+@pytest.mark.parametrize("size", [1, 2, 500])
+@pytest.mark.parametrize(("curve", "end"), LEVEL.values(), ids=LEVEL)
+def test_a_saddle_without_any_curvature_is_left_for_the_minimum_beyond(curve, end, size, start):
+    draw = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(size, size, generator=draw, dtype=torch.float64))[0]
+
+    def loss(theta, presence):
+        turned = turn @ theta
+        return presence.sum() * (curve(turned[0]) + turned[1:].square().sum())
+
+    found = turn @ vif.minimize(loss, turn.T @ torch.full((size,), start).double(), n_objects=3)
+    assert curve(found[0]).item() == pytest.approx(curve(torch.tensor(end).double()).item(), abs=1e-8)
+    assert found[1:].norm() < 1e-4
+
+
+@pytest.mark.parametrize("size", [1, 500])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_cubic_has_no_minimum_and_a_fourth_power_has_one(size, start):
+    with pytest.raises(vif.NoMinimumError):
+        vif.minimize(
+            lambda theta, presence: presence.sum() * theta.pow(3).sum(), torch.full((size,), start), n_objects=3
+        )
+    found = vif.minimize(
+        lambda theta, presence: presence.sum() * theta.pow(4).sum(), torch.full((size,), start), n_objects=3
+    )
+    assert found.abs().max() < 1e-3
+
+
+SLOW = {
+    "an exponential": lambda theta: torch.exp(-theta).sum(),
+    "one over a line": lambda theta: (1 / (1 + torch.nn.functional.softplus(theta))).sum(),
+    "a logarithm": lambda theta: -torch.log1p(theta.square()).sum(),
+}
+
+
+@pytest.mark.parametrize("curve", SLOW.values(), ids=SLOW)
+def test_a_slow_fall_of_many_parameters_is_no_minimum(curve):
+    with pytest.raises(vif.NoMinimumError, match="still falls|keeps falling"):
+        vif.minimize(lambda theta, presence: presence.sum() * curve(theta), torch.full((500,), 0.5), n_objects=3)
+
+
+def test_separated_classes_have_no_minimum_in_many_parameters_either():
+    x = data(0, 100, 500)
+    y = (x[:, 0] > 0).double()
+    loss = TermLoss(Logistic(y), range(100), outputs=Linear(x))
+    with pytest.raises(vif.NoMinimumError, match="separation"):
+        vif.minimize(lambda theta, presence: loss(theta, presence), loss.zeros(), n_objects=100)
+
+
 def test_a_network_that_starts_at_a_saddle_is_trained():
     x, y = data(0, 30, 2), data(1, 30)
     model = mlp(2, 1)

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.func import grad
 
 from versatile_influence.core.curvature import without
 from versatile_influence.core.derivatives import jacobian_products
@@ -14,7 +15,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, share_along
-from versatile_influence.core.target import PresenceTarget, Target, evaluated, flat_target
+from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import UntrustedWarning, warn
 
 
@@ -117,7 +118,7 @@ def warn_of_zeros(problem: Problem, target: Target | PresenceTarget) -> None:
     elif not problem.gradient_differences().any():
         # What is removed, such as everybody, changes no gradient.
         return
-    elif isinstance(target, Target) and target.gradients(params).any():
+    elif grad(lambda theta: target.now(problem.unravel(theta), len(everyone)).square().sum())(problem.theta).any():
         # The loss has no curvature where the target looks: told of with the directions left out.
         return
     else:
@@ -164,8 +165,7 @@ def _determined(problem: Problem, target: Target | PresenceTarget, result: Attri
             lost[row] = lost.get(row, {}) | known[one]
     if not lost:
         return result
-    everyone = (problem.everyone(),) if isinstance(target, PresenceTarget) else ()
-    values = lambda theta: flat_target(target(problem.unravel(theta), *everyone))  # noqa: E731
+    values = lambda theta: target.now(problem.unravel(theta), problem.removals.n_objects)  # noqa: E731
     gradients = jacobian_products(values, problem.theta)
     gone = torch.zeros(result.scores.shape, dtype=torch.bool)
     for row, ways in lost.items():

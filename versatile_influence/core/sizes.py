@@ -82,6 +82,8 @@ FAR = 1e6
 EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
 # A curvature below minus this share of the largest is a way down, and so many saddles are left before one is taken.
 NEGATIVE, SADDLES = 1e-7, 10
+# A curvature below this share may be that of a saddle that is not quite reached; so many such directions are looked at.
+LEVEL, FLATS = 1e-4, 8
 # Seconds after which one who waits is shown progress.
 PATIENCE = 10.0
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.

@@ -57,6 +57,10 @@ class Target(ABC):
         few = jacobian.shape[0] < jacobian.shape[1]
         return (jacobian if few else Derived(self._numbers, params)).dense()
 
+    def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:  # noqa: ARG002
+        """Return the numbers, as a `PresenceTarget` does those with everybody there."""
+        return flat_target(self(params))
+
     def _numbers(self, params: Params) -> Float[Tensor, " t"]:
         return flat_target(self(params)).to(first(params).dtype)
 
