@@ -68,11 +68,10 @@ def beyond_saddle(
     down, flats = _ways(hessian, theta, dense=dense)
     now, start, size = value(theta), value(init), 1 + theta.norm()
     rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
-    for halved in range(30) if down is not None else ():
-        for sign in (1.0, -1.0):
-            moved = theta + sign * 0.5**halved * size * down
-            if value(moved) < now - rounding:
-                return moved
+    if down is not None:
+        for step in (sign * 0.5**halved * size * down for halved in range(30) for sign in (1.0, -1.0)):
+            if value(theta + step) < now - rounding:
+                return theta + step
     rounding, came = 10 * max(rounding, 4 * torch.finfo(theta.dtype).eps * abs(start)), theta - init
     for way in ([came / came.norm()] if came.any() else []) + flats:
         for step in (size * way, -size * way):
