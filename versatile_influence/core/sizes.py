@@ -106,6 +106,8 @@ MANY_DOTS = 2000
 # Trust. Estimated relative error up to which a score is trusted (below it the true error's 95th percentile was 0.10 to
 # 0.16 on graphs and small networks), and the share of a typical removal's size below which one does nothing.
 TRUSTED, FLOOR = 0.15, 0.01
+# Numbers that say how large many scores are.
+SCALE_NUMBERS = 500_000
 # Scores off by more than this are warned of; if they were trusted, the removal has led to another minimum.
 WRONG = 0.5
 # How often the removals of a spot check are drawn again for its intervals.
