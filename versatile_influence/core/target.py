@@ -28,8 +28,8 @@ class Target(ABC):
     Attributes:
         labels: Names of the numbers, or None.
         by_row: (function, x) where the numbers are function(params, x), each row of x by itself, or None.
-        about: (t, m) numbers of the objects that each number is about, -1 where they are fewer than m, or None: a pair
-            of nodes is about both. What becomes of it without one of those says nothing of how others move it.
+        about: (t, m) the objects that each number is about (a pair of nodes: both), -1 where they are fewer than m, or
+            None. What becomes of it without one of those says nothing of how others move it.
     """
 
     labels: Sequence[object] | None = None
@@ -201,7 +201,7 @@ def evaluated(target: Target, params: Params, moved: Float[Tensor, "k p"]) -> Fl
     """Return f(θᵢ) − f(θ) for each row of parameters."""
     now, unravel = target_values(target, params), shaper(params)
     # Each row of parameters is a whole evaluation of the target.
-    size = at_once(max(numbers_held(target, params), len(now)))
+    size = at_once(max(numbers_held(target, params), len(now))) if len(moved) > 1 else 1
     return vmap(lambda vector: flat_target(target(unravel(vector))), chunk_size=size)(moved) - now
 
 
