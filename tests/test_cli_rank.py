@@ -163,3 +163,22 @@ def test_trec_runs_are_features_and_their_documents_are_removed(tmp_path, capsys
 )
 def test_words_that_do_not_go_together_are_named(words, message, refused):
     assert message in refused("rank", *words)
+
+
+def test_what_takes_long_is_seen_from_a_few_refits_and_what_is_loaded_first_is_no_part_of_it(tmp_path, monkeypatch):
+    from versatile_influence.cli import answers
+
+    clock, calls = [0.0], []
+
+    def refit(loss, params, target, *, objects):
+        calls.append(len(objects))
+        # Two seconds to load, half a second for any call, and a hundredth for each.
+        clock[0] += 2.0 * (len(calls) == 1) + 0.5 + 0.01 * len(objects)
+
+    monkeypatch.setattr(answers, "refit", refit)
+    monkeypatch.setattr(answers.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(answers.time, "process_time", lambda: clock[0])
+    loss = vif.losses.PairwiseLoss([0], [1], n_objects=1000, incidence=[list(range(1000))], penalty=1.0)
+    found = answers.seconds_of_refits(loss, loss.zeros(), vif.LabelledTarget(lambda theta: theta))
+    assert found == pytest.approx(0.5 + 0.01 * 1000)
+    assert max(calls) <= 64

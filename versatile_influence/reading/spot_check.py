@@ -139,7 +139,9 @@ def _pooled(pair: Pair, scale: Scale, seed: int = 0) -> tuple[Interval, Interval
     found = Moments(count, mean_a, mean_b, aa.clamp_min(0), bb.clamp_min(0), ab)
 
     def of(values: Tensor, *, fisher: bool) -> Interval:
-        spread = values[1:]
-        return interval(values[0], spread[~spread.isnan()], fisher=fisher)
+        spread = values[1:][~values[1:].isnan()]
+        if len(spread) < 2:
+            return Interval(values[0].item(), float("nan"), float("nan"))
+        return interval(values[0], spread, fisher=fisher)
 
     return of(found.correlation, fisher=True), of(found.slope, fisher=False)
