@@ -103,6 +103,8 @@ def test_without_a_check_nothing_is_known_and_of_many_removals_a_sample_is_check
     again = vif.attribute(loss, theta, target)
     assert torch.equal(~again.error.isnan(), checked)
     assert not vif.attribute(loss, theta, target, check="all").error.isnan().any()
+    monkeypatch.setattr(ladder, "SAMPLED_NUMBERS", 0)
+    assert (~vif.attribute(loss, theta, target).error.isnan()).sum() == sizes.LEAST_CHECKED
 
 
 def test_a_removal_that_does_nothing_is_not_wrong():

@@ -26,6 +26,7 @@ from versatile_influence.core.sizes import (
     CHORDS,
     DOUBTED,
     HELD_NUMBERS,
+    LEAST_CHECKED,
     NEWTON_STEPS,
     SAMPLED_NUMBERS,
     SCALE_NUMBERS,
@@ -171,7 +172,7 @@ def rows_to_check(problem: Problem, result: Attribution, scale: Scale) -> Int[Te
     spent = result.scores.shape[1] * steps if steps else 0 if problem.loss.hessian_written_out else len(problem.theta)
     if k * each <= CHECKED_NUMBERS or k <= spent / (1 + 2 * steps):
         return every
-    count = max(SAMPLED_NUMBERS // each, int(spent / (1 + 2 * steps)))
+    count = min(k, max(LEAST_CHECKED, SAMPLED_NUMBERS // each, int(spent / (1 + 2 * steps))))
     every_so = 1 + result.scores.numel() // SCALE_NUMBERS
     size = (result.scores[:, ::every_so] / scale.unit[::every_so]).abs().amax(1)
     order = size.argsort(descending=True, stable=True)
