@@ -128,7 +128,7 @@ EXEMPT = {name: f"in {area}" for area, names in ELSEWHERE.items() for name in na
     "Hessian: presence": MADE_BY_A_VERB,
     **{
         f"Attribution: {name}": MADE_BY_A_VERB
-        for name in ("solution", "direct", "parameter", "failed", "by_seed", "error", "rung", "made")
+        for name in ("solution", "direct", "parameter", "failed", "by_seed", "error", "about", "rung", "made")
     },
 }
 

@@ -1,8 +1,11 @@
 """`vif graph` from file to table."""
 
 import networkx as nx
+import pandas as pd
 import pytest
+import torch
 
+import versatile_influence as vif
 from versatile_influence.cli import main
 
 
@@ -58,3 +61,18 @@ def test_a_wrong_file_or_pair_is_told_in_one_line(edges, tmp_path, capsys, refus
     assert main(["graph", str(edges), "--pairs", "12,99"]) == 1
     assert "no node named '99'" in capsys.readouterr().err
     assert main(["graph", str(tmp_path / "none.txt"), "--pairs", "1,2"]) == 1
+
+
+def test_scores_are_held_against_refits_of_some_nodes_or_are_refits(edges, tmp_path, capsys):
+    words = ["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]
+    assert main([*words, "--check", "5"]) == 0
+    assert "Predictions against refits: 5 removals refitted: correlation " in capsys.readouterr().out
+    assert main([*words, "--by", "refit", "--out", str(tmp_path / "o.csv")]) == 0
+    assert "All 34 removals are exact" in capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "o.csv", index_col="object")["12,10"]
+    loss = vif.losses.WalkEmbeddingLoss(str(edges), length=6, window=3, dim=2, penalty=0.1)
+    theta, presence = vif.minimize(loss, loss.start()), torch.ones(34).double()
+    presence[list(map(str, loss.node_labels)).index("5")] = 0
+    target = loss.pair_losses([(12, 10)])
+    change = target(vif.minimize(loss, theta, presence)) - target(theta)
+    assert found[5] == pytest.approx(change.item(), rel=1e-5)

@@ -116,7 +116,7 @@ def test_names_are_written_as_they_are_or_so_that_a_spreadsheet_runs_none(patien
     written = pd.read_csv(out, index_col="patient")
     runs = {"=1+1", "@x", "-7", "+8"} if safe else ()
     assert list(written.index) == [f"'{name}" if name in runs else name for name in NAMES]
-    assert list(written.columns) == ["'=age" if safe else "=age", "estimated error"]
+    assert list(written.columns) == ["'=age" if safe else "=age", "estimated error", "verdict"]
     assert written.dtypes.iloc[0] == "float64"
 
 

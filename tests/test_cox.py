@@ -281,3 +281,38 @@ def test_a_refit_that_runs_off_to_infinity_is_recorded_and_the_others_stand():
     assert "separation" in truth.failed[0]
     assert torch.isfinite(truth.scores[1:]).all()
     assert truth.scores[0].isnan()
+
+
+@pytest.mark.parametrize("verb", [vif.attribute, vif.newton_step, vif.descend, vif.refit])
+@pytest.mark.parametrize("collinear", [False, True], ids=["constant", "collinear"])
+def test_what_nothing_determines_without_a_patient_is_nan_and_named(verb, collinear):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 2, generator=draw, dtype=torch.float64)
+    third = x.sum(1, keepdim=True) if collinear else torch.zeros(60, 1).double()
+    third[7] += 1
+    times, events = torch.arange(60) + 1, torch.arange(60) % 3 > 0
+    loss = CoxLoss(torch.cat([x, third], 1), times, events, columns=["a", "b", "flag"])
+    theta = vif.minimize(loss, loss.zeros())
+    # One test patient without the flag, and one with it.
+    tests = torch.tensor([[0.5, -0.5, 0.0], [0.5, -0.5, 1.0]]).double()
+    target = lambda theta: torch.cat([theta, tests @ theta])  # noqa: E731
+    with pytest.warns(UserWarning, match="Nothing determines `.*` without 7: it is constant among the others"):
+        scores = verb(loss, theta, target, objects=[3, 7])
+    assert scores.scores[0].isfinite().all()
+    lost = [True, True, True, False, True] if collinear else [False, False, True, False, True]
+    assert scores.scores[1].isnan().tolist() == lost
+    # R's coxph gives NA to that coefficient; the others are those of the model without the column.
+    kept = torch.arange(60) != 7
+    small = CoxLoss(x[kept], times[kept], events[kept])
+    fitted = tests[0, :2] @ vif.minimize(small, small.zeros()) - tests[0] @ theta
+    assert scores.scores[1, 3].item() == pytest.approx(fitted.item(), rel=0.5 if verb is vif.attribute else 0.05)
+    assert scores.error[1].isnan()
+
+
+def test_without_any_patient_of_ordinary_data_everything_is_determined():
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert not CoxLoss(x, torch.arange(30) + 1, torch.ones(30), strata=[0] * 29 + [1]).undetermined
+    assert not CoxLoss(x, torch.arange(30) + 1, torch.ones(30), subjects=[i // 2 for i in range(30)]).undetermined
+    assert not CoxLoss(torch.eye(30)[:, :2].double(), torch.arange(30) + 1, torch.ones(30), penalty=1.0).undetermined
+    found = CoxLoss(torch.eye(30)[:, :2].double(), torch.arange(30) + 1, torch.ones(30)).undetermined
+    assert sorted(found) == [0, 1]

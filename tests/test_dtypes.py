@@ -142,9 +142,15 @@ def test_retraining_in_low_precision_is_that_of_float64_to_its_rounding(verb, dt
     loss, target, theta = line(torch.float64)
     exact = verb(loss, theta, target, n_objects=12).scores
     loss, target, _ = line(dtype)
-    found = verb(loss, theta.to(dtype), target, n_objects=12).scores
+    if verb is vif.refit and dtype != torch.float32:
+        with pytest.warns(UserWarning, match=rf"12 of 12 refits are not exact.*evaluated in {dtype}"):
+            found = verb(loss, theta.to(dtype), target, n_objects=12)
+        assert found.error.isnan().all()
+        assert found.trust().startswith("0 removals are exact: the model was trained without each; 12 are not known")
+    else:
+        found = verb(loss, theta.to(dtype), target, n_objects=12)
     # A target's own rounding is not small beside what one row of twelve moves it.
-    assert (found - exact).abs().max() < 5 * tolerance * exact.abs().max()
+    assert (found.scores - exact).abs().max() < 5 * tolerance * exact.abs().max()
 
 
 @each_low

@@ -10,6 +10,7 @@ import torch
 
 import versatile_influence as vif
 from versatile_influence.reading.metrics import agreement, pearson, relative_error, slope, spearman
+from versatile_influence.reading.pairs import Pair
 
 
 def scores(k=50, t=4, *, seed=0, noise=0.3, rounded=False):
@@ -181,3 +182,41 @@ def test_ten_million_pairs_are_compared_in_seconds():
         found = pearson(a, b)
     assert found.mean() == pytest.approx(1 / math.sqrt(1.01), abs=1e-3)
     assert time.perf_counter() - start < 5
+
+
+def test_what_becomes_of_a_pair_without_a_node_of_its_own_is_left_out_of_agreement(tmp_path):
+    import networkx as nx
+
+    graph = nx.krackhardt_kite_graph()
+    loss = vif.losses.WalkEmbeddingLoss(graph, length=4, window=2, dim=2, penalty=1.0)
+    theta = vif.minimize(loss, loss.start())
+    pairs = [(0, 7), (3, 9), (5, 6), (8, 2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimate, truth = (verb(loss, theta, loss.pair_losses(pairs)) for verb in (vif.attribute, vif.refit))
+    found = agreement(estimate, truth)
+    columns = []
+    for place, pair in enumerate(pairs):
+        others = [node for node in range(10) if node not in pair]
+        columns.append((estimate.scores[others, place].numpy(), truth.scores[others, place].numpy()))
+    a, b = (np.concatenate(side) for side in zip(*columns, strict=True))
+    assert found.n_own == 8
+    assert found.pooled_pearson == pytest.approx(scipy.stats.pearsonr(a, b).statistic)
+    assert found.slope == pytest.approx(scipy.stats.linregress(a, b).slope)
+    assert found.relative_error == pytest.approx(np.linalg.norm(a - b) / np.linalg.norm(b))
+    assert found.mean_pearson == pytest.approx(np.mean([scipy.stats.pearsonr(*both).statistic for both in columns]))
+    assert found.mean_spearman == pytest.approx(np.mean([scipy.stats.spearmanr(*both).statistic for both in columns]))
+    # The nodes of the pair itself would hide how others are predicted.
+    assert agreement(estimate.scores, truth.scores).n_own == 0
+    spot = vif.spot_check(estimate, loss, theta, loss.pair_losses(pairs), k=10)
+    unit = estimate.scores.square().mean(0).sqrt().numpy()
+    a, b = (
+        np.concatenate([part / u for part, u in zip(side, unit, strict=True)]) for side in zip(*columns, strict=True)
+    )
+    assert spot.correlation.value == pytest.approx(scipy.stats.pearsonr(a, b).statistic)
+    assert spot.slope.value == pytest.approx(scipy.stats.linregress(a, b).slope)
+    estimate.save(tmp_path / "scores.npz")
+    assert agreement(vif.Attribution.load(tmp_path / "scores.npz"), truth) == found
+    groups = vif.attribute(loss, theta, loss.pair_losses(pairs), objects=[[0, 1], [4, 7, 9], [1]], check=False)
+    kept = Pair.of(groups, groups).a.isfinite().tolist()
+    assert kept == [[False, True, True, True], [False, False, True, True], [True] * 4]

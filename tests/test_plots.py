@@ -45,7 +45,7 @@ def test_scatter_draws_a_dot_a_removal_on_equal_axes_with_the_line_of_identity()
     assert ax.get_xlabel() == "predicted change of dose"
     assert ax.get_ylabel() == "measured change of dose"
     r, slope = vif.pearson(estimate, truth)[1].item(), vif.metrics.slope(estimate, truth)[1].item()
-    assert ax.get_title() == f"r = {r:.4f}, slope {slope:.3f}, 30 removals"
+    assert ax.get_title() == f"r = {r:.4f}, slope {slope:.3f}, 30 removals, 30 not checked"
     largest = {f"P{i}" for i in truth.top(3, target=1).tolist()}
     assert {text.get_text() for text in ax.texts} == largest
 

@@ -51,7 +51,7 @@ def test_what_is_wrong_is_told_in_one_line_that_names_it():
     assert repr(scores) == f"Attribution(60 removals × 5 targets; {scores.trust()})"
     with pytest.warns(UserWarning, match=r"The worst is the one of 7, with an estimated error of .*tolerance=0.1"):
         vif.attribute(loss, theta, target)
-    assert "No error was estimated" in vif.attribute(loss, theta, target, check=False).trust()
+    assert "Not checked: " in vif.attribute(loss, theta, target, check=False).trust()
 
 
 def test_a_tolerance_takes_what_exceeds_it_up_the_ladder_and_nothing_else():
@@ -97,10 +97,14 @@ def test_without_a_check_nothing_is_known_and_of_many_removals_a_sample_is_check
     checked = ~found.error.isnan()
     assert checked.sum() == 12
     assert checked[(found.scores / Scale.of(found.scores).unit).abs().amax(1).argmax()]
-    assert "12 removals checked (60 in all)" in found.trust()
+    assert "of 12 removals checked are trusted" in found.trust()
+    assert "48 others were not checked." in found.trust()
+    assert found.verdicts().count("not checked") == found.to_frame(error=True)["verdict"].eq("not checked").sum() == 48
     again = vif.attribute(loss, theta, target)
     assert torch.equal(~again.error.isnan(), checked)
     assert not vif.attribute(loss, theta, target, check="all").error.isnan().any()
+    monkeypatch.setattr(ladder, "SAMPLED_NUMBERS", 0)
+    assert (~vif.attribute(loss, theta, target).error.isnan()).sum() == sizes.LEAST_CHECKED
 
 
 def test_a_removal_that_does_nothing_is_not_wrong():
@@ -190,6 +194,64 @@ def test_a_saddle_and_a_maximum_are_left(size):
     torch.testing.assert_close(found.abs(), torch.ones(size).double(), rtol=0, atol=1e-6)
 
 
+# In one number u of all parameters: a saddle at 0 where gradient and curvature vanish, and the minimum beyond.
+LEVEL = {
+    "a cubic": (lambda u: u**3 + u**4, -0.75),
+    "a fifth power": (lambda u: u**5 + u**6, -5 / 6),
+    "a fourth power turned over": (lambda u: u**6 - u**4, (2 / 3) ** 0.5),
+}
+
+
+@pytest.mark.parametrize("start", [0.5, 0.0])
+@pytest.mark.parametrize("size", [1, 2, 500])
+@pytest.mark.parametrize(("curve", "end"), LEVEL.values(), ids=LEVEL)
+def test_a_saddle_without_any_curvature_is_left_for_the_minimum_beyond(curve, end, size, start):
+    draw = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(size, size, generator=draw, dtype=torch.float64))[0]
+
+    def loss(theta, presence):
+        turned = turn @ theta
+        return presence.sum() * (curve(turned[0]) + turned[1:].square().sum())
+
+    found = turn @ vif.minimize(loss, turn.T @ torch.full((size,), start).double(), n_objects=3)
+    assert curve(found[0]).item() == pytest.approx(curve(torch.tensor(end).double()).item(), abs=1e-8)
+    assert found[1:].norm() < 1e-4
+
+
+@pytest.mark.parametrize("size", [1, 500])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_cubic_has_no_minimum_and_a_fourth_power_has_one(size, start):
+    with pytest.raises(vif.NoMinimumError):
+        vif.minimize(
+            lambda theta, presence: presence.sum() * theta.pow(3).sum(), torch.full((size,), start), n_objects=3
+        )
+    found = vif.minimize(
+        lambda theta, presence: presence.sum() * theta.pow(4).sum(), torch.full((size,), start), n_objects=3
+    )
+    assert found.abs().max() < 1e-3
+
+
+SLOW = {
+    "an exponential": lambda theta: torch.exp(-theta).sum(),
+    "one over a line": lambda theta: (1 / (1 + torch.nn.functional.softplus(theta))).sum(),
+    "a logarithm": lambda theta: -torch.log1p(theta.square()).sum(),
+}
+
+
+@pytest.mark.parametrize("curve", SLOW.values(), ids=SLOW)
+def test_a_slow_fall_of_many_parameters_is_no_minimum(curve):
+    with pytest.raises(vif.NoMinimumError, match="still falls|keeps falling"):
+        vif.minimize(lambda theta, presence: presence.sum() * curve(theta), torch.full((500,), 0.5), n_objects=3)
+
+
+def test_separated_classes_have_no_minimum_in_many_parameters_either():
+    x = data(0, 100, 500)
+    y = (x[:, 0] > 0).double()
+    loss = TermLoss(Logistic(y), range(100), outputs=Linear(x))
+    with pytest.raises(vif.NoMinimumError, match="separation"):
+        vif.minimize(lambda theta, presence: loss(theta, presence), loss.zeros(), n_objects=100)
+
+
 def test_a_network_that_starts_at_a_saddle_is_trained():
     x, y = data(0, 30, 2), data(1, 30)
     model = mlp(2, 1)
@@ -252,4 +314,4 @@ def test_the_column_of_errors_takes_no_name_of_a_target():
     loss, theta, target = regression(outlier=False)
     named = vif.LabelledTarget(target, ["error", "estimated error", "c", "d", "e"])
     frame = vif.attribute(loss, theta, named).to_frame(error=True)
-    assert list(frame) == ["error", "estimated error", "c", "d", "e", "estimated error_"]
+    assert list(frame) == ["error", "estimated error", "c", "d", "e", "estimated error_", "verdict"]

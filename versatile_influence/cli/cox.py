@@ -1,17 +1,16 @@
-"""`vif cox`: which patients made a Cox model say this, checked by refitting some of them."""
+"""`vif cox`: which patients made a Cox model say this: refits, or predictions of which some are checked."""
 
 import argparse
-import math
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from versatile_influence.cli.cox_tables import check_report, coefficient_table, largest_changes, moved_predictions
+from versatile_influence.cli.answers import answered
+from versatile_influence.cli.cox_tables import coefficient_table, largest_changes, moved_predictions, one_by_one
 from versatile_influence.cli.patients import read_table, require_columns, require_filled, require_numbers
-from versatile_influence.cli.tables import renamed
+from versatile_influence.cli.tables import plain, renamed
 from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
 from versatile_influence.core.hessian import Hessian
@@ -19,9 +18,6 @@ from versatile_influence.core.target import LabelledTarget
 from versatile_influence.losses import CoxLoss
 from versatile_influence.reading.metrics import counted
 from versatile_influence.training.minimize import minimize
-from versatile_influence.verbs.attribute import attribute
-from versatile_influence.verbs.newton_step import newton_step
-from versatile_influence.verbs.refit import refit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,39 +37,24 @@ def run(args: argparse.Namespace) -> int:
     print(coefficient_table(loss.columns, params, errors))
 
     target, now = _target(loss, params, test)
-    # What PyTorch loads at its first derivatives is no part of the time.
-    attribute(loss, params, target, objects=[0], check=False)
-    start = time.perf_counter()
-    scores = (newton_step if args.newton else attribute)(loss, params, target)
-    took = time.perf_counter() - start
+    answer = answered(args, loss, params, target, things="patients")
+    scores, shown = answer.scores, answer.there
     # First of all: nobody may read to the end of what is printed.
     if args.out:
         written = renamed(scores.to_frame(error=True), args)
         write_text(args.out, written.to_csv(index_label="patient", float_format="%.10g"))
     d = len(params)
-    print(
-        f"\nChanges without each of {counted(loss.n_objects, 'patient')}, predicted in {took:.2g} s.\n{scores.trust()}"
-    )
+    print(f"\nChanges without each of {counted(loss.n_objects, 'patient')}.\n{plain(answer)}\n")
     if args.top:
-        print(largest_changes(scores, errors, top=args.top))
+        print(largest_changes(shown, errors, top=args.top))
     if args.top and test is not None:
-        risks = replace(scores, scores=scores.scores[:, d:], targets=list(scores.targets or [])[d:])
+        risks = replace(shown, scores=shown.scores[:, d:], targets=list(shown.targets or [])[d:])
         print(moved_predictions(risks, now[d:], top=args.top))
-    if args.check:
-        scale = torch.cat([errors, now[d:]])
-        start = time.perf_counter()
-        rows = _checked_rows(scores.scores / scale, args.check)
-        # Objects are the patients, in order.
-        predicted = scores.part(rows)
-        refitted = refit(loss, params, target, objects=predicted.objects)
-        took = time.perf_counter() - start
-        advice = f"{'Refit' if args.newton else 'Add --newton, or refit'} those that matter"
-        print(check_report(predicted, refitted, scale, coefficients=d, seconds=took, advice=advice))
+    if answer.check is not None:
+        print(one_by_one(answer.check, errors))
     if args.out:
-        # Each patient has an estimated error beside.
-        numbers = counted(scores.scores.shape[1] + 1, "number")
-        size = f"{counted(len(scores.scores), 'patient')} × {numbers}"
-        print(f"\nAll changes are in {args.out}: {size}.")
+        size = f"{counted(len(scores.scores), 'patient')} × {counted(scores.scores.shape[1], 'number')}"
+        print(f"\nAll changes are in {args.out}: {size}, and how far each is to be trusted.")
     return 0
 
 
@@ -138,11 +119,3 @@ def _headline(args: argparse.Namespace, loss: CoxLoss, frame: "pd.DataFrame") ->
         f"Cox model of `{args.duration_col}` in {args.patients}: {counted(loss.n_objects, 'patient')}{rows}, "
         f"{counted(int(frame[args.event_col].sum()), 'event')}, {args.ties.capitalize()}'s ties{strata}\n"
     )
-
-
-def _checked_rows(standardised: Tensor, number: int) -> Tensor:
-    """Return the patients to refit: half of them those with the largest changes, the others drawn with a fixed seed."""
-    order = standardised.abs().amax(dim=1).argsort(descending=True, stable=True)
-    largest = math.ceil(min(number, len(order)) / 2)
-    others = order[largest:][torch.randperm(len(order) - largest, generator=torch.Generator().manual_seed(0))]
-    return torch.cat([order[:largest], others[: min(number, len(order)) - largest]])

@@ -4,6 +4,7 @@ import argparse
 import sys
 from dataclasses import replace
 
+from versatile_influence.cli.answers import Answer, answered
 from versatile_influence.cli.tables import plain, renamed
 from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
@@ -31,13 +32,14 @@ def run(args: argparse.Namespace) -> int:
     target = loss.pair_losses(args.pairs)
     params = minimize(loss, loss.start())
     if 2 * args.dim * graph.n_nodes <= FINISHED_PARAMETERS:
-        scores = attribute(loss, params, target)
+        answer = answered(args, loss, params, target, things="nodes")
     else:
         # One solution a pair, where striking out each node's own parameters would take one a node.
         scores = attribute(loss.treated(Shared()), params, target, solver=CG(rtol=1e-6))
+        answer = Answer(scores, spot_check(scores, loss, params, target, k=args.check) if args.check else None)
         if args.penalty:
             print(COARSE.format(FINISHED_PARAMETERS), file=sys.stderr)
-    scores = replace(scores, targets=target.labels)
+    scores = replace(answer.scores, targets=target.labels)
     if args.out:
         write_text(args.out, renamed(scores.to_frame(error=True), args).to_csv())
     size = f"{counted(graph.n_nodes, 'node')}, {counted(len(graph.ends), 'edge')}"
@@ -53,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
             splits = graph.components(without=[row]) > graph.components()
             note = "  splits the graph: retraining may have no finite end" if splits and not args.penalty else ""
             print(f"  {plain(graph.labels[row]):>12} {scores.scores[row, column].item():+10.4f}{note}")
-    print(f"\n{scores.trust()}")
-    if args.check:
-        print(spot_check(scores, loss, params, target, k=args.check))
+    print(f"\n{plain(answer)}")
     if args.out:
         print(f"\nAll scores are in {args.out}.", file=sys.stderr)
     return 0

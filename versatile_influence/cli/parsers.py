@@ -1,7 +1,7 @@
 """The words of every command, and which do not go together: known without the libraries that do the work."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from versatile_influence import __version__
 from versatile_influence.cli.words import STANDARD_INPUT, count, function_name, pair, source, sources
@@ -75,7 +75,7 @@ def _cox(commands) -> argparse.ArgumentParser:
         "cox",
         help="which patients made a Cox model say this",
         description="Fit a Cox model and show what each coefficient, and each test patient's risk, would be without "
-        "each patient:\npredicted from the one fit, and checked by really refitting some.",
+        "each patient:\nby refitting without each, or predicted from the one fit and checked by refitting some.",
         epilog=COX,
     )
     add = parser.add_argument
@@ -91,8 +91,7 @@ def _cox(commands) -> argparse.ArgumentParser:
     add("--strata", nargs="+", metavar="COL", help="columns whose values have a baseline hazard of their own")
     add("--test", type=source, metavar="test.csv", help="patients to predict the relative risk of")
     add("--top", type=count, default=20, metavar="K", help="patients shown in each table (default: %(default)s)")
-    add("--newton", action="store_true", help="one Newton step for each patient: slower, closer to refitting")
-    add("--check", type=count, default=20, metavar="K", help="patients refitted, 0 for none (default: %(default)s)")
+    _how(add, "patients", check=20)
     more = parser.add_argument_group("more columns")
     more.add_argument("--id-col", metavar="COL", help="names the patients; rows of one name are left out together")
     more.add_argument("--entry-col", metavar="COL", help="time from which the row is at risk (start-stop data)")
@@ -114,7 +113,7 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--objects", choices=["documents", "items", "queries"], help="what is removed (default: not queries)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--top", type=count, default=10, help="rows to print (default 10)")
-    add("--check", type=count, default=0, metavar="K", help="of them really left out, to check the rest by (0)")
+    _how(add, "objects", check=20)
     return parser
 
 
@@ -134,8 +133,17 @@ def _graph(commands) -> argparse.ArgumentParser:
     add("--penalty", type=float, default=0.0, help="λ of (λ/2)‖θ‖² on the summed loss (0)")
     add("--directed", action="store_true", help="walk edges from source to target only")
     add("--top", type=count, default=5, help="nodes listed for each pair (5)")
-    add("--check", type=count, default=0, metavar="K", help="nodes really left out, to check the rest by (0)")
+    _how(add, "nodes", check=0, by="attribute")
     return parser
+
+
+def _how(add: Callable[..., object], things: str, *, check: int, by: str | None = None) -> None:
+    """Add how scores are had, and how many predictions are held against refits."""
+    usual = by or "refit where all take under half a minute, else attribute"
+    words = f"refit without each, or predict: attribute, or a Newton step for each (default: {usual})"
+    add("--by", choices=["refit", "attribute", "newton_step"], default=by, help=words)
+    known = f"of predictions, {things} really left out to check the rest by, 0 for none (default: {check})"
+    add("--check", type=count, default=check, metavar="K", help=known)
 
 
 def _retrain(commands) -> argparse.ArgumentParser:

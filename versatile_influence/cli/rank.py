@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from versatile_influence.cli.tables import decimals, inert, table
+from versatile_influence.cli.answers import answered, largest_first
+from versatile_influence.cli.tables import decimals, inert, plain, table
 from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
 from versatile_influence.core.result import Attribution
@@ -27,9 +28,7 @@ from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.targets import query_loss
 from versatile_influence.reading.detection import suspicious
 from versatile_influence.reading.metrics import counted
-from versatile_influence.reading.spot_check import spot_check
 from versatile_influence.training.minimize import minimize
-from versatile_influence.verbs.attribute import attribute
 
 ONE = {"documents": "document", "items": "item", "queries": "query"}
 
@@ -41,14 +40,16 @@ def run(args: argparse.Namespace) -> int:
     ranking = read_ranking(args)
     params = ranking.learned()
     target = ranking.target()
-    scores = attribute(ranking.loss, params, target)
+    now = ranking.mean_loss(params).item()
+    print(f"{counted(ranking.loss.n_terms or 0, 'training list')}, {len(ranking.names):,} {ranking.objects}")
+    print(f"mean loss of {counted(ranking.test.n_terms or 0, 'test list')}: {now:.6g}")
+    answer = answered(args, ranking.loss, params, target, things=ranking.objects)
+    scores = answer.scores
     moved, direct = parts(scores)
     marked = suspicious(moved).tolist()
-    order = moved.abs().argsort(descending=True, stable=True).tolist()
+    order = largest_first(moved)
     one, apart = ONE[ranking.objects], ranking.objects == "items"
-    now, digits = ranking.mean_loss(params).item(), decimals(moved.abs().max().item())
-    print(f"{counted(ranking.loss.n_terms or 0, 'training list')}, {len(moved):,} {ranking.objects}")
-    print(f"mean loss of {counted(ranking.test.n_terms or 0, 'test list')}: {now:.6g}")
+    digits = decimals(moved.abs().nan_to_num(0.0).max().item())
     print(f"suspicious: {sum(marked)} of {len(marked):,} {ranking.objects}\n")
     rows = []
     for row in order[: args.top]:
@@ -57,17 +58,18 @@ def run(args: argparse.Namespace) -> int:
         rows.append([str(ranking.names[row]), f"{moved[row].item():+.{digits}f}", *own, remark])
     header = [one, "through parameters" if apart else "change without it", *(["direct"] if apart else []), ""]
     print(table(header, rows))
-    print(f"\n{scores.trust()}")
-    if args.check:
-        print(spot_check(scores, ranking.loss, params, target, k=args.check))
+    print(f"\n{plain(answer)}")
     if args.out:
         names = [inert(name) if args.spreadsheet else name for name in ranking.names]
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious"])
+        writer.writerow([one, "change", *(["direct"] if apart else []), "suspicious", "estimated error", "verdict"])
+        errors, verdicts = scores.error.tolist() if scores.error is not None else [], scores.verdicts()
         for row in order:
             own = [repr(direct[row].item())] if apart else []
-            writer.writerow([names[row], repr(moved[row].item()), *own, int(marked[row])])
+            writer.writerow(
+                [names[row], repr(moved[row].item()), *own, int(marked[row]), f"{errors[row]:.4g}", verdicts[row]]
+            )
         write_text(args.out, text.getvalue())
         print(f"wrote {len(order)} rows to {args.out}", file=sys.stderr)
     return 0

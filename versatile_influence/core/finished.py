@@ -4,14 +4,17 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.func import grad
 
-from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.curvature import without
+from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import LOSS_ROUNDING, UNFINISHED, WRONG
+from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.solver import Inverse, share_along
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 from versatile_influence.core.warn import UntrustedWarning, warn
 
@@ -38,7 +41,7 @@ def finished(
     """
     ends = extremes(scores)
     if not ends.any():
-        warn_of_zeros(problem)
+        warn_of_zeros(problem, target)
     if leftover is not None:
         warn_if_unfinished(problem, leftover, ends)
     return Attribution(
@@ -48,6 +51,7 @@ def finished(
         labels=problem.loss.object_labels,
         targets=target.labels,
         solution=solution,
+        about=target.about,
     )
 
 
@@ -92,7 +96,7 @@ def extremes(scores: Float[Tensor, "k t"], *, first: int = 0) -> Float[Tensor, "
     return torch.stack([least, most])
 
 
-def warn_of_zeros(problem: Problem) -> None:
+def warn_of_zeros(problem: Problem, target: Target | PresenceTarget) -> None:
     """Say why every score is zero, where that is not because nothing is to be seen."""
     loss, params, everyone = problem.loss, problem.params, problem.everyone()
     bent = partial(loss.hessian_products, params, everyone, torch.ones_like(problem.theta)[:, None])
@@ -109,10 +113,13 @@ def warn_of_zeros(problem: Problem) -> None:
     elif not curved:
         said = (
             "the loss has no second derivatives. Look for a torch.autograd.Function that is once_differentiable, or "
-            "for terms that are linear in the parameters"
+            "for terms that are linear in the parameters (quantile, hinge, |x|): round their corners (Huber, softplus)"
         )
     elif not problem.gradient_differences().any():
         # What is removed, such as everybody, changes no gradient.
+        return
+    elif grad(lambda theta: target.now(problem.unravel(theta), len(everyone)).square().sum())(problem.theta).any():
+        # The loss has no curvature where the target looks: told of with the directions left out.
         return
     else:
         said = (
@@ -141,25 +148,80 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
         )
 
 
-def told(result: Attribution) -> Attribution:
-    """Return the result, after a warning where some of its scores are off by more than half."""
+def told(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
+    """Return the result, NaN where nothing determines a score, after warnings of that and of what is off by half."""
+    result = _determined(problem, target, result)
     assert result.error is not None
     if (result.error > WRONG).any():
         warn(result.trust(), UntrustedWarning)
     return result
 
 
-def warn_if_undetermined(hessian: Curvature, gradients: Float[Tensor, "t p"]) -> None:
-    """Warn where a target changes along directions in which the loss says that it is constant."""
-    # A score along them would be that of one minimum among many.
-    null = hessian.null_space()
-    if null is None:
+def _determined(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
+    """Return the result with NaN for what depends on parameters that nothing determines without the object."""
+    lost, known = {}, problem.loss.undetermined
+    for row, members in enumerate(result.objects if known else ()):
+        for one in known.keys() & {*torch.as_tensor(members).reshape(-1).tolist()}:
+            lost[row] = lost.get(row, {}) | known[one]
+    if not lost:
+        return result
+    values = lambda theta: target.now(problem.unravel(theta), problem.removals.n_objects)  # noqa: E731
+    gradients = jacobian_products(values, problem.theta)
+    gone = torch.zeros(result.scores.shape, dtype=torch.bool)
+    for row, ways in lost.items():
+        basis = torch.linalg.qr(torch.stack(list(ways.values()), dim=1).to(gradients))[0]
+        gone[row] = share_along(basis, gradients.T) > FLAT
+    if not gone.any():
+        return result
+    names = result.names()
+    told = ", ".join(f"`{name}` without {names[row]}" for row, ways in lost.items() if gone[row].any() for name in ways)
+    warn(
+        f"Nothing determines {told}: it is constant among the others, or a combination of other covariates. Scores "
+        "that depend on it are NaN. Drop it, or add a penalty > 0."
+    )
+    nothing = lambda part: None if part is None else part.masked_fill(gone, float("nan"))  # noqa: E731
+    assert result.error is not None
+    error = result.error.masked_fill(gone.any(1), float("nan"))
+    return replace(result, scores=nothing(result.scores), parameter=nothing(result.parameter), error=error)
+
+
+def warn_if_flat(problem: Problem, inverse: Inverse, gradients: Float[Tensor, "t p"] | None = None) -> None:
+    """Warn where targets, or the loss without a removal, know of directions without curvature.
+
+    Where neither does, as of the rotations of an embedding, no score depends on them, and nothing is said.
+
+    Args:
+        problem: The removals.
+        inverse: H⁻¹, after it was asked.
+        gradients: Of the targets, where they are looked at.
+    """
+    dropped = None if inverse.solution is None else inverse.solution.dropped
+    if dropped is None or not dropped.shape[1]:
         return
-    share = (gradients @ null).norm(dim=1) / gradients.norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
-    if (moved := share > 1e-4).any():
+    some = problem.of_rows(range(0, problem.removals.count, 1 + problem.removals.count // TILTED_ROWS))
+    if (tilted := sloping(inverse, some.gradient_differences())).any():
         warn(
-            f"{int(moved.sum())} of {len(share)} targets, the first number {int(moved.nonzero()[0])}, change in "
-            "directions in which the loss is constant (loss.null_directions): training does not determine them, and "
-            "their scores are those of the nearest retrained parameters. Add a penalty, or ask for a target that is "
-            "the same for all minimisers.",
+            f"The Hessian is singular: {dropped.shape[1]} of {len(dropped)} directions have no curvature and were left "
+            f"out, and the loss slopes along them without {int(tilted.sum())} of {len(tilted)} removals looked at: "
+            "nothing says how far these move, and their scores lack it. Is the loss made of straight pieces there "
+            "(quantile, hinge, |x|)? Round their corners (Huber, softplus), or retrain (vif.leave_one_out). Otherwise "
+            "add a penalty or damping=…, or drop redundant parameters.",
         )
+        return
+    if gradients is not None and (moved := share_along(dropped, gradients.T) > FLAT).any():
+        # A score along them would be that of one minimum among many.
+        warn(
+            f"{int(moved.sum())} of {len(moved)} targets, the first number {int(moved.nonzero()[0])}, change in "
+            f"directions in which the loss is constant or has no curvature ({dropped.shape[1]}; solution.dropped): "
+            "training does not determine them, and their scores are those of the nearest retrained parameters. Add a "
+            "penalty, or ask for a target that is the same for all minimisers.",
+        )
+
+
+def sloping(inverse: Inverse, differences: Float[Tensor, "k p"]) -> Bool[Tensor, " k"]:
+    """Return which removals slope along directions left out, beside those in which the loss says that it is constant.
+
+    To first order they are held nowhere there.
+    """
+    dropped = None if inverse.solution is None else inverse.solution.dropped
+    return share_along(dropped, without(inverse.hessian.null_space(), differences.T)) > FLAT

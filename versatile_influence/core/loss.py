@@ -11,7 +11,7 @@ the automatic answers here.
 import copy
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -46,7 +46,8 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in.
+        undetermined: By object, directions (p,) by name that nothing determines without it.
+        owning: Whether `owned` says what objects own; `treatment`: how; `precision`: what it runs in.
 
     Example:
         >>> class Mean(Loss):
@@ -64,6 +65,7 @@ class Loss(ABC):
     n_terms: int | None = None
     hessian_written_out: bool = False
     differences_together: bool = False
+    undetermined: Mapping[int, dict[str, Tensor]] = {}
     owning: bool = False
     treatment: Treatment = Marginalised()
     precision: torch.dtype = torch.float64
@@ -158,8 +160,7 @@ class Loss(ABC):
 
     def hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
         """Return ∇²L(θ, b) as a matrix."""
-        theta = flat(params)
-        unit = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
+        unit = torch.eye(len(theta := flat(params)), dtype=theta.dtype, device=theta.device)
         matrix = self.hessian_products(params, presence, unit)
         return (matrix + matrix.T) / 2
 

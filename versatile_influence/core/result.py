@@ -51,6 +51,8 @@ class Attribution:
         made: What made it: the verb (`by`), version, date, and settings as seeds, solver, damping and thresholds.
         error: (k,) estimated relative error of each removal's scores against retraining: 0 where they are retrained,
             NaN where it was not checked.
+        about: (t, m) objects that each target is itself about, -1 for none, or None (`Target.about`): agreement leaves
+            out what becomes of it without one of them.
         rung: Which method gave each removal's scores, where they are of several (`attribute(…, tolerance=…)`).
 
     Example:
@@ -73,6 +75,7 @@ class Attribution:
     failed: dict[int, str] | None = None
     by_seed: Float[Tensor, "s k t"] | None = None
     error: Float[Tensor, " k"] | None = None
+    about: Int[Tensor, "t m"] | None = None
     rung: Sequence[str] | None = None
     made: dict[str, object] | None = field(default=None, repr=False, compare=False)
 
@@ -90,7 +93,13 @@ class Attribution:
         k, t = self.scores.shape
         if t:
             names(self.targets, t, "target", "targets")
-        for name, shape in {"direct": (k, t), "parameter": (k, t), "by_seed": (None, k, t), "error": (k,)}.items():
+        for name, shape in {
+            "direct": (k, t),
+            "parameter": (k, t),
+            "by_seed": (None, k, t),
+            "error": (k,),
+            "about": (t, None),
+        }.items():
             if (part := getattr(self, name)) is not None:
                 shaped(tuple(part.shape), name, shape)
         names(self.rung, k, "removal", "rung")
@@ -101,7 +110,10 @@ class Attribution:
 
     @property
     def trusted(self) -> Bool[Tensor, " k"]:
-        """False for a removal whose error was checked and is above 0.15; what was not checked is not doubted."""
+        """False for a removal whose error was checked and is above 0.15.
+
+        What was not checked (NaN in `error`) is not doubted: `verdicts` tells it from what was checked and is near.
+        """
         assert self.error is not None
         return ~(self.error > TRUSTED)
 
@@ -111,21 +123,34 @@ class Attribution:
         Example:
             >>> error = torch.tensor([0.01, 0.4, float("nan")])
             >>> Attribution(torch.ones(3, 1), torch.arange(3), n_objects=3, error=error).trust()
-            '1 of 2 removals checked (3 in all) are trusted to 0.15. The worst is the one of 1, with an estimated...'
+            '1 of 2 removals checked are trusted to 0.15. The worst is the one of 1, with an estimated error of 0.4...'
         """
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
-        if not checked:
-            return 'No error was estimated: attribute(…, check="all") does, or refit some (vif.refit).'
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
-            return f"All {checked:,} removals are exact: the model was trained without each."
+            said = (
+                f"{'All ' if checked == len(self.error) else ''}{checked:,} removals are exact: the model was trained"
+            )
+            doubted = len(self.error) - checked - len(self.failed or {})
+            return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
+        if not checked:
+            return 'Not checked: attribute(…, check="all") estimates how far each is off, or refit some (vif.refit).'
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
-        of_all = f" checked ({len(self.error):,} in all)" if checked < len(self.error) else ""
+        of_all = " checked" if checked < len(self.error) else ""
         line = (
             f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is the one of "
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
-        return line + (": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else ".")
+        rest = f" {len(self.error) - checked:,} others were not checked." if of_all else ""
+        todo = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else "."
+        return line + todo + rest
+
+    def verdicts(self) -> list[str]:
+        """Return of each removal "trusted", "not trusted" or "not checked"."""
+        assert self.error is not None
+        words = {True: "trusted", False: "not trusted"}
+        known = zip(self.error.isnan().tolist(), self.trusted.tolist(), strict=True)
+        return ["not checked" if unknown else words[good] for unknown, good in known]
 
     def __repr__(self) -> str:
         k, t = self.scores.shape
@@ -188,7 +213,7 @@ class Attribution:
         return ["+".join(str(labels[number]) for number in group) for group in self.objects]
 
     def to_frame(self, *, error: bool = False) -> "pd.DataFrame":
-        """Return the scores as a pandas frame: objects by name down, targets across; with `error` that of each too."""
+        """Return the scores as a pandas frame: objects down, targets across; with `error` how far each is off."""
         import pandas as pd
 
         columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
@@ -197,10 +222,9 @@ class Attribution:
         frame = pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
         if error and self.error is not None:
             # Beside targets of any name.
-            name = "estimated error"
-            while name in frame.columns:
-                name += "_"
-            frame[name] = self.error.numpy()
+            for name, values in zip(("estimated error", "verdict"), (self.error.numpy(), self.verdicts()), strict=True):
+                free = (name + "_" * more for more in range(len(columns) + 1))
+                frame[next(each for each in free if each not in columns)] = values
         return frame
 
     def save(self, path: str | PathLike) -> None:

@@ -15,7 +15,7 @@ from versatile_influence.core.solution import Solution
 
 R = TypeVar("R")
 FIRST_FORMAT, FORMAT = "versatile-influence attribution 1", "versatile-influence attribution 2"
-OWN, OF_SOLUTION = ("scores", "direct", "parameter", "by_seed", "error"), ("value", "residual", "dropped")
+OWN, OF_SOLUTION = ("scores", "direct", "parameter", "by_seed", "error", "about"), ("value", "residual", "dropped")
 NUMBERS = ("num_steps", "smallest_curvature")
 # What the header holds as it is.
 WORDS = ("n_objects", "made", "rung")

@@ -42,6 +42,8 @@ SPAN_PARAMETERS = 4000
 # Largest effect of finishing the training, beside the largest score, that needs no warning; and a gradient, beside the
 # loss whose rounding it is.
 UNFINISHED, LOSS_ROUNDING = 0.01, 1e-14
+# Share of a gradient along directions without curvature from which it is no rounding, and how many removals tell.
+FLAT, TILTED_ROWS = 1e-4, 200
 # Curvatures below this share of the largest count as zero where they are found by iteration.
 SINGULAR = 1e-12
 # Outputs of a network up to which their kernel is stored, so that CG on a Gauss–Newton matrix runs among them.
@@ -83,6 +85,8 @@ FAR = 1e6
 EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
 # A curvature below minus this share of the largest is a way down, and so many saddles are left before one is taken.
 NEGATIVE, SADDLES = 1e-7, 10
+# A curvature below this share may be that of a saddle that is not quite reached; so many such directions are looked at.
+LEVEL, FLATS = 1e-4, 8
 # Seconds after which one who waits is shown progress.
 PATIENCE = 10.0
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
@@ -105,21 +109,26 @@ MANY_DOTS = 2000
 # Trust. Estimated relative error up to which a score is trusted (below it the true error's 95th percentile was 0.10 to
 # 0.16 on graphs and small networks), and the share of a typical removal's size below which one does nothing.
 TRUSTED, FLOOR = 0.15, 0.01
+# Numbers that say how large many scores are.
+SCALE_NUMBERS = 500_000
 # Scores off by more than this are warned of; if they were trusted, the removal has led to another minimum.
 WRONG = 0.5
+# How often the removals of a spot check are drawn again for its intervals.
+RESAMPLES = 500
 # From this error on a second step is looked at, to tell slow convergence from a small error.
 DOUBTED = 0.03
 # The slowest convergence that is believed: beyond, two steps say too little of the sum of all.
 SLOWEST = 0.8
 # Numbers of all gradients of a check up to which every removal is checked (a second on one core), and otherwise, where
-# the scores themselves took no more.
-CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 200_000
+# the scores themselves took no more; of the largest losses so many removals.
+CHECKED_NUMBERS, SAMPLED_NUMBERS, LEAST_CHECKED = 30_000_000, 200_000, 4
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
+# Seconds up to which a command refits without each object of a linear model unless told otherwise, and how many refits
+# at most tell how long all take.
+REFIT_SECONDS, PROBED = 30.0, 64
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
-# Relative errors up to which predicted and refitted changes are said to agree: exactly, closely, not to the digit.
-AGREES = 0.02, 0.10, 0.30
 
 # How many numbers of one array a caller allows, by `memory_budget` in core/memory.py.
 ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import all_finite
 from versatile_influence.core.settings import Settings
-from versatile_influence.core.sizes import SINGULAR
+from versatile_influence.core.sizes import FLAT, SINGULAR
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.warn import warn
 
@@ -51,12 +51,24 @@ class Solver(Settings, ABC):
             ValueError: If H is not finite.
 
         Warns:
-            UserWarning: If a column's relative residual is above `tolerated`, or H curves downward.
+            UserWarning: If a column's relative residual is above `tolerated`, H curves downward, or is flat in a
+                direction that a column asks for and the loss does not name.
         """
+        solution = self.checked(hessian, rhs)
+        if number := int((share_along(solution.dropped, without(hessian.null_space(), rhs)) > FLAT).sum()):
+            warn(
+                f"The Hessian is singular: {len(solution.dropped.T)} of {len(rhs)} directions have no curvature and "  # pyright: ignore
+                f"were left out (see solution.dropped), and {number} of {rhs.shape[1]} columns ask for them. Add a "
+                "penalty or damping=…, or drop redundant parameters."
+            )
+        return solution
+
+    def checked(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
+        """Return what `solve` does, without a word on directions left out: a verb says what they mean to it."""
         solution = self.solved(hessian, rhs)
         residual, name = solution.residual, type(self).__name__
         # Written so that NaN counts as short.
-        short = int((~(residual <= self._bound(hessian) + _given_up(solution.dropped, rhs))).sum())
+        short = int((~(residual <= self._bound(hessian) + share_along(solution.dropped, rhs))).sum())
         if not (short or solution.bent_down):
             return solution
         worst = f"(worst relative residual {residual.max():.2g})"
@@ -120,17 +132,17 @@ class Inverse:
         return self._solved(columns) if self._whole is None else self._whole @ columns
 
     def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        solution = self.solver.solve(self.hessian, columns)
+        solution = self.solver.checked(self.hessian, columns)
         # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution
         return solution.value
 
 
-def _given_up(dropped: Float[Tensor, "p d"] | None, rhs: Float[Tensor, "p k"]) -> Float[Tensor, " k"] | float:
-    """Return which share of each column lies along directions that were left out, and are told of elsewhere."""
-    if dropped is None or not dropped.shape[1]:
-        return 0.0
-    return (dropped.T @ rhs).norm(dim=0) / rhs.norm(dim=0).clamp_min(torch.finfo(rhs.dtype).tiny)
+def share_along(directions: Float[Tensor, "p d"] | None, columns: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
+    """Return which share of each column lies along orthonormal directions."""
+    if directions is None:
+        return columns.new_zeros(columns.shape[1])
+    return (directions.T @ columns).norm(dim=0) / columns.norm(dim=0).clamp_min(torch.finfo(columns.dtype).tiny)
 
 
 def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import jvp, vmap
 
@@ -28,10 +28,13 @@ class Target(ABC):
     Attributes:
         labels: Names of the numbers, or None.
         by_row: (function, x) where the numbers are function(params, x), each row of x by itself, or None.
+        about: (t, m) the objects that each number is about (a pair of nodes: both), -1 where they are fewer than m, or
+            None. What becomes of it without one of those says nothing of how others move it.
     """
 
     labels: Sequence[object] | None = None
     by_row: ByRow | None = None
+    about: Int[Tensor, "t m"] | None = None
 
     @abstractmethod
     def __call__(self, params: Any) -> Float[Tensor, "*t"]:
@@ -39,7 +42,9 @@ class Target(ABC):
 
     def seeing(self, view: View) -> "LabelledTarget":
         """Return the target of parameters that it sees through `view`: with others beside them, in other precision."""
-        return LabelledTarget(lambda some: flat_target(self(view(some))).to(first(some).dtype), self.labels)
+        return LabelledTarget(
+            lambda some: flat_target(self(view(some))).to(first(some).dtype), self.labels, None, self.about
+        )
 
     def jacobian(self, params: Params) -> Jacobian:
         """Return the gradients of the numbers as one operator."""
@@ -51,6 +56,10 @@ class Target(ABC):
         # Rows and factors only pay where the numbers are fewer than the parameters.
         few = jacobian.shape[0] < jacobian.shape[1]
         return (jacobian if few else Derived(self._numbers, params)).dense()
+
+    def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:  # noqa: ARG002
+        """Return the numbers, as a `PresenceTarget` does those with everybody there."""
+        return flat_target(self(params))
 
     def _numbers(self, params: Params) -> Float[Tensor, " t"]:
         return flat_target(self(params)).to(first(params).dtype)
@@ -72,6 +81,7 @@ class LabelledTarget(Target):
     fn: Callable[[Any], Tensor]
     labels: Sequence[object] | None = None
     by_row: ByRow | None = None
+    about: Int[Tensor, "t m"] | None = None
 
     def __call__(self, params: Any) -> Float[Tensor, "*t"]:
         return self.fn(params)
@@ -112,6 +122,7 @@ class PresenceTarget:
         labels: Names of the t numbers, for tables.
         closed: (params, changes (k, p), objects (k,)) -> both effects, (k, t) each, for all removals of single objects
             at once, where they are written out by hand, or None.
+        about: As in `Target`.
 
     Example:
         >>> import torch, versatile_influence as vif
@@ -128,6 +139,7 @@ class PresenceTarget:
     fn: Callable[[Any, Tensor], Tensor]
     labels: Sequence[object] | None = None
     closed: Callable[[Any, Tensor, Tensor], Effects] | None = None
+    about: Int[Tensor, "t m"] | None = None
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "*t"]:
         """Return the t numbers when those with presence 1 are there."""
@@ -140,7 +152,7 @@ class PresenceTarget:
             there = view(some)
             return flat_target(self(there, presence.to(first(there).dtype))).to(presence.dtype)
 
-        return PresenceTarget(seen, self.labels)
+        return PresenceTarget(seen, self.labels, None, self.about)
 
     def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:
         """Return the numbers with everybody there, checked."""
@@ -189,7 +201,7 @@ def evaluated(target: Target, params: Params, moved: Float[Tensor, "k p"]) -> Fl
     """Return f(θᵢ) − f(θ) for each row of parameters."""
     now, unravel = target_values(target, params), shaper(params)
     # Each row of parameters is a whole evaluation of the target.
-    size = at_once(max(numbers_held(target, params), len(now)))
+    size = at_once(max(numbers_held(target, params), len(now))) if len(moved) > 1 else 1
     return vmap(lambda vector: flat_target(target(unravel(vector))), chunk_size=size)(moved) - now
 
 

@@ -22,8 +22,8 @@ def suspicious(changes: object) -> Bool[Tensor, " n"]:
         [False, False, False, False, True]
     """
     found = numbers(changes, "changes", shape=[None], finite=False)
-    deviation = 1.4826 * (found - found.median()).abs().median()
-    return (found < 0) & (found < found.median() - SUSPICIOUS * deviation)
+    middle = found.nanmedian()
+    return (found < 0) & (found < middle - SUSPICIOUS * 1.4826 * (found - middle).abs().nanmedian())
 
 
 def area(score: object, planted: object) -> float:

@@ -55,6 +55,7 @@ def ensemble(attributions: Sequence[Attribution]) -> Attribution:
         n_objects=first.n_objects,
         labels=first.labels,
         targets=first.targets,
+        about=first.about,
         direct=_mean([member.direct for member in members]),
         parameter=_mean([member.parameter for member in members]),
         failed=failed or None,

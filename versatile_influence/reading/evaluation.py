@@ -222,8 +222,7 @@ def bootstrap_interval(
     n_resamples = whole(n_resamples, "n_resamples", least=2)
     if not callable(statistic):
         raise TypeError(f"`statistic` must be a function of two tensors of scores, got {told(statistic)}.")
-    pair = Pair.of(estimate, truth)
-    k = len(pair.a)
+    k = len((pair := Pair.of(estimate, truth)).a)
     draw = torch.Generator().manual_seed(whole(seed, "seed"))
     value, drawn = statistic(pair.a, pair.b).nanmean().double(), []
     # What the statistic has to say of the scores it said of all of them, and need not of each resample.
@@ -239,7 +238,11 @@ def bootstrap_interval(
             "others. Measure more removals.",
         )
         spread = spread[~spread.isnan()]
-    fisher = fisher or statistic in (pearson, spearman)
+    return interval(value, spread, fisher=fisher or statistic in (pearson, spearman), level=level)
+
+
+def interval(value: Tensor, spread: Float[Tensor, " r"], *, fisher: bool, level: float = 0.95) -> Interval:
+    """Return the normal interval about a value by the spread of resamples, on Fisher's scale where asked."""
     if fisher:
         value, spread = (numbers.clamp(-1 + 1e-15, 1 - 1e-15).atanh() for numbers in (value, spread))
     reach = NormalDist().inv_cdf((1 + level) / 2) * spread.std().item()

@@ -3,7 +3,9 @@
 Every function takes two attributions of the same removals and targets (or two (k, t) tensors), and works in float64,
 target by target across removals. Correlation hides scale, so slope and relative error stand beside it. A target on
 which all removals score the same has no correlation: it gives NaN and is counted in a warning, never dropped in
-silence. So is a removal without a result (a refit that failed): it is left out of every target, and named.
+silence. So is a removal without a result (a refit that failed): it is left out of every target, and named. What becomes
+of a target without an object that it is itself about (`Target.about`: a node of its pair) is no influence on it, though
+often by far the largest number: it is left out too, and counted in `Agreement`.
 """
 
 from dataclasses import dataclass
@@ -91,6 +93,7 @@ class Agreement:
         n_targets: Targets, undefined ones included.
         n_undefined: Targets without a correlation, because a column is constant. They are in no mean or median.
         n_failed: Removals left out, because either side has no result for them.
+        n_own: Pairs of removal and target left out, because the target is about what is removed itself.
         mean_pearson, median_pearson: Over targets, of the correlation across removals.
         mean_spearman, median_spearman: The same of the rank correlation.
         pooled_pearson: Over all pairs of a removal and a target at once.
@@ -102,6 +105,7 @@ class Agreement:
     n_targets: int
     n_undefined: int
     n_failed: int
+    n_own: int
     mean_pearson: float
     median_pearson: float
     mean_spearman: float
@@ -113,7 +117,8 @@ class Agreement:
     def __str__(self) -> str:
         """Return a few lines to read."""
         failed = f", {self.n_failed} without a result left out" if self.n_failed else ""
-        lines = [f"{counted(self.n_removals, 'removal')}{failed}; {counted(self.n_targets, 'target')}"]
+        own = f"; {counted(self.n_own, 'pair')} of a target with an object it is about left out" if self.n_own else ""
+        lines = [f"{counted(self.n_removals, 'removal')}{failed}; {counted(self.n_targets, 'target')}{own}"]
         if self.n_targets > 1:
             undefined = f", of the {self.n_targets - self.n_undefined} that vary" if self.n_undefined else ""
             lines += [
@@ -149,28 +154,28 @@ def agreement(estimate: Scores, truth: Scores) -> Agreement:
     pair = Pair.of(estimate, truth)
     moments = pair.moments()
     by_value, by_rank = moments.correlation, _rank_correlation(pair)
-    # A target without a single result has nothing to pool.
-    seen = torch.isfinite(moments.ab)
-    pooled = Pair(pair.a[:, seen], pair.b[:, seen], ()).moments().pooled() if not seen.all() else moments.pooled()
+    pooled, seen = moments.pooled(), moments.count > 0
     distance, size = _squares(pair)
     return Agreement(
         n_removals=len(pair.a),
         n_targets=len(by_value),
         n_undefined=int(by_value.isnan().sum()),
         n_failed=len(pair.left_out),
+        n_own=int((len(pair.a) - moments.count[seen]).sum()),
         mean_pearson=by_value.nanmean().item(),
         median_pearson=torch.nanquantile(by_value, 0.5).item(),
         mean_spearman=by_rank.nanmean().item(),
         median_spearman=torch.nanquantile(by_rank, 0.5).item(),
         pooled_pearson=pooled.correlation.item(),
         slope=pooled.slope.item(),
-        relative_error=(distance[seen].sum() / size[seen].sum()).sqrt().item(),
+        relative_error=(distance.sum() / size.sum()).sqrt().item(),
     )
 
 
 def _squares(pair: Pair) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
     """Return ‖a − b‖² and ‖b‖² of each target."""
-    sums = [torch.stack([(a - b).square().sum(0), b.square().sum(0)]) for a, b in pair.blocks()]
+    # What is left out is NaN in both.
+    sums = [torch.stack([(a - b).square().nansum(0), (b + 0 * a).square().nansum(0)]) for a, b in pair.blocks()]
     distance, size = torch.stack(sums).sum(0)
     return distance, size
 
@@ -194,7 +199,7 @@ def _ranks(values: Float[Tensor, "k c"]) -> Float[Tensor, "k c"]:
     last = torch.where(ends, place, k).flip(1).cummin(dim=1).values.flip(1)
     mean_rank = (first + last).double() / 2
     ranks = torch.empty_like(mean_rank).scatter_(1, order, mean_rank)
-    return torch.where(values.isfinite().all(0)[:, None], ranks, torch.nan).T
+    return torch.where(values.T.isfinite(), ranks, torch.nan).T
 
 
 def _told(pair: Pair, values: Float[Tensor, " t"]) -> Float[Tensor, " t"]:

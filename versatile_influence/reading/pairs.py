@@ -1,10 +1,10 @@
 """Two sets of scores about the same removals and targets, side by side, and their second moments."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.checks import instance
@@ -16,7 +16,7 @@ Scores = Attribution | Float[Tensor, "k t"] | Float[Tensor, " k"]
 
 @dataclass(frozen=True)
 class Moments:
-    """Centred sums over removals, one number a target.
+    """Centred sums over removals that have a result, one number a target.
 
     Attributes:
         count: Number of removals.
@@ -24,7 +24,7 @@ class Moments:
         aa, bb, ab: Sums of centred squares and products, 0 where a column is constant up to rounding.
     """
 
-    count: int
+    count: Float[Tensor, " t"]
     mean_a: Float[Tensor, " t"]
     mean_b: Float[Tensor, " t"]
     aa: Float[Tensor, " t"]
@@ -44,14 +44,14 @@ class Moments:
 
     def pooled(self) -> "Moments":
         """Return the moments over all pairs of a removal and a target, as one column."""
-        mean_a, mean_b = self.mean_a.mean(), self.mean_b.mean()
+        number = self.count.sum()
+        mean_a, mean_b = ((self.count * mean).sum() / number for mean in (self.mean_a, self.mean_b))
         shift_a, shift_b = self.mean_a - mean_a, self.mean_b - mean_b
-        number = self.count * len(self.aa)
         aa = (self.aa + self.count * shift_a**2).sum()
         bb = (self.bb + self.count * shift_b**2).sum()
         ab = (self.ab + self.count * shift_a * shift_b).sum()
         aa, bb = _variation(aa, mean_a, number), _variation(bb, mean_b, number)
-        return Moments(number, mean_a[None], mean_b[None], aa[None], bb[None], ab[None])
+        return Moments(number[None], mean_a[None], mean_b[None], aa[None], bb[None], ab[None])
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Pair:
     """Scores of the same removals on the same targets, a and b, without the removals that either has no result for.
 
     Attributes:
-        a, b: (k, t) scores.
+        a, b: (k, t) scores; NaN in both where a target is about what is removed itself.
         left_out: Names of the removals that were left out.
     """
 
@@ -82,11 +82,13 @@ class Pair:
         kept = _complete(left, right)
         if not kept.any():
             raise ValueError(f"None of the {len(kept)} removals has a result in both: there is nothing to compare.")
-        if kept.all():
-            return cls(left, right, ())
         named = next((scores.names() for scores in (a, b) if isinstance(scores, Attribution)), range(len(kept)))
         missing = tuple(str(name) for name, here in zip(named, kept.tolist(), strict=True) if not here)
-        return cls(left[kept], right[kept.to(right.device)], missing)
+        left, right = (part if kept.all() else part[kept.to(part.device)] for part in (left, right))
+        own = next((own for side in (a, b) if isinstance(side, Attribution) and (own := _own(side)) is not None), None)
+        if own is not None:
+            left, right = (part.masked_fill(own[kept].to(part.device), float("nan")) for part in (left, right))
+        return cls(left, right, missing)
 
     def blocks(self) -> Iterator[tuple[Float[Tensor, "c t"], Float[Tensor, "c t"]]]:
         """Yield both in float64 on one device, some rows at a time."""
@@ -96,18 +98,23 @@ class Pair:
 
     def moments(self) -> Moments:
         """Return the centred second moments of each target, in two passes."""
-        k = len(self.a)
-        totals = [torch.stack([a.sum(0), b.sum(0)]) for a, b in self.blocks()]
-        mean_a, mean_b = torch.stack(totals).sum(0) / k
-        products = []
-        for a, b in self.blocks():
-            u, v = a - mean_a, b - mean_b
-            products.append(torch.stack([(u * u).sum(0), (v * v).sum(0), (u * v).sum(0)]))
-        aa, bb, ab = torch.stack(products).sum(0)
-        return Moments(k, mean_a, mean_b, _variation(aa, mean_a, k), _variation(bb, mean_b, k), ab)
+        there = [a.isfinite() & b.isfinite() for a, b in self.blocks()]
+        count = torch.stack([seen.sum(0) for seen in there]).sum(0).double()
+
+        def summed(of: Callable[[Tensor, Tensor], list[Tensor]]) -> Tensor:
+            blocks = zip(self.blocks(), there, strict=True)
+            sums = [[torch.where(seen, part, 0.0).sum(0) for part in of(a, b)] for (a, b), seen in blocks]
+            return torch.stack([torch.stack(part) for part in sums]).sum(0)
+
+        mean_a, mean_b = summed(lambda a, b: [a, b]) / count.clamp_min(1)
+        centred = lambda a, b: (a - mean_a, b - mean_b)  # noqa: E731
+        aa, bb, ab = summed(lambda a, b: [(u := centred(a, b))[0] ** 2, u[1] ** 2, u[0] * u[1]])
+        return Moments(count, mean_a, mean_b, _variation(aa, mean_a, count), _variation(bb, mean_b, count), ab)
 
 
-def _variation(squares: Float[Tensor, "*t"], mean: Float[Tensor, "*t"], count: int) -> Float[Tensor, "*t"]:
+def _variation(
+    squares: Float[Tensor, "*t"], mean: Float[Tensor, "*t"], count: Float[Tensor, "*t"]
+) -> Float[Tensor, "*t"]:
     """Return centred sums of squares, 0 where they are no more than the rounding of equal numbers' mean."""
     return torch.where(squares <= count * (1e-13 * mean) ** 2, 0.0, squares)
 
@@ -121,6 +128,20 @@ def _matrix(scores: object, which: str) -> Float[Tensor, "k t"]:
             "Make one of an array: vif.Attribution(torch.as_tensor(scores), torch.arange(n), n_objects=n)."
         )
     return values[:, None] if values.dim() == 1 else values
+
+
+def _own(scores: Attribution) -> Bool[Tensor, "k t"] | None:
+    """Return where a target is about what is removed itself; None where targets do not say."""
+    if scores.about is None:
+        return None
+    # One column more, for -1.
+    removed = torch.zeros(len(scores.scores), scores.n_objects + 1, dtype=torch.bool)
+    for row, members in enumerate(scores.objects):
+        removed[row, torch.as_tensor(members)] = True
+    own = torch.zeros(scores.scores.shape, dtype=torch.bool)
+    for column in scores.about.T:
+        own |= removed[:, column]
+    return own
 
 
 def attribution(value: object, name: str = "attribution") -> Attribution:

@@ -4,6 +4,7 @@ All say with an IndexError that there is no such target, and with an ImportError
 shown or saved, and no global setting is touched: colours are those of the style in use.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,8 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
     """Draw the predicted change of one target against the measured one, a dot a removal, with the line of identity.
 
     The title holds Pearson's r and the slope of measured on predicted; removals without a result are counted there.
-    The largest measured changes are named; what is not trusted (`Attribution.trusted`) is hollow.
+    The largest measured changes are named; what is not trusted (`Attribution.trusted`) is hollow, and what was not
+    checked is counted too.
 
     Args:
         estimate: Predicted scores.
@@ -63,14 +65,16 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
     ax.set(xlabel=f"predicted change of {name}", ylabel=f"measured change of {name}")
     found = agreement(pair.a[:, target], pair.b[:, target])
     failed = f", {len(gone)} without a result" if gone else ""
-    ax.set_title(f"r = {found.mean_pearson:.4f}, slope {found.slope:.3f}, {len(x):,} removals{failed}", fontsize=10)
+    said = f"r = {found.mean_pearson:.4f}, slope {found.slope:.3f}, {len(x):,} removals{failed}"
+    ax.set_title(said + _unchecked(estimate, kept), fontsize=10)
     return ax
 
 
 def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes | None" = None) -> "Axes":
     """Draw the k largest changes of one target as bars, largest on top, with the objects' names.
 
-    A bar to the right: without this object, the target would be larger. One that is not trusted is hollow.
+    A bar to the right: without this object, the target would be larger. One that is not trusted is hollow;
+    of those that were not checked the title tells.
 
     Args:
         attribution: Scores.
@@ -105,8 +109,14 @@ def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes 
     ax.locator_params(axis="x", nbins=6)
     _frame(ax, left=False)
     shown = f"the {number} largest of {len(column):,}" if number < len(column) else f"all {number}"
-    ax.set_title(f"What moves {_target_name(attribution, target)}: {shown}", fontsize=10)
+    ax.set_title(f"What moves {_target_name(attribution, target)}: {shown}{_unchecked(attribution, rows)}", fontsize=10)
     return ax
+
+
+def _unchecked(attribution: Attribution, rows: Sequence[int] | np.ndarray) -> str:
+    """Return how many of the removals drawn were not checked, where it is not none."""
+    count = attribution.part(rows).verdicts().count("not checked")
+    return f", {count:,} not checked" if count else ""
 
 
 def influence_vs_time(

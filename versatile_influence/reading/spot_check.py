@@ -1,7 +1,5 @@
 """The check that sees everything, on a few removals: refit them, and hold the scores against what comes out."""
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,8 +10,8 @@ from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.checks import whole
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import WRONG
-from versatile_influence.reading.evaluation import Interval, bootstrap_interval
+from versatile_influence.core.sizes import RESAMPLES, WRONG
+from versatile_influence.reading.evaluation import Interval, interval
 from versatile_influence.reading.pairs import Moments, Pair, attribution, few
 from versatile_influence.training.training import Training
 from versatile_influence.verbs.leave_one_out import leave_one_out
@@ -29,13 +27,11 @@ class SpotCheck:
         estimate: The scores of the removals refitted.
         truth: Their refits.
         correlation: Pearson's, over all pairs of removal and target in units of each target's spread, with a 95 %
-            interval over removals; NaN for one removal.
+            interval over removals; NaN for one removal. Pairs about what is removed itself are left out.
         slope: Of truth on estimate, over the same.
         error: (k,) true relative error of each removal, measured as `Attribution.error` estimates it.
         jumps: Names of removals that were trusted and are wrong by more than half: as a rule training without them ends
             in another minimum, or goes another way at a kink, which nothing local sees.
-        slopes: (t,) what the part through the parameters is to be multiplied by, target by target: least squares
-            through 0.
     """
 
     estimate: Attribution
@@ -44,7 +40,15 @@ class SpotCheck:
     slope: Interval
     error: Float[Tensor, " k"]
     jumps: tuple[str, ...]
-    slopes: Float[Tensor, " t"]
+
+    @property
+    def slopes(self) -> Float[Tensor, " t"]:
+        """What the part through the parameters is to be multiplied by, target by target: least squares through 0."""
+        moved, measured = self.estimate.scores, self.truth.scores
+        if self.estimate.parameter is not None and self.estimate.direct is not None:
+            moved, measured = self.estimate.parameter, measured - self.estimate.direct
+        known = ~measured.isnan().any(dim=1)
+        return (moved * measured)[known].sum(dim=0) / moved[known].square().sum(dim=0)
 
     def calibrated(self, estimate: Attribution) -> Attribution:
         """Return the scores times the slope of their target, which leaves correlations as they are.
@@ -68,6 +72,21 @@ class SpotCheck:
         parameter = None if estimate.parameter is None else self.slopes * moved
         made = {**(estimate.made or {}), "calibrated": f"on {len(self.error)} removals"}
         return replace(estimate, scores=scores, parameter=parameter, made=made)
+
+    @classmethod
+    def of(cls, estimate: Attribution, truth: Attribution, scale: Scale | None = None) -> "SpotCheck":
+        """Return the check of scores whose refits are there; `scale` of more removals than these, where known."""
+        scale = scale or Scale.of(estimate.scores)
+        error = scale.errors(estimate.scores, truth.scores)
+        error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
+        names, jumped = estimate.names(), ((error > WRONG) & estimate.trusted).nonzero()[:, 0].tolist()
+        return cls(
+            estimate,
+            truth,
+            *_pooled(Pair.of(estimate, truth), scale),
+            error,
+            tuple(str(names[row]) for row in jumped),
+        )
 
     def __str__(self) -> str:
         """Return one line."""
@@ -121,21 +140,7 @@ def spot_check(
     scale = Scale.of(attribution(estimate, "estimate").scores)
     rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
     some = estimate.part(rows)
-    truth = _measured(some, loss, params, target, gtol)
-    pair = Pair.of(some, truth)
-    error = scale.errors(some.scores, truth.scores)
-    error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
-    jumped = ((error > WRONG) & some.trusted).nonzero()[:, 0].tolist()
-    names = some.names()
-    return SpotCheck(
-        some,
-        truth,
-        _pooled(pair, scale, lambda moments: moments.correlation, fisher=True),
-        _pooled(pair, scale, lambda moments: moments.slope, fisher=False),
-        error,
-        tuple(str(names[row]) for row in jumped),
-        _slopes(some, truth),
-    )
+    return SpotCheck.of(some, _measured(some, loss, params, target, gtol), scale)
 
 
 def _measured(some: Attribution, loss: object, params: Params | None, target: object, gtol: float) -> Attribution:
@@ -146,15 +151,6 @@ def _measured(some: Attribution, loss: object, params: Params | None, target: ob
     if params is None:
         raise TypeError("Which parameters? spot_check(scores, loss, params, target).")
     return refit(as_loss(loss, some.n_objects), params, target, objects=some.objects, gtol=gtol)
-
-
-def _slopes(some: Attribution, truth: Attribution) -> Float[Tensor, " t"]:
-    """Return the slopes through 0 of what is measured on what is estimated, through the parameters."""
-    moved, measured = some.scores, truth.scores
-    if some.parameter is not None and some.direct is not None:
-        moved, measured = some.parameter, measured - some.direct
-    known = ~measured.isnan().any(dim=1)
-    return (moved * measured)[known].sum(dim=0) / moved[known].square().sum(dim=0)
 
 
 def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
@@ -171,17 +167,25 @@ def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
     return torch.tensor([*first, *drawn])
 
 
-def _pooled(pair: Pair, scale: Scale, read: Callable[[Moments], Tensor], *, fisher: bool) -> Interval:
-    """Return what is read of the moments over all pairs of removal and target, each target in its unit."""
+def _pooled(pair: Pair, scale: Scale, seed: int = 0) -> tuple[Interval, Interval]:
+    """Return correlation and slope over all pairs of removal and target, each target in its unit."""
     if len(pair.a) < 2:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    with warnings.catch_warnings():
-        # Of few removals a resample may be one alone.
-        warnings.simplefilter("ignore")
-        return bootstrap_interval(
-            pair.a / scale.unit,
-            pair.b / scale.unit,
-            statistic=lambda a, b: read(Pair(a, b, ()).moments().pooled()),
-            n_resamples=500,
-            fisher=fisher,
-        )
+        return Interval(*[float("nan")] * 3), Interval(*[float("nan")] * 3)
+    a, b = pair.a / scale.unit, pair.b / scale.unit
+    there = a.isfinite() & b.isfinite()
+    a, b = (torch.where(there, part - part[there].mean(), 0.0) for part in (a, b))
+    # Of each removal what is summed, so that drawing removals again is adding rows up.
+    sums = torch.stack([there.double(), a, b, a * a, b * b, a * b]).sum(2)
+    rows = torch.randint(len(a), (RESAMPLES, len(a)), generator=torch.Generator().manual_seed(seed))
+    drawn = torch.cat([sums.sum(1)[:, None], torch.stack([part[rows].sum(1) for part in sums])], dim=1)
+    count, mean_a, mean_b = drawn[0], drawn[1] / drawn[0], drawn[2] / drawn[0]
+    aa, bb, ab = drawn[3] - count * mean_a**2, drawn[4] - count * mean_b**2, drawn[5] - count * mean_a * mean_b
+    found = Moments(count, mean_a, mean_b, aa.clamp_min(0), bb.clamp_min(0), ab)
+
+    def of(values: Tensor, *, fisher: bool) -> Interval:
+        spread = values[1:][~values[1:].isnan()]
+        if len(spread) < 2:
+            return Interval(values[0].item(), float("nan"), float("nan"))
+        return interval(values[0], spread, fisher=fisher)
+
+    return of(found.correlation, fisher=True), of(found.slope, fisher=False)

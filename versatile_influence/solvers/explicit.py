@@ -21,9 +21,10 @@ class Explicit(Solver):
 
     For up to some thousands of parameters; memory p², time p³. Equivalent to `torch.linalg.solve` for a positive
     definite H. A flat direction has no influence function: where H is singular the solution is the one of least norm,
-    and the directions dropped are reported in `Solution.dropped`. Where H is indefinite the parameters are at no
-    minimum: the solution is exact, and a warning says so. Directions that the loss itself names as constant
-    (`null_directions`) are left out without a warning, and reported too.
+    and the directions dropped are reported in `Solution.dropped`. Where neither removals nor targets know of them, as
+    of the rotations of an embedding, no score depends on them, and the verbs say nothing. Where H is indefinite the
+    parameters are at no minimum: the solution is exact, and a warning says so. Directions that the loss itself names as
+    constant (`null_directions`) are left out and reported too.
 
     Attributes:
         rtol: Eigenvalues below rtol times the largest, in absolute value, count as zero.
@@ -68,12 +69,6 @@ class Explicit(Solver):
         kept = curvature.abs() > cut
         inverse = torch.where(kept, 1 / torch.where(kept, curvature, 1.0), 0.0)
         dropped = directions[:, ~kept]
-        if dropped.shape[1]:
-            warn(
-                f"The Hessian is singular: {dropped.shape[1]} of {len(curvature)} directions have curvature below "
-                f"{cut:.1e} and were left out (smallest eigenvalue {smallest:.3g}; see solution.dropped). What moves "
-                "along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-            )
         if smallest < -cut:
             warn(
                 f"The Hessian is indefinite: its smallest eigenvalue is {smallest:.3g}, so the parameters are not at a "

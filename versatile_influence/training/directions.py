@@ -1,10 +1,13 @@
-"""Which way Newton's method goes where the curvature is indefinite: by eigenvectors, or cheaper, by a shift."""
+"""Which way Newton's method goes where the curvature is indefinite, and which way leads on from a saddle."""
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, SINGULAR
+from versatile_influence.core.curvature import Curvature, deflated, without
+from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, FLATS, LEVEL, NEGATIVE, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
 
 
@@ -45,3 +48,67 @@ def _shifted(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) -> Flo
         if (step := _by_cholesky(moved, gradient)) is not None:
             return step
         shift *= 4
+
+
+def beyond_saddle(
+    value: Callable[[Tensor], float],
+    hessian: Curvature,
+    init: Float[Tensor, " p"],
+    theta: Float[Tensor, " p"],
+    *,
+    dense: bool,
+) -> Float[Tensor, " p"] | None:
+    """Return parameters at which the loss is lower, along a direction in which it curves down; None where it has none.
+
+    The loss has that value, and at θ that Hessian. Dense curvatures are searched through; of many parameters some
+    products with the Hessian look for the most negative. Where a curvature is zero, as at 0 of x³ − x⁴, a minimum is
+    told from a saddle by the loss itself nearby; the way from `init`, slow where a curvature vanishes, is looked along
+    too.
+    """
+    down, flats = _ways(hessian, theta, dense=dense)
+    now, start, size = value(theta), value(init), 1 + theta.norm()
+    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
+    if down is not None:
+        for step in (sign * 0.5**halved * size * down for halved in range(30) for sign in (1.0, -1.0)):
+            if value(theta + step) < now - rounding:
+                return theta + step
+    rounding, came = 10 * max(rounding, 4 * torch.finfo(theta.dtype).eps * abs(start)), theta - init
+    for way in ([came / came.norm()] if came.any() else []) + flats:
+        for step in (size * way, -size * way):
+            for length in (1e-4, 1e-3, 1e-2):
+                near = now - value(theta + length * step)
+                if near < -rounding:
+                    break
+                far = now - value(theta + 2 * length * step)
+                # Faster than a square, where a slope that is left falls like a line: no minimum that was not reached.
+                if far > rounding and far > 5 * near:
+                    return theta + 2 * length * step
+    return None
+
+
+def _ways(
+    hessian: Curvature, theta: Float[Tensor, " p"], *, dense: bool
+) -> tuple[Float[Tensor, " p"] | None, list[Float[Tensor, " p"]]]:
+    """Return the direction in which the loss curves down most, or None, and some without curvature."""
+    null = hessian.null_space()
+    if dense:
+        matrix = deflated(hessian.dense(), null)
+        shifted = matrix.clone()
+        shifted.diagonal().sub_(LEVEL * matrix.diagonal().abs().max())
+        # Where Cholesky shows that everything curves up, no eigenvectors are needed.
+        if not matrix.isfinite().all() or torch.linalg.cholesky_ex(shifted)[1] == 0:
+            return None, []
+        basis, inner = torch.eye(len(theta)).to(theta), matrix
+    else:
+        start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
+        products = lambda columns: without(null, hessian @ columns)  # noqa: E731
+        basis, inner = lanczos(products, without(null, start[:, None])[:, 0], DOWNWARD_STEPS)
+        if not inner.isfinite().all():
+            return None, []
+    curvature, directions = torch.linalg.eigh(inner)
+    largest = curvature.abs().max()
+    ways = torch.nn.functional.normalize(basis @ directions, dim=0)
+    flat = ways[:, curvature.abs() <= LEVEL * largest]
+    # Several at once too: the loss may fall between them.
+    flats = [*flat[:, :FLATS].T, *([torch.nn.functional.normalize(flat.sum(1), dim=0)] if flat.shape[1] > 1 else [])]
+    return (ways[:, 0] if curvature[0] < -NEGATIVE * largest else None), flats

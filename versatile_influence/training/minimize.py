@@ -20,8 +20,8 @@ from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, NEWTON_STEPS, PATIENCE, SADDLES
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
-from versatile_influence.training.directions import newton_direction
-from versatile_influence.training.objective import Objective, beyond_saddle, check_bounded, check_reached
+from versatile_influence.training.directions import beyond_saddle, newton_direction
+from versatile_influence.training.objective import Objective, check_bounded, check_reached
 
 # Whether a step, from one θ to the next, is the last that is wanted.
 Enough = Callable[[Float[Tensor, " p"], Float[Tensor, " p"]], bool]
@@ -80,15 +80,20 @@ def minimum(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None = None
 ) -> tuple[Float[Tensor, " p"], bool]:
     """Return what `minimize` does, and whether it is the minimum: False where a step on the way there was `enough`."""
-    init, left = theta, 0
+    init, left, before = theta, 0, None
     while True:
-        found, is_minimum = _stationary(objective, theta, max_steps, enough)
+        found, curvature, is_minimum = _stationary(objective, theta, max_steps, enough)
         if not is_minimum:
             return found, False
+        before = curvature if left == 0 else before
         there = objective.known_at(found)
         # At a saddle or a maximum the gradient is zero too: there is a way down, to another place.
-        beyond = beyond_saddle(there, found) if left < SADDLES and there.is_reached(found) else None
+        beyond = None
+        if left < SADDLES and there.is_reached(found):
+            dense = newton_is_dense(objective.loss, objective.unravel(found))
+            beyond = beyond_saddle(there.value, there.hessian(found), theta, found, dense=dense)
         if beyond is None:
+            check_bounded(there, init, found, before=before, further=lambda *given: _newton(*given)[0])
             check_reached(there, init, found)
             return found, True
         theta, left = beyond, left + 1
@@ -96,23 +101,21 @@ def minimum(
 
 def _stationary(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None
-) -> tuple[Float[Tensor, " p"], bool]:
-    """Return where the minimiser that suits the size stops, and False where a step on the way there was `enough`."""
+) -> tuple[Float[Tensor, " p"], Float[Tensor, "p p"] | None, bool]:
+    """Return where the minimiser that suits the size stops, H at its start where it is dense, and whether it is done.
+
+    It is not where a step on the way was `enough`.
+    """
     if newton_is_dense(objective.loss, objective.unravel(theta)):
         curvature = objective.hessian(theta).dense()
         found, far = _newton(objective, theta, max_steps, curvature, enough)
-        if not far:
-            return found, False
-        check_bounded(objective, theta, found, before=curvature, further=lambda *given: _newton(*given)[0])
-    elif len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
+        return found, curvature, far
+    if len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
         check_dense(theta)
         near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(objective.presence)))
         found, far = _newton(objective, _lbfgs(near, theta, 100 * max_steps), max_steps, enough=enough)
-        if not far:
-            return found, False
-    else:
-        found = _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)
-    return found, True
+        return found, None, far
+    return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps), None, True
 
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:

@@ -9,14 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.curvature import deflated, newton_is_dense, without
+from versatile_influence.core.curvature import deflated, without
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError
-from versatile_influence.core.sizes import DOWNWARD_STEPS, FAR, FURTHER, KEPT, NEGATIVE, SINGULAR
+from versatile_influence.core.sizes import FAR, FURTHER, KEPT, SINGULAR
 from versatile_influence.core.warn import warn
-from versatile_influence.solvers.lanczos import lanczos
 
 
 @dataclass(frozen=True)
@@ -85,47 +84,6 @@ class Objective:
         return None
 
 
-def beyond_saddle(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
-    """Return parameters at which the loss is lower, along a direction in which it curves down; None where it has none.
-
-    Dense curvatures are searched through; of many parameters some products with the Hessian look for the most negative.
-    """
-    if (way := _way_down(objective, theta)) is None:
-        return None
-    now = objective.value(theta)
-    rounding = 4 * torch.finfo(theta.dtype).eps * abs(now)
-    for halved in range(30):
-        for sign in (1.0, -1.0):
-            moved = theta + sign * 0.5**halved * (1 + theta.norm()) * way
-            if objective.value(moved) < now - rounding:
-                return moved
-    return None
-
-
-def _way_down(objective: Objective, theta: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
-    hessian = objective.hessian(theta)
-    null = hessian.null_space()
-    if newton_is_dense(objective.loss, objective.unravel(theta)):
-        matrix = deflated(hessian.dense(), null)
-        shifted = matrix.clone()
-        shifted.diagonal().add_(NEGATIVE * matrix.diagonal().abs().max())
-        # Where Cholesky shows that nothing is negative, no eigenvectors are needed.
-        if not matrix.isfinite().all() or torch.linalg.cholesky_ex(shifted)[1] == 0:
-            return None
-        basis, inner = torch.eye(len(theta)).to(theta), matrix
-    else:
-        start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
-        products = lambda columns: without(null, hessian @ columns)  # noqa: E731
-        basis, inner = lanczos(products, without(null, start[:, None])[:, 0], DOWNWARD_STEPS)
-        if not inner.isfinite().all():
-            return None
-    curvature, directions = torch.linalg.eigh(inner)
-    if not curvature[0] < -NEGATIVE * curvature.abs().max():
-        return None
-    way = basis @ directions[:, 0]
-    return way / way.norm()
-
-
 def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
     """Warn where the minimiser stopped short of its goal; raise where the loss goes on falling the way it went."""
     gradient, value = objective.gradient(found)
@@ -135,7 +93,9 @@ def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[
         return
     values = [objective.loss(objective.unravel(found + far * way), objective.presence) for far in (0, 1, 10, 100)]
     # −∞ is as low as a loss can fall.
-    falls = [bool(b < a or b == -torch.inf) for a, b in itertools.pairwise(values)]
+    falls = [
+        bool(b < a or b == -torch.inf or (b.isnan() and way.norm() > FAR**2)) for a, b in itertools.pairwise(values)
+    ]
     if not torch.isfinite(value) or (way.any() and all(falls)):
         raise NoMinimumError(
             f"The loss has no finite minimum that was found: it is {value.item():.4g} where the minimiser stopped, and "
@@ -155,14 +115,20 @@ def check_bounded(
     init: Float[Tensor, " p"],
     found: Float[Tensor, " p"],
     *,
-    before: Float[Tensor, "p p"],
+    before: Float[Tensor, "p p"] | None,
     further: Callable[[Objective, Tensor, int], Tensor],
 ) -> None:
     """Raise a NoMinimumError where the minimiser went off along a path on which the loss falls forever.
 
-    It began at `init`, where the Hessian was `before`, and `further` takes some more steps.
+    It began at `init`, where the Hessian was `before`, None of many parameters, and `further` takes some more steps.
     """
     if (found == init).all():
+        return
+    if before is None:
+        # Of many parameters the way that it went is looked at alone.
+        way = torch.nn.functional.normalize(found - init, dim=0)
+        was, now = ((way @ (objective.hessian(at) @ way[:, None])).item() for at in (init, found))
+        _check_line(objective, init, found, way, was=was, now=now)
         return
     if objective.hessian(found).null_space() is not None and not objective.loss.penalty > 0:
         _check_paths(objective, init, found, before, further)
@@ -176,12 +142,19 @@ def _check_lines(objective: Objective, init: Tensor, found: Tensor, before: Floa
     # Of several the one in which it went: with more curvature before, another may lead uphill again.
     moved = found - init
     outward, was, now = _lost(objective, found, before, scale, moved)
-    if outward is None or not (was > SINGULAR * scale.max() ** 2 and abs(now) < KEPT * was):
+    if outward is not None and was > SINGULAR * scale.max() ** 2:
+        _check_line(objective, init, found, outward, was=was, now=now)
+
+
+def _check_line(objective: Objective, init: Tensor, found: Tensor, outward: Tensor, *, was: float, now: float) -> None:
+    """Raise where the curvature along `outward` fell from `was` to nothing, and the loss never rises again."""
+    if not (was > 0 and abs(now) < KEPT * was):
         return
-    least, far = objective.value(found), moved.norm()
+    # As far as the parameters are large: nearer by, the tangent of a rotation that does nothing looks level.
+    least, far = objective.value(found), torch.maximum((found - init).norm(), found.norm())
     if min(objective.value(found + length * far * outward) for length in (0.1, 1, 10)) <= least + 1e-9 * abs(least):
         names = objective.loss.parameter_names
-        index = int((outward * scale).abs().argmax())
+        index = int(outward.abs().argmax())
         name = f"`{names[index]}`" if names else f"parameter {index}"
         raise NoMinimumError(
             f"The loss has no finite minimum: it keeps falling as {name} goes to {'+' if outward[index] > 0 else '-'}∞ "

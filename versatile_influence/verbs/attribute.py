@@ -17,7 +17,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import CurvatureOf
-from versatile_influence.core.finished import finished, told, warn_if_unfinished
+from versatile_influence.core.finished import finished, told, warn_if_flat, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
@@ -99,6 +99,7 @@ def attribute(
         # Each removal has a direct effect of its own, so that H⁻¹ goes to the removals, however few the targets.
         changes, leftover, solution = solved_changes(problem, inverse)
         warn_if_unfinished(problem, leftover, changes)
+        warn_if_flat(problem, inverse)
         # Gradients of the target without the object: there it is looked at.
         direct, parameter = asked.effects(problem.params, changes, problem.removals)
         result = finished(problem, direct + parameter, asked, solution=solution)
@@ -109,8 +110,8 @@ def attribute(
     made = made_by("attribute", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature)
     result = replace(result, made=made)
     if tolerance is None:
-        return told(with_errors(problem, asked, inverse, result, check=check))
-    return climbed(problem, asked, inverse, result, tolerance=tolerance)
+        return told(problem, asked, with_errors(problem, asked, inverse, result, check=check))
+    return told(problem, asked, climbed(problem, asked, inverse, result, tolerance=tolerance))
 
 
 @errors_named()
@@ -137,6 +138,8 @@ def parameter_changes(
         [0.666..., 0.333..., -1.0]
     """
     problem = Problem.of(loss, params, n_objects=n_objects, objects=objects)
-    changes, leftover, _ = solved_changes(problem, Inverse(problem.curvature(curvature, damping, solver), solver))
+    inverse = Inverse(problem.curvature(curvature, damping, solver), solver)
+    changes, leftover, _ = solved_changes(problem, inverse)
     warn_if_unfinished(problem, leftover, changes)
+    warn_if_flat(problem, inverse)
     return changes

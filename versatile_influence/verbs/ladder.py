@@ -17,17 +17,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.derivatives import numbers_held
+from versatile_influence.core.finished import sloping
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import (
     CHECKED_NUMBERS,
     CHORDS,
-    CHUNK_NUMBERS,
     DOUBTED,
     HELD_NUMBERS,
+    LEAST_CHECKED,
     NEWTON_STEPS,
     SAMPLED_NUMBERS,
+    SCALE_NUMBERS,
     at_once,
 )
 from versatile_influence.core.solver import Inverse
@@ -43,10 +45,10 @@ def with_errors(
     problem: Problem, target: Asked, inverse: Inverse, result: Attribution, *, check: bool | str
 ) -> Attribution:
     """Return the result with the estimated error of the removals that are checked."""
-    rows = rows_to_check(problem, result, check)
-    if not len(rows):
+    if check is False:
         return result
     scale = Scale.of(result.scores)
+    rows = rows_to_check(problem, result, scale) if check is True else torch.arange(problem.removals.count)
     error = torch.full((len(result.scores),), float("nan"), dtype=result.scores.dtype)
     for some in rows.split(at_once(problem.removals.n_objects + len(problem.theta), most=HELD_NUMBERS)):
         part = problem if len(some) == problem.removals.count else problem.of_rows(some.tolist())
@@ -142,6 +144,7 @@ def _predicted(
         some = part.of_rows(rows.tolist())
         there = {"moved": further[rows], "scores": better[rows], "before": -differences[rows]}
         error[rows] = scale.errors_of_series(scores[rows], better[rows], estimated(some, target, **there, **given)[2])
+    error[sloping(inverse, differences)] = float("inf")
     return error, distance, further, better
 
 
@@ -157,23 +160,21 @@ def _chords(inverse: Inverse) -> Steps:
     return steps
 
 
-def rows_to_check(problem: Problem, result: Attribution, check: bool | str) -> Int[Tensor, " m"]:
+def rows_to_check(problem: Problem, result: Attribution, scale: Scale) -> Int[Tensor, " m"]:
     """Return which removals are checked: all where that takes less than a second or than the scores, else a sample.
 
     Half of the sample move some target most, half are drawn with a fixed seed.
     """
     k, every = problem.removals.count, torch.arange(problem.removals.count)
-    if check is False or check == "all":
-        return every if check else every[:0]
     steps = result.solution.num_steps if result.solution is not None else 0
     each = max(numbers_held(problem.loss, problem.params, problem.everyone()), len(problem.theta)) * (1 + 2 * steps)
     # A Hessian of products costs one a parameter; an iterative solution some for each target.
     spent = result.scores.shape[1] * steps if steps else 0 if problem.loss.hessian_written_out else len(problem.theta)
     if k * each <= CHECKED_NUMBERS or k <= spent / (1 + 2 * steps):
         return every
-    count = max(SAMPLED_NUMBERS // each, int(spent / (1 + 2 * steps)))
-    few = result.scores[:, :: 1 + result.scores.numel() // CHUNK_NUMBERS]
-    size = (few / Scale.of(few).unit).abs().amax(1)
+    count = min(k, max(LEAST_CHECKED, SAMPLED_NUMBERS // each, int(spent / (1 + 2 * steps))))
+    every_so = 1 + result.scores.numel() // SCALE_NUMBERS
+    size = (result.scores[:, ::every_so] / scale.unit[::every_so]).abs().amax(1)
     order = size.argsort(descending=True, stable=True)
     rest = order[(count + 1) // 2 :]
     drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))]

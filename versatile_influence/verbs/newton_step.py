@@ -100,4 +100,4 @@ def judged(
     """Return the scores at `moved`, with their distance from those at parameters nearer to the minimum as error."""
     result = at_parameters(problem, asked, moved)
     better = scores_at(problem, asked, further)
-    return told(replace(result, error=Scale.of(result.scores).errors(result.scores, better)))
+    return told(problem, asked, replace(result, error=Scale.of(result.scores).errors(result.scores, better)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
-from versatile_influence.core.finished import at_parameters
+from versatile_influence.core.finished import at_parameters, told
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
@@ -17,8 +17,10 @@ from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import NEWTON_STEPS
+from versatile_influence.core.warn import warn
 from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
+from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.without import hessians_without, solve_each
 
 
@@ -62,18 +64,31 @@ def refit(
         moved, unsettled = _together(problem, gtol * n)
     else:
         moved, unsettled = theta.repeat(problem.removals.count, 1), list(range(problem.removals.count))
-    failed = {}
+    # What is evaluated in half precision is rounded by as much as a removal changes.
+    failed, doubted = {}, [] if loss.precision in (torch.float64, torch.float32) else list(range(len(moved)))
     for row in unsettled:
         try:
             # From the common minimum: the nearest minimum is the one that a removal leads to.
             refitted = minimize(loss, best, problem.presence_without(row), gtol=gtol, max_steps=max_steps)
             moved[row] = ravel(refitted)[0]
+            objective = Objective.of(loss, problem.unravel, problem.presence_without(row), gtol)
+            if not objective.is_reached(moved[row]):
+                doubted.append(row)
         except NoMinimumError as error:
             failed[row] = str(error)
             # A place to evaluate the target at; its score is NaN.
             moved[row] = theta
     made = made_by("refit", gtol=gtol, max_steps=max_steps)
-    return replace(at_parameters(problem, asked, moved, failed), made=made)
+    result = replace(at_parameters(problem, asked, moved, failed), made=made)
+    if doubted:
+        warn(
+            f"{len(doubted)} of {len(moved)} refits are not exact, and their error is not known (NaN): the loss is "
+            f"evaluated in {loss.precision}, or the minimiser stopped short. Evaluate it in float32 or float64; raise "
+            "max_steps; round what has corners."
+        )
+        assert result.error is not None
+        result.error[doubted] = float("nan")
+    return told(problem, asked, result)
 
 
 def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list[int]]:

@@ -38,6 +38,7 @@ def assembled(
         removals.objects(),
         n_objects=removals.n_objects,
         targets=training.target.labels,
+        about=training.target.about,
         failed=failed or None,
         by_seed=by_seed if repeats != [None] else None,
         error=torch.where(by_seed.isnan().any(2).any(0), float("nan"), 0.0).double(),

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from versatile_influence.core.finished import warn_if_undetermined
+from versatile_influence.core.finished import warn_if_flat
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse
@@ -35,16 +35,18 @@ def scored(problem: Problem, inverse: Inverse, target: Target) -> Scored:
     if span.lift is not None:
         problem, inverse = span.problem, Inverse(span.hessian, inverse.solver)
     gradients, mask = problem.target_gradients(span.target), problem.owned()
-    warn_if_undetermined(span.hessian, gradients)
     # Owned parameters differ from removal to removal; for most targets that costs no column of its own.
     if mask.dim() and served_by_target(problem, mask, gradients):
         scores, rest = scores_by_target(problem, inverse, mask, gradients)
+        warn_if_flat(problem, inverse, gradients)
         return scores, gradients @ rest, inverse.solution
     if mask.dim() or len(gradients) > problem.removals.count:
         changes, rest, solution = solved_changes(problem, inverse)
         scores, leftover = changes @ gradients.T, gradients @ rest
+        warn_if_flat(problem, inverse, gradients)
     else:
         solved = inverse @ gradients.T
+        warn_if_flat(problem, inverse, gradients)
         # Large, and not needed any more.
         del gradients
         # The differences along the few columns, never as a k×p matrix.

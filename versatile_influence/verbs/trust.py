@@ -20,7 +20,7 @@ from torch import Tensor
 
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import stacked
-from versatile_influence.core.sizes import CHUNK_NUMBERS, FLOOR, SLOWEST, WRONG
+from versatile_influence.core.sizes import FLOOR, SCALE_NUMBERS, SLOWEST, WRONG
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
 
 # From ∇L without each removal, one a row, at the parameters of each to the step that would finish it.
@@ -44,7 +44,7 @@ class Scale:
     def of(cls, scores: Float[Tensor, "k t"]) -> "Scale":
         """Return the scale of scores."""
         # Of many numbers every so manyth row says how large they are.
-        scores = scores[:: 1 + scores.numel() // CHUNK_NUMBERS]
+        scores = scores[:: 1 + scores.numel() // SCALE_NUMBERS]
         scores = scores[scores.isfinite().all(1)]
         if not len(scores):
             return cls(torch.ones(scores.shape[1], dtype=scores.dtype), 0.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.arguments import folder
 from versatile_influence.core.curvature import CurvatureOf
-from versatile_influence.core.finished import extremes, warn_if_undetermined, warn_if_unfinished
+from versatile_influence.core.finished import extremes, warn_if_flat, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jobs import as_finished
 from versatile_influence.core.made import made_by
@@ -74,11 +74,11 @@ def write_scores(
     whole, span = problem, Span.of(problem, problem.curvature(curvature, damping, solver), asked, solver)
     problem = span.problem
     gradients = problem.target_gradients(span.target)
-    warn_if_undetermined(span.hessian, gradients)
     (t, p), k = gradients.shape, problem.removals.count
     with score_file(where, (k, t)) as file:
         inverse = Inverse(span.hessian, solver)
         directions = inverse @ gradients.T
+        warn_if_flat(problem, inverse, gradients)
         # Kept where small: blocks are then products with it, else each is a derivative of its own.
         left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
         ends = []
@@ -92,6 +92,7 @@ def write_scores(
             n_objects=problem.removals.n_objects,
             labels=whole.loss.object_labels,
             targets=asked.labels,
+            about=asked.about,
             solution=inverse.solution,
             made=made_by(
                 "write_scores", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature

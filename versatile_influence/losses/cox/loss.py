@@ -16,7 +16,7 @@ from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
 from versatile_influence.losses.cox.log_risks import Sorted, log_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
-from versatile_influence.losses.cox.survival_data import frame_columns, survival_rows, tensor
+from versatile_influence.losses.cox.survival_data import frame_columns, survival_rows, tensor, undetermined_without
 from versatile_influence.losses.cox.targets import CoxTargets
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class CoxLoss(CoxTargets):
             penalty=penalty,
             names=list(map(str, rows.columns)) if model is None else None,
         )
+        if not penalty and model is None:
+            self.undetermined = undetermined_without(rows)
         self.columns, self.ties, self.strata_labels, self.strata_cols = rows.columns, ties, rows.strata, []
 
     @classmethod

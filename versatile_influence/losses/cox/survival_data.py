@@ -179,11 +179,39 @@ def _refuse(bad: np.ndarray, rows, describe, advice: str) -> None:
         raise ValueError(f"In row {rows[i]}, {describe(i)}{others}. {advice}.")
 
 
-def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
-    """Refuse covariates that are constant, or combinations of others, within every stratum."""
+def _centred(x: np.ndarray, stratum: np.ndarray) -> np.ndarray:
+    """Return covariates less their means in each stratum."""
     counts = np.bincount(stratum)
     means = np.stack([np.bincount(stratum, weights=column) / np.maximum(counts, 1) for column in x.T], axis=1)
-    centred = x - means[stratum]
+    return x - means[stratum]
+
+
+def undetermined_without(rows: SurvivalRows) -> dict[int, dict[str, Tensor]]:
+    """Return directions of the coefficients that nothing determines without an object, by object and covariate.
+
+    Without it a covariate is constant, or a combination of others, within every stratum. Such an object's leverage on
+    the covariates within strata, xᵢ(XᵀX)⁻¹xᵢ + 1/nₛ, is 1.
+    """
+    centred, size = _centred(rows.x, rows.stratum), np.bincount(rows.stratum)[rows.stratum]
+    alone = np.abs(centred).max(axis=1, initial=0.0) == 0
+    basis = scipy.linalg.qr(centred / centred.std(axis=0), mode="economic")[0]
+    leverage = np.where(alone, 0.0, (basis**2).sum(axis=1) + 1 / size)
+    found = {}
+    for one in np.flatnonzero(np.bincount(rows.subject, weights=leverage) > 1 - 1e-9):
+        there = rows.subject != one
+        spread = rows.x.std(axis=0)
+        _, sizes, ways = scipy.linalg.svd(
+            _centred(rows.x[there], rows.stratum[there]) / spread, full_matrices=len(rows.x) <= rows.x.shape[1]
+        )
+        flat = ways[np.append(sizes, np.zeros(len(ways) - len(sizes))) <= 1e-9 * sizes.max(initial=0.0)] / spread
+        if len(flat):
+            found[int(one)] = {str(rows.columns[np.abs(way * spread).argmax()]): tensor(way) for way in flat}
+    return found
+
+
+def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
+    """Refuse covariates that are constant, or combinations of others, within every stratum."""
+    counts, centred = np.bincount(stratum), _centred(x, stratum)
     spread = np.sqrt((centred**2).mean(axis=0))
     flat = spread <= 1e-12 * np.maximum(np.abs(x).max(axis=0), 1e-300)
     if flat.any():

@@ -32,7 +32,7 @@ class EmbeddingTargets:
         parameters it had: so no score comes from its leaving the sum. `present_pair_losses` takes it out.
         """
         chosen, labels = self._pairs(pairs)
-        return LabelledTarget(partial(_pair_losses, presence=None, pairs=chosen), labels)
+        return LabelledTarget(partial(_pair_losses, presence=None, pairs=chosen), labels, about=chosen.T)
 
     def present_pair_losses(self, pairs: Pairs | None = None) -> PresenceTarget:
         """Return the same with the softmax over nodes that are present, and v itself.
@@ -41,30 +41,32 @@ class EmbeddingTargets:
         a removed u is about an embedding that training no longer determines.
         """
         chosen, labels = self._pairs(pairs)
-        return PresenceTarget(partial(_pair_losses, pairs=chosen), labels)
+        return PresenceTarget(partial(_pair_losses, pairs=chosen), labels, about=chosen.T)
 
     def link_scores(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return ⟨e_u, o_v⟩ less its mean over all nodes v: the log-odds of a link against a typical node.
 
         The mean is taken off because softmax losses do not determine it.
         """
-        (centre, context), labels = self._pairs(pairs)
+        chosen, labels = self._pairs(pairs)
+        centre, context = chosen
 
         def link_scores(params: Embeddings) -> Tensor:
             centred = params["output"] - params["output"].mean(dim=0)
             return (params["embedding"][centre] * centred[context]).sum(dim=1)
 
-        return LabelledTarget(link_scores, labels)
+        return LabelledTarget(link_scores, labels, about=chosen.T)
 
     def cosine_similarities(self, pairs: Pairs | None = None) -> LabelledTarget:
         """Return the cosine between embeddings; determined by training only with a penalty."""
-        (first, second), labels = self._pairs(pairs)
+        chosen, labels = self._pairs(pairs)
+        first, second = chosen
 
         def cosines(params: Embeddings) -> Tensor:
             unit = params["embedding"] / params["embedding"].norm(dim=1, keepdim=True)
             return (unit[first] * unit[second]).sum(dim=1)
 
-        return LabelledTarget(cosines, labels)
+        return LabelledTarget(cosines, labels, about=chosen.T)
 
     def class_probabilities(
         self, classes: Mapping[Hashable, int], *, of: Iterable[Hashable] | None = None, ridge: float = 1.0
@@ -98,7 +100,7 @@ class EmbeddingTargets:
             beta = _logistic_fit(inputs[fitted], kinds.to(features), ridge)
             return torch.sigmoid(inputs[asked] @ beta)
 
-        return LabelledTarget(probabilities, [str(name) for name in names])
+        return LabelledTarget(probabilities, [str(name) for name in names], about=asked[:, None])
 
     def _node(self, name: Hashable) -> int:
         return position(name, self.node_labels, "node")

@@ -1,0 +1,114 @@
+"""What a command says of each removal: refits where all of them take seconds, else predictions, a few refitted."""
+
+import argparse
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from versatile_influence.core.loss import Loss
+from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
+from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.reading.spot_check import SpotCheck, spot_check
+from versatile_influence.verbs.attribute import attribute
+from versatile_influence.verbs.newton_step import newton_step
+from versatile_influence.verbs.refit import refit
+
+VERBS = {"attribute": attribute, "newton_step": newton_step}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The scores to show, and what is known of them.
+
+    Attributes:
+        scores: What tables and files hold: refits, or predictions.
+        check: Predictions beside refits, of all removals or of some; None where none was refitted.
+    """
+
+    scores: Attribution
+    check: SpotCheck | None
+
+    @property
+    def there(self) -> Attribution:
+        """The removals that have some result."""
+        return self.scores.part(~self.scores.scores.isnan().all(1))
+
+    def __str__(self) -> str:
+        """Return how far the scores are to be trusted, and how predictions and refits agree."""
+        beside = "" if self.check is None else f"\nPredictions against refits: {self.check}"
+        names = self.scores.names()
+        failed = [f"\n{names[row]} could not be left out: {why}" for row, why in (self.scores.failed or {}).items()]
+        return f"{self.scores.trust()}{beside}{''.join(failed)}"
+
+
+def answered(
+    args: argparse.Namespace, loss: Loss, params: Any, target: Target | PresenceTarget, *, things: str
+) -> Answer:
+    """Return the scores as `args.by` asks for them, after one line on what all refits take where nobody asks.
+
+    Args:
+        args: With `by`, a verb or None, and `check`, how many predictions are held against refits.
+        loss: The loss, of a linear model.
+        params: At its minimum.
+        target: What is explained.
+        things: What is removed, in the plural.
+    """
+    exact = args.by == "refit"
+    if args.by is None:
+        seconds = seconds_of_refits(loss, params, target)
+        exact = seconds <= REFIT_SECONDS
+        instead = "--by attribute predicts it" if exact else "predicted instead; --by refit does it"
+        print(
+            f"Refitting without each of {loss.n_objects:,} {things}: about {spoken(seconds)} ({instead}).", flush=True
+        )
+    # The predictions also where refits are shown: whoever goes on with more data knows then how near they come.
+    predicted = VERBS["attribute" if exact or args.by is None else args.by](loss, params, target)
+    if exact:
+        truth = refit(loss, params, target)
+        return Answer(truth, SpotCheck.of(predicted, truth))
+    return Answer(predicted, spot_check(predicted, loss, params, target, k=args.check) if args.check else None)
+
+
+def seconds_of_refits(loss: Loss, params: Any, target: Target | PresenceTarget) -> float:
+    """Return about how long refits without each object take, by twice as many as before until that is seen."""
+    n = loss.n_objects
+
+    def timed(count: int) -> float:
+        start, worked = time.perf_counter(), time.process_time()
+        with warnings.catch_warnings():
+            # What is to be said of a refit is said of the one that is shown.
+            warnings.simplefilter("ignore")
+            # Spread over all: neighbours may be of one kind.
+            refit(loss, params, target, objects=torch.linspace(0, n - 1, count).long().tolist())
+        # Whatever else the machine does now is no part of it.
+        return min(time.perf_counter() - start, time.process_time() - worked)
+
+    # Nor is what PyTorch loads at its first derivatives.
+    if (first := timed(1)) < REFIT_SECONDS:
+        first = timed(1)
+    count, took = 1, first
+    while count < min(n, PROBED) and took < 1:
+        count = min(2 * count, n)
+        took = timed(count)
+    # What is the same for few and many is had once.
+    return first + (n - 1) * (took if count == 1 else max(took - first, 0.0) / (count - 1))
+
+
+def spoken(seconds: float) -> str:
+    """Return a time to two digits.
+
+    Example:
+        >>> spoken(0.1234), spoken(48.0), spoken(5000.0)
+        ('0.12 s', '48 s', '83 min')
+    """
+    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def largest_first(found: Tensor) -> list[int]:
+    """Return rows by the size of their numbers, largest first, NaN last."""
+    return found.abs().nan_to_num(-1.0).argsort(descending=True, stable=True).tolist()
