@@ -18,6 +18,18 @@ def log_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Lin
     return Linear(x) if model is None else NetworkRisks(module(model), x)
 
 
+def training_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":
+    """Return log-risks of the rows trained on, of which only differences count: of xθ, those of centred covariates.
+
+    Dates and dollars keep their digits so, and their coefficients are looked for in steps of one over their spread.
+    """
+    if model is not None:
+        return log_risks(model, x)
+    centred = x - x.mean(0)
+    spread = centred.square().mean(0).sqrt()
+    return Linear(centred, units=1 / torch.where(spread > 0, spread, 1.0))
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkRisks(Network):
     """Log-risks by a network, in the float64 of x whatever its parameters are kept in."""

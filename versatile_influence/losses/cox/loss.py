@@ -14,7 +14,7 @@ import torch
 from versatile_influence.core.checks import number, one_of
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
-from versatile_influence.losses.cox.log_risks import Sorted, log_risks
+from versatile_influence.losses.cox.log_risks import Sorted, training_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
 from versatile_influence.losses.cox.survival_data import frame_columns, survival_rows, tensor
 from versatile_influence.losses.cox.targets import CoxTargets
@@ -88,7 +88,7 @@ class CoxLoss(CoxTargets):
         outer = RiskSetLoss(rows, ties=one_of(ties, "ties", ["efron", "breslow"]))
         self.x = tensor(rows.x[outer.sets.order.numpy()])
         super().__init__(
-            log_risks(model, self.x),
+            training_risks(model, self.x),
             outer,
             penalty=penalty,
             names=list(map(str, rows.columns)) if model is None else None,

@@ -16,6 +16,9 @@ from versatile_influence.core.tables import LARGEST, codes, covariates
 if TYPE_CHECKING:
     import pandas as pd
 
+# Times that differ by less, relative to themselves, are one time.
+TIED = 1e-9
+
 
 @runtime_checkable
 class Frame(Protocol):
@@ -113,6 +116,7 @@ def survival_rows(
             "There is no event: all rows are censored, and nothing can be learned. Check the event column."
         )
     start = None if entry is None else _column(entry, "entry", n)
+    stop, start = settled(stop, start)
     if start is not None:
         _refuse(
             np.isnan(start) | (start >= stop),
@@ -198,6 +202,29 @@ def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
             f"Column `{name}` is a linear combination of the others (collinear), so its coefficient is not defined. "
             "Drop it, or give a penalty > 0."
         )
+
+
+def settled(stop: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return times of which those equal to within rounding, a relative 1e-9, are equal.
+
+    Follow-up in years out of days has ties that differ in their last digit, which R's `coxph` takes for ties too
+    (`timefix`; Therneau, "Roundoff error and tied times"). Whole numbers have none.
+
+    Example:
+        >>> settled(np.array([0.1 + 0.2, 0.3, 1.0]), None)[0].tolist()
+        [0.3, 0.3, 1.0]
+    """
+    both = stop if start is None else np.concatenate([stop, start[np.isfinite(start)]])
+    if (both == np.round(both)).all():
+        return stop, start
+    times = np.unique(both)
+    first = np.concatenate([[True], np.diff(times) > TIED * np.abs(times[1:])])
+    known = times[first][np.cumsum(first) - 1]
+    stop = known[np.searchsorted(times, stop)]
+    if start is not None:
+        inside = np.isfinite(start)
+        start = np.where(inside, known[np.searchsorted(times, np.where(inside, start, times[0]))], start)
+    return stop, start
 
 
 def tensor(array: np.ndarray) -> Tensor:

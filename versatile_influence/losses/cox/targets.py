@@ -15,7 +15,7 @@ from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.cox.log_risks import log_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
 from versatile_influence.losses.cox.segments import SegmentedCumsum
-from versatile_influence.losses.cox.survival_data import Frame, survival_rows
+from versatile_influence.losses.cox.survival_data import TIED, Frame, survival_rows
 
 
 class CoxTargets(Composed):
@@ -113,7 +113,7 @@ class CoxTargets(Composed):
         first = np.searchsorted(sets.time_stratum, stratum)
         # Number of event times up to each moment, in each patient's own stratum; 0 points at a zero in front.
         own = sets.time_stratum == np.arange(int(sets.time_stratum.max()) + 1)[:, None, None]
-        upto = (own & (sets.time_values <= moments[:, None])).sum(-1)[stratum]
+        upto = (own & (sets.time_values <= moments[:, None] * (1 + TIED))).sum(-1)[stratum]
         index = torch.from_numpy(np.where(upto > 0, first[:, None] + upto, 0))
 
         def probability(params: Params, presence: Tensor) -> Tensor:
