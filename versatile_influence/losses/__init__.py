@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from versatile_influence.core.faces import on_demand
 
 if TYPE_CHECKING:
-    from versatile_influence.losses.cox.dfbeta import dfbeta
+    from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
     from versatile_influence.losses.cox.loss import CoxLoss
     from versatile_influence.losses.graphs.context_models import NegativeSampling, Softmax
     from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
@@ -54,6 +54,7 @@ __all__ = [
     "dfbeta",
     "ndcg_change",
     "query_loss",
+    "standard_errors",
     "term_values",
     "top_k_probability",
 ]

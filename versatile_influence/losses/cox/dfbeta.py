@@ -1,4 +1,4 @@
-"""The classical influence function of Cox regression, for comparison."""
+"""The classical influence function of Cox regression, for comparison, and the standard errors it makes robust."""
 
 from functools import partial
 
@@ -42,3 +42,39 @@ def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
     scores = outer.weights[:, None] * jacobian_products(partial(torch.func.grad(value), outer.weights), theta)
     by_object = scores.new_zeros(loss.n_objects, len(theta)).index_add(0, outer.object_of_row, scores)
     return -torch.linalg.solve(loss.hessian(unravel(theta), loss.everyone(theta)), by_object.T).T
+
+
+def standard_errors(loss: CoxLoss, params: Params, *, robust: bool | None = None) -> Float[Tensor, " p"]:
+    """Return the standard errors of the coefficients.
+
+    Robust ones are those of Lin & Wei's sandwich, √Σᵢ dfbetaᵢ², over the loss's objects: patients, or subjects and
+    clusters with all their rows. Those from the information, √diag H⁻¹, take every row for a patient of its own.
+
+    Args:
+        loss: The Cox loss.
+        params: Its minimum.
+        robust: Which; None for what R prints by default (`loss.robust`): robust where there are clusters, weights
+            that are no counts, or subjects with more than one event.
+
+    References:
+        Lin & Wei (1989), "The robust inference for the Cox proportional hazards model".
+
+    Example:
+        >>> loss = CoxLoss([[1.0], [0.0], [1.0], [0.0]], durations=[1, 2, 3, 4], events=[1, 1, 0, 1])
+        >>> theta = torch.tensor([0.8814], dtype=torch.float64)
+        >>> [round(standard_errors(loss, theta, robust=kind).item(), 2) for kind in (False, True)]
+        [1.48, 1.23]
+    """
+    instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
+    if loss.robust if robust is None else robust:
+        return dfbeta(loss, params).square().sum(0).sqrt()
+    everyone = loss.everyone(params).double()
+    return inverse(loss.hessian(params, everyone), loss.units).diagonal().sqrt()
+
+
+def inverse(matrix: Float[Tensor, "*c p p"], units: Float[Tensor, " p"] | None) -> Float[Tensor, "*c p p"]:
+    """Return the inverse of a curvature, by steps of one unit each."""
+    units = torch.ones_like(matrix[..., 0, :]) if units is None else units
+    return (
+        units[..., :, None] * torch.linalg.inv(units[..., :, None] * matrix * units[..., None, :]) * units[..., None, :]
+    )

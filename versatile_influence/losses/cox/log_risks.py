@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.arguments import module
 from versatile_influence.core.jacobian import ByRow
 from versatile_influence.core.models import Linear, Network, through
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.ravel import Params
-from versatile_influence.losses.embedded import module
 
 
 def log_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":

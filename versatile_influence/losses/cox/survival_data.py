@@ -1,8 +1,7 @@
 """Survival data checked at the boundary: errors name the row and the column."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy
@@ -11,10 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import array
 from versatile_influence.core.labels import names
-from versatile_influence.core.tables import LARGEST, codes, covariates
-
-if TYPE_CHECKING:
-    import pandas as pd
+from versatile_influence.core.tables import LARGEST, codes
 
 # Times that differ by less, relative to themselves, are one time.
 TIED = 1e-9
@@ -139,26 +135,6 @@ def survival_rows(
     return SurvivalRows(x, stop, event.astype(bool), start, stratum, strata, weight, subject, own, objects, columns)
 
 
-def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[Hashable]:
-    """Return the covariate columns of a frame: all that are not named as something else.
-
-    Raises:
-        ValueError: If a named column is missing, or no covariate is left.
-        TypeError: If it is no frame, or a covariate is not numeric.
-    """
-    columns = covariates(frame, given)
-    for name in columns:
-        if frame[name].dtype.kind not in "biuf":
-            known = frame[name].dropna()
-            row = next((row for row, value in known.items() if isinstance(value, str)), next(iter(known.index), None))
-            example = "it is empty" if row is None else f"row {row!r} holds {known.loc[[row]].iloc[0]!r}"
-            raise TypeError(
-                f"Column `{name}` is not numeric ({example}). Encode it, for example with "
-                f"pd.get_dummies(frame, columns=[{name!r}], drop_first=True, dtype=float), or drop it."
-            )
-    return columns
-
-
 def _column(values: object, name: str, n: int) -> np.ndarray:
     found = array(values, name).reshape(-1).numpy()
     if len(found) != n:
@@ -202,6 +178,17 @@ def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
             f"Column `{name}` is a linear combination of the others (collinear), so its coefficient is not defined. "
             "Drop it, or give a penalty > 0."
         )
+
+
+def robust_by_default(rows: SurvivalRows) -> bool:
+    """Return whether R's `coxph` would print robust errors: weights that are no counts, or subjects with more events.
+
+    Example:
+        >>> robust_by_default(survival_rows([[1.0], [0.0], [1.0]], [1, 2, 3], [1, 1, 1], weights=[0.5, 1, 2]))
+        True
+    """
+    fractions = bool((rows.weight != np.round(rows.weight)).any())
+    return fractions or (rows.shared and bool((np.bincount(rows.subject[rows.event]) > 1).any()))
 
 
 def settled(stop: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

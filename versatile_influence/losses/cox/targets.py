@@ -1,6 +1,7 @@
 """What one asks of a fitted Cox model: ready targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,10 @@ class CoxTargets(Composed):
         columns: Names of the covariates.
         strata_labels: Labels of the strata, or None.
         strata_cols: The columns they came from, where the data were a frame.
+        robust: Whether R would print robust standard errors: clusters, weights that are no counts, or subjects with
+            more than one event.
+        n_dropped: How many rows were left out for missing values (`na="drop"`).
+        design: The covariates of a frame by a formula, or None.
     """
 
     x: Float[Tensor, "rows d"]
@@ -36,6 +41,9 @@ class CoxTargets(Composed):
     ties: str
     strata_labels: list | None
     strata_cols: list[str]
+    robust: bool
+    n_dropped: int
+    design: Callable[[Any], Frame] | None
 
     @property
     def n_features(self) -> int:
@@ -147,6 +155,7 @@ class CoxTargets(Composed):
             ValueError: If columns are missing, their number is wrong, or a value is NaN or infinite.
         """
         labels = None
+        x = self.design(x) if self.design is not None and isinstance(x, Frame) else x
         if isinstance(x, Frame):
             if missing := [name for name in self.columns if name not in x.columns]:
                 raise ValueError(f"The test patients lack the column `{missing[0]}` that the model was trained on.")
