@@ -113,6 +113,9 @@ SLOWEST = 0.8
 CHECKED_NUMBERS, SAMPLED_NUMBERS = 30_000_000, 200_000
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
+# Sensitivity. So many sets are taken further in a search for small ones, of up to so many and one objects; and steps
+# of the greedy search of large ones, each of several objects at once.
+BEAM, FEW, GREEDY_STEPS = 25, 3, 20
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
 # Relative errors up to which predicted and refitted changes are said to agree: exactly, closely, not to the digit.

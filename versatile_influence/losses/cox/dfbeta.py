@@ -1,15 +1,12 @@
 """The classical influence function of Cox regression, for comparison, and the standard errors it makes robust."""
 
-from functools import partial
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.checks import instance
-from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.losses.cox.loss import CoxLoss
+from versatile_influence.losses.cox.wald import covariance, inverse, score_residuals
 
 
 def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
@@ -28,20 +25,16 @@ def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
         Reid & Crepeau (1985), "Influence functions for proportional hazards regression"; Cain & Lange (1984).
 
     Example:
+        >>> import torch
         >>> loss = CoxLoss([[1.0], [0.0], [1.0], [0.0]], durations=[1, 2, 3, 4], events=[1, 1, 0, 1])
         >>> dfbeta(loss, torch.tensor([0.3466], dtype=torch.float64)).shape
         torch.Size([4, 1])
     """
+    instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
     theta, unravel = ravel(params)
-    theta, outer = theta.double(), instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)").outer
-    everyone = torch.ones_like(outer.weights)
-
-    def value(weights: Tensor, flat: Tensor) -> Tensor:
-        return outer.event_terms(outer.weighted(loss.outputs(unravel(flat)), weights, everyone)).sum()
-
-    scores = outer.weights[:, None] * jacobian_products(partial(torch.func.grad(value), outer.weights), theta)
-    by_object = scores.new_zeros(loss.n_objects, len(theta)).index_add(0, outer.object_of_row, scores)
-    return -torch.linalg.solve(loss.hessian(unravel(theta), loss.everyone(theta)), by_object.T).T
+    theta = theta.double()
+    hessian = loss.hessian(unravel(theta), loss.everyone(theta))
+    return score_residuals(loss, unravel(theta)) @ inverse(hessian, loss.units)
 
 
 def standard_errors(loss: CoxLoss, params: Params, *, robust: bool | None = None) -> Float[Tensor, " p"]:
@@ -60,21 +53,13 @@ def standard_errors(loss: CoxLoss, params: Params, *, robust: bool | None = None
         Lin & Wei (1989), "The robust inference for the Cox proportional hazards model".
 
     Example:
+        >>> import torch
         >>> loss = CoxLoss([[1.0], [0.0], [1.0], [0.0]], durations=[1, 2, 3, 4], events=[1, 1, 0, 1])
         >>> theta = torch.tensor([0.8814], dtype=torch.float64)
         >>> [round(standard_errors(loss, theta, robust=kind).item(), 2) for kind in (False, True)]
         [1.48, 1.23]
     """
     instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
-    if loss.robust if robust is None else robust:
-        return dfbeta(loss, params).square().sum(0).sqrt()
-    everyone = loss.everyone(params).double()
-    return inverse(loss.hessian(params, everyone), loss.units).diagonal().sqrt()
-
-
-def inverse(matrix: Float[Tensor, "*c p p"], units: Float[Tensor, " p"] | None) -> Float[Tensor, "*c p p"]:
-    """Return the inverse of a curvature, by steps of one unit each."""
-    units = torch.ones_like(matrix[..., 0, :]) if units is None else units
-    return (
-        units[..., :, None] * torch.linalg.inv(units[..., :, None] * matrix * units[..., None, :]) * units[..., None, :]
-    )
+    theta, unravel = ravel(params)
+    chosen = loss.robust if robust is None else robust
+    return covariance(loss, unravel(theta.double()), loss.everyone(theta.double()), robust=chosen).diagonal().sqrt()

@@ -17,6 +17,7 @@ from versatile_influence.losses.cox.log_risks import log_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
 from versatile_influence.losses.cox.segments import SegmentedCumsum
 from versatile_influence.losses.cox.survival_data import TIED, Frame, survival_rows
+from versatile_influence.losses.cox.wald import covariance, normal_tail
 
 
 class CoxTargets(Composed):
@@ -67,6 +68,30 @@ class CoxTargets(Composed):
         chosen = list(self.columns) if names is None else list(names)
         index = torch.tensor([position(name, self.columns, "covariate") for name in chosen])
         return LabelledTarget(lambda params: torch.as_tensor(params)[index], chosen)
+
+    def z_values(self, names: Sequence[str] | None = None, *, robust: bool | None = None) -> PresenceTarget:
+        """Return the target of Wald's z of coefficients, all or those named: each over its standard error.
+
+        The error too depends on who is present, so that the target is exact without a patient. `robust` is that of
+        `vif.losses.standard_errors`.
+        """
+        return self._wald(names, robust, lambda z: z, "z")
+
+    def p_values(self, names: Sequence[str] | None = None, *, robust: bool | None = None) -> PresenceTarget:
+        """Return the target of Wald's two-sided p, with the arguments of `z_values`."""
+        return self._wald(names, robust, normal_tail, "p")
+
+    def _wald(
+        self, names: Sequence[str] | None, robust: bool | None, of: Callable[[Tensor], Tensor], what: str
+    ) -> PresenceTarget:
+        asked = self.coefficients(names)
+        chosen = self.robust if robust is None else robust
+
+        def numbers(params: Params, presence: Tensor) -> Tensor:
+            errors = covariance(self, params, presence, robust=chosen).diagonal().sqrt()
+            return of(asked(params) / asked(errors))
+
+        return PresenceTarget(numbers, [f"{what}({label})" for label in asked.labels or []])
 
     def log_risk(self, x: object) -> LabelledTarget:
         """Return the target η = xθ of each test patient."""
