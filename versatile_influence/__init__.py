@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from versatile_influence.verbs.influence_frame import influence_frame
     from versatile_influence.verbs.leave_one_out import leave_one_out
     from versatile_influence.verbs.newton_step import newton_step
+    from versatile_influence.verbs.overturned import Sensitivity
     from versatile_influence.verbs.refit import refit
-    from versatile_influence.verbs.sensitivity import Sensitivity, sensitivity
+    from versatile_influence.verbs.sensitivity import sensitivity
     from versatile_influence.verbs.subset import subset
     from versatile_influence.verbs.unrolled import unrolled
     from versatile_influence.verbs.write_scores import write_scores

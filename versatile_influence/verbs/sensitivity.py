@@ -8,75 +8,29 @@ then turns out not to be needed is put back, and where few are enough, sets of f
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.checks import whole
+from versatile_influence.core.finished import at_parameters
+from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.remaining import Remaining
 from versatile_influence.core.scale_free import NoMinimumError
-from versatile_influence.core.sizes import BEAM, FEW, GREEDY_STEPS, NAMED
+from versatile_influence.core.sizes import BEAM, FEW, GREEDY_STEPS
+from versatile_influence.core.solver import Inverse
 from versatile_influence.core.target import PresenceTarget, flat_target
 from versatile_influence.core.words import errors_named
+from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.training.minimize import minimize
-from versatile_influence.verbs.attribute import attribute
+from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.conclusions import Conclusion
+from versatile_influence.verbs.overturned import Sensitivity
 from versatile_influence.verbs.refit import refit
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Units = tuple[int, ...]
-
-
-@dataclass(frozen=True, repr=False)
-class Sensitivity:
-    """The smallest set found whose removal overturns a conclusion.
-
-    Attributes:
-        holds: The conclusion's number with everybody, > 0.
-        without: The same refitted without the set; ≤ 0 where the conclusion is overturned.
-        removed: Object numbers of the set; where it is not overturned, of the largest tried.
-        names: The user's names of them; of groups that were removed together, a name each.
-        overturned: Whether the refitted conclusion is.
-        first_order: How many the sum of predicted single changes asks for, None where all together do not suffice.
-        path: (number removed, predicted, refitted) of each step of the search.
-        n: How many objects, or groups, could have been removed.
-    """
-
-    holds: float
-    without: float
-    removed: tuple[int, ...]
-    names: list[object]
-    overturned: bool
-    first_order: int | None
-    path: list[tuple[int, float, float]]
-    n: int
-
-    def __len__(self) -> int:
-        """Return how many objects, or groups, are in the set."""
-        return len(self.names)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(map(str, self.names[:NAMED])) + (", …" if len(self.names) > NAMED else "")
-        first = "no set" if self.first_order is None else f"{self.first_order}"
-        if not self.overturned:
-            return (
-                f"Sensitivity: not overturned by removing up to {len(self)} of {self.n:,} (first order says {first})."
-            )
-        return (
-            f"Sensitivity: overturned without {len(self)} of {self.n:,} ({len(self) / self.n:.1%}; first order says "
-            f"{first}), refitted from {self.holds:.3g} to {self.without:.3g}: {shown}"
-        )
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the path of the search, predicted and refitted, one row a step."""
-        import pandas as pd
-
-        return pd.DataFrame(self.path, columns=pd.Index(["removed", "predicted", "refitted"])).set_index("removed")
 
 
 @errors_named()
@@ -191,7 +145,10 @@ class _Search:
         objects = [group[0] for group in groups] if single else groups
         scores = self.problem.theta.new_full((len(self.units),), float("inf"))
         if rest and len(kept) > max(map(len, groups)):
-            scores[rest] = attribute(loss, params, asked, objects=objects, check=False).scores[:, 0]
+            problem = Problem.of(loss, params, objects=objects)
+            changes, _, _ = solved_changes(problem, Inverse(Hessian(loss, params, problem.everyone()), Explicit()))
+            # The target is evaluated anew: a p value is far from linear.
+            scores[rest] = at_parameters(problem, asked, problem.theta + changes).scores[:, 0]
         return scores
 
     def fitted(self, chosen: Units, start: Params) -> tuple[Params, float]:
