@@ -1,4 +1,4 @@
-"""Fitted Cox regressions of lifelines, scikit-survival and statsmodels, with their penalties and checked coefficients."""
+"""Fitted Cox regressions of lifelines, scikit-survival and statsmodels: their penalties, their coefficients checked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import instance
 from versatile_influence.losses.cox.loss import CoxLoss
+from versatile_influence.losses.cox.survival_data import TIED
 from versatile_influence.losses.cox.wald import covariance
 from versatile_influence.training.minimize import minimize
 
@@ -67,8 +68,10 @@ def from_lifelines(model: Any, frame: "pd.DataFrame") -> Fitted:
     from lifelines import CoxPHFitter, CoxTimeVaryingFitter
 
     instance(model, "model", CoxPHFitter | CoxTimeVaryingFitter, "lifelines.CoxPHFitter()")
-    if "params_" not in dir(model):
-        raise ValueError("`model` is not fitted. Call model.fit(…) first.")
+    try:
+        own = model.params_
+    except AttributeError as error:
+        raise ValueError("`model` is not fitted. Call model.fit(…) first.") from error
     varying = isinstance(model, CoxTimeVaryingFitter)
     if not varying and model.baseline_estimation_method != "breslow":
         raise ValueError(
@@ -81,12 +84,12 @@ def from_lifelines(model: Any, frame: "pd.DataFrame") -> Fitted:
         roles = {"entry_col": model.start_col, "duration_col": model.stop_col, "subject_col": model.id_col}
     else:
         roles = {"entry_col": model.entry_col, "duration_col": model.duration_col, "subject_col": model.cluster_col}
-    strata = [*model.strata] if model.strata else None
+    strata = [model.strata] if isinstance(model.strata, str) else [*(model.strata or [])]
     event = model.event_col
     if event is None:
         event = "every row has an event"
         frame = frame.assign(**{event: 1})
-    roles |= {"event_col": event, "strata_cols": strata, "weights_col": model.weights_col}
+    roles |= {"event_col": event, "strata_cols": strata or None, "weights_col": model.weights_col}
     plain, matrix, rows = _covariates(model.formula, frame, roles)
 
     def build(**changes: Any) -> CoxLoss:
@@ -94,7 +97,7 @@ def from_lifelines(model: Any, frame: "pd.DataFrame") -> Fitted:
         scaled = matrix / matrix.std(ddof=1) if given["penalty"] else matrix
         return CoxLoss.from_frame(scaled.join(rows), **(roles | given))
 
-    loss, own = build(), model.params_[plain.columns]
+    loss, own = build(), own[plain.columns]
     if loss.penalty:
         own, design = own * matrix.std(ddof=1), plain.design
         loss.design = Standardised(plain.columns, matrix.std(ddof=1), design)
@@ -110,14 +113,14 @@ def _covariates(formula: str | None, frame: Any, roles: dict) -> tuple[CoxLoss, 
         plain = CoxLoss.from_frame(frame, **roles, penalty=1.0)
         matrix = frame[plain.columns].astype(float)
     else:
-        surv = ", ".join(
-            f"`{name}`" for name in (roles["entry_col"], roles["duration_col"], roles["event_col"]) if name
-        )
+        times = [roles[role] for role in ("entry_col", "duration_col", "event_col") if roles[role]]
+        surv = ", ".join(f"`{name}`" for name in times)
         strata = f" + strata({', '.join(roles['strata_cols'])})" if roles["strata_cols"] else ""
         named = {name: roles[name] for name in ("weights_col", "subject_col")}
         plain = CoxLoss.from_formula(f"Surv({surv}) ~ {formula}{strata}", frame, **named, penalty=1.0)
         assert plain.design is not None
-        matrix = plain.design(frame).astype(float)
+        made: Any = plain.design(frame)
+        matrix = made.astype(float)
     names = [name for given in roles.values() for name in (given if isinstance(given, list) else [given]) if name]
     return plain, matrix, frame[names]
 
@@ -134,7 +137,7 @@ def from_scikit_survival(model: Any, x: object, y: Any) -> Fitted:
 
     Raises:
         TypeError: If it is another model.
-        ValueError: If it is not fitted, or its coefficients are not those of the data; the setting that differs is said.
+        ValueError: If it is not fitted, or its coefficients are not those of the data, with the setting that differs.
     """
     from sksurv.linear_model import CoxPHSurvivalAnalysis
 
@@ -148,7 +151,7 @@ def from_scikit_survival(model: Any, x: object, y: Any) -> Fitted:
     named = _names(x)
 
     def build(**changes: Any) -> CoxLoss:
-        given = {"ties": model.ties, "penalty": float(alphas[0])} | named | changes
+        given: dict[str, Any] = {"ties": model.ties, "penalty": float(alphas[0]), **named, **changes}
         return CoxLoss(np.asarray(x, dtype=float), y[time], y[event], **given)
 
     return checked(build(), model.coef_, build)
@@ -171,10 +174,12 @@ def from_statsmodels(results: Any) -> Fitted:
     data: Any = model
     if data.offset is not None:
         raise ValueError("An offset is not served: give it as a covariate, or write a loss of your own.")
+    # There a row is at risk from its entry on, here and in R after it: as far before it as times are told apart.
+    entry = None if data.entry is None else data.entry - 10 * TIED * np.abs(data.entry)
 
     def build(**changes: Any) -> CoxLoss:
         given = {"ties": data.ties, "columns": list(data.exog_names)} | changes
-        return CoxLoss(data.exog, data.endog, data.status, entry=data.entry, strata=data.strata, **given)
+        return CoxLoss(data.exog, data.endog, data.status, entry=entry, strata=data.strata, **given)
 
     return checked(build(), inner.params, build)
 
@@ -218,8 +223,8 @@ def checked(loss: CoxLoss, own: np.ndarray, build: Callable[..., CoxLoss]) -> Fi
     worst = int(((theta - own_params).abs() / _errors(loss, theta)).argmax())
     raise ValueError(
         f"The model's coefficients are not the minimum for this data: `{loss.columns[worst]}` is "
-        f"{own_params[worst].item():.6g} in the model and {theta[worst].item():.6g} here. Was it fitted to this data, to "
-        "the end, with another penalty?"
+        f"{own_params[worst].item():.6g} in the model and {theta[worst].item():.6g} here. Was it fitted to this data, "
+        "to the end, with another penalty?"
     )
 
 

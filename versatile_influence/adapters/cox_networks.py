@@ -1,5 +1,7 @@
 """Cox networks of pycox and torchsurv as losses of presence."""
 
+import copy
+import warnings
 from typing import Any
 
 import torch
@@ -74,8 +76,12 @@ def from_torchsurv(
     rows, times, events = (torch.as_tensor(column).detach().cpu() for column in (x, time, event))
     strata = None if strata is None else torch.as_tensor(strata)
     loss, params = _trained(model, rows, times, events, ties=ties_method, penalty=penalty, strata=strata)
-    with torch.no_grad():
-        log_hazards = model(rows.to(next(model.parameters()).dtype)).double().reshape(-1)
+    network = loss.model
+    assert network is not None
+    with torch.no_grad(), warnings.catch_warnings():
+        # It warns of ties, which both are told how to handle.
+        warnings.simplefilter("ignore")
+        log_hazards = network(rows.to(next(network.parameters()).dtype)).double().reshape(-1)
         given = {"ties_method": ties_method, "reduction": "sum", "strata": strata}
         theirs = neg_partial_log_likelihood(log_hazards, events.bool(), times.double(), **given)
     held = loss.penalty / 2 * sum(float(value.double().square().sum()) for value in params.values())
@@ -86,8 +92,9 @@ def from_torchsurv(
 def _trained(net: Any, rows: Tensor, durations: Tensor, events: Tensor, **given: Any) -> Trained:
     given["penalty"] = number(given["penalty"], "penalty", least=0)
     instance(net, "model", torch.nn.Module, "torch.nn.Linear(3, 1)")
-    # Dropout and normalisation by batch draw or mix rows: what is explained is the network that predicts.
-    net.eval()
+    # Dropout draws, normalisation by batch mixes rows: what is explained is the network that predicts. A copy, since
+    # whoever predicts with theirs or trains it on sets its mode.
+    net = copy.deepcopy(net).cpu().eval()
     loss = CoxLoss(rows.double(), durations.double(), events.double(), model=net, **given)
     params = {name: value.detach().double() for name, value in net.named_parameters() if value.requires_grad}
     return loss, params
@@ -98,6 +105,6 @@ def _agrees(ours: Tensor, theirs: Tensor) -> None:
     if not torch.allclose(ours.double(), theirs.double(), rtol=1e-4, atol=1e-5):
         worst = int((ours.double() - theirs.double()).abs().argmax())
         raise ValueError(
-            f"Here it is {ours[worst].item():.6g}, there {theirs[worst].item():.6g} (number {worst}). Is the data as the "
-            "network saw it: scaled, in the same order, with the same ties and strata?"
+            f"Here it is {ours[worst].item():.6g}, there {theirs[worst].item():.6g} (number {worst}). Is the data as "
+            "the network saw it: scaled, in the same order, with the same ties and strata?"
         )
