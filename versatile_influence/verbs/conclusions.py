@@ -5,10 +5,12 @@ from torch import Tensor
 
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import number
-from versatile_influence.core.ravel import Params
+from versatile_influence.core.ravel import Params, ravel
 from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target, flat_target, target_values
 
 Conclusion = Target | PresenceTarget
+
+__all__ = ["above", "below", "insignificant", "sign", "significant"]
 
 
 def above(target: object, value: float) -> Conclusion:
@@ -38,6 +40,7 @@ def sign(target: object, params: Params) -> Conclusion:
         raise TypeError(
             "`target` depends on who is present. Say which sign it has: above(target, 0), below(target, 0)."
         )
+    ravel(params)
     now = target_values(asked, params)
     if len(now) != 1 or now == 0:
         raise ValueError(f"`target` must be one number with a sign, got {now.tolist()}.")

@@ -213,7 +213,9 @@ class _Search:
         return chosen, value
 
     def name(self, unit: int) -> object:
-        """Return the user's name of a unit."""
-        labels = self.problem.loss.object_labels
-        names = [member if labels is None else labels[member] for member in self.units[unit]]
-        return names[0] if len(names) == 1 else "+".join(map(str, names))
+        """Return the user's name of an object, or of a group its place in `objects`."""
+        labels, members = self.problem.loss.object_labels, self.units[unit]
+        if len(members) > 1:
+            return f"group {unit} ({len(members)} objects)"
+        only = next(iter(members))
+        return only if labels is None else labels[only]

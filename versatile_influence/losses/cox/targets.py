@@ -119,7 +119,16 @@ class CoxTargets(Composed):
         return LabelledTarget(log_likelihood, ["partial log-likelihood"])
 
     def survival(self, x: object, times: object, *, strata: object = None) -> PresenceTarget:
-        """Return the target S(t | x) = exp(−H₀(t) exp(xθ)) of each test patient at each time, patient by patient.
+        """Return the target S(t | x) = exp(−H(t | x)) of each test patient at each time, with `cumulative_hazard`'s H.
+
+        Arguments are those of `cumulative_hazard`.
+        """
+        hazards = self.cumulative_hazard(x, times, strata=strata)
+        labels = [f"S{str(label)[1:]}" for label in hazards.labels or []]
+        return PresenceTarget(lambda params, presence: (-hazards(params, presence)).exp(), labels)
+
+    def cumulative_hazard(self, x: object, times: object, *, strata: object = None) -> PresenceTarget:
+        """Return the target H(t | x) = H₀(t) exp(xθ) of each test patient at each time, patient by patient.
 
         H₀ is Breslow's baseline cumulative hazard, Σ_{events ≤ t} w / Σ_{at risk} w exp(xθ). It too depends on who is
         present: the score's direct part is what a patient's absence from the baseline does, the parameter part what
@@ -149,7 +158,7 @@ class CoxTargets(Composed):
         upto = (own & (sets.time_values <= moments[:, None] * (1 + TIED))).sum(-1)[stratum]
         index = torch.from_numpy(np.where(upto > 0, first[:, None] + upto, 0))
 
-        def probability(params: Params, presence: Tensor) -> Tensor:
+        def hazards(params: Params, presence: Tensor) -> Tensor:
             eta = self.log_risks(params, self.x)
             shift = eta.detach().amax()
             weights = self.outer.weights * presence.index_select(0, self.outer.object_of_row)
@@ -158,9 +167,9 @@ class CoxTargets(Composed):
             hazard = torch.where(event_weight > 0, event_weight / torch.where(event_weight > 0, at_risk, 1.0), 0.0)
             cumulative = torch.cat([hazard.new_zeros(1), cumulate(hazard)])
             risk = (self.log_risks(params, rows) - shift).exp()
-            return (-cumulative[index] * risk[:, None]).exp().reshape(-1)
+            return (cumulative[index] * risk[:, None]).reshape(-1)
 
-        return PresenceTarget(probability, [f"S({moment:g} | {label})" for label in labels for moment in moments])
+        return PresenceTarget(hazards, [f"H({moment:g} | {label})" for label in labels for moment in moments])
 
     def stratum_codes(self, strata: object, m: int) -> np.ndarray:
         """Return the codes of the test patients' strata."""
