@@ -170,17 +170,21 @@ class Design:
     def __init__(self, formula: SurvivalFormula, frame: Any):
         from formulaic import ModelSpec
 
+        # Inside a function formulaic looks for `ph.ecog` under the name ph_ecog.
+        odd = {re.sub(r"\W", "_", name): name for name in map(str, frame.columns) if not name.isidentifier()}
+        self.aliases = {alias: name for alias, name in odd.items() if alias not in frame.columns}
         self.spec = ModelSpec.from_spec(formula.terms, na_action="ignore", output="pandas")
         matrix = self._made(frame)
         self.spec = matrix.model_spec
-        if not (columns := [name for name in matrix.columns if name != "Intercept"]):
+        self.columns = [name for name in matrix.columns if name != "Intercept"]
+        if not self.columns:
             raise ValueError("The formula names no covariate.")
-        self.columns = columns
 
     @property
     def variables(self) -> list[str]:
         """The columns of the frame that it is made of."""
-        return [str(name) for name in self.spec.variables_by_source.get("data", ())]
+        known = self.spec.variables_by_source
+        return [self.aliases.get(name, str(name)) for source in ("data", None) for name in known.get(source, ())]
 
     def __call__(self, frame: Any) -> Any:
         """Return the covariates of a frame's rows."""
@@ -188,7 +192,8 @@ class Design:
 
     def _made(self, frame: Any) -> Any:
         try:
-            return self.spec.get_model_matrix(frame)
+            known = {alias: frame[name] for alias, name in self.aliases.items() if name in frame.columns}
+            return self.spec.get_model_matrix(frame.assign(**known) if known else frame)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"`formula` cannot be made of this frame's columns: {reason}") from error
@@ -221,17 +226,16 @@ def formula_rows(
         if name is not None and name not in frame.columns:
             frame = frame.assign(**{name: _evaluated(name, frame)})
     variables = Design(asked, frame).variables
-    for role, names in roles.items():
-        for name in names if isinstance(names, list) else [names]:
-            if name in variables:
-                raise ValueError(f"Column `{name}` is a covariate and {role} of the formula at once. Drop one.")
-    named = [name for names in roles.values() for name in (names if isinstance(names, list) else [names]) if name]
+    named = {
+        name: role for role, names in roles.items() for name in (names if isinstance(names, list) else [names]) if name
+    }
+    if both := [name for name in named if name in variables]:
+        raise ValueError(f"Column `{both[0]}` is a covariate and {named[both[0]]} of the formula at once. Drop one.")
     columns = [name for name in frame.columns if name in {*variables, *named}]
     value = asked.event_value if event_value is None else event_value
     roles = {ROLES.get(role, role): names for role, names in roles.items()}
-    rows = frame_rows(
-        frame[columns] if {*named} <= {*columns} else frame, roles, na=na, event_value=value, categories=True
-    )
+    used = frame[columns] if {*named} <= {*columns} else frame
+    rows = frame_rows(used, roles, na=na, event_value=value, categories=True)
     return rows, Design(asked, rows.frame), asked.cluster is not None
 
 
