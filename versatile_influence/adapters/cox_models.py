@@ -142,8 +142,10 @@ def from_scikit_survival(model: Any, x: object, y: Any) -> Fitted:
     from sksurv.linear_model import CoxPHSurvivalAnalysis
 
     instance(model, "model", CoxPHSurvivalAnalysis, "sksurv.linear_model.CoxPHSurvivalAnalysis()")
-    if "coef_" not in dir(model):
-        raise ValueError("`model` is not fitted. Call model.fit(x, y) first.")
+    try:
+        own = model.coef_
+    except AttributeError as error:
+        raise ValueError("`model` is not fitted. Call model.fit(x, y) first.") from error
     alphas = np.unique(np.asarray(model.alpha, dtype=float))
     if len(alphas) > 1:
         raise ValueError("Only one alpha for all coefficients is served.")
@@ -154,7 +156,7 @@ def from_scikit_survival(model: Any, x: object, y: Any) -> Fitted:
         given: dict[str, Any] = {"ties": model.ties, "penalty": float(alphas[0]), **named, **changes}
         return CoxLoss(np.asarray(x, dtype=float), y[time], y[event], **given)
 
-    return checked(build(), model.coef_, build)
+    return checked(build(), own, build)
 
 
 def from_statsmodels(results: Any) -> Fitted:
@@ -165,13 +167,10 @@ def from_statsmodels(results: Any) -> Fitted:
         ValueError: If the model has offsets, or its coefficients are not those of its data (as after
             `fit_regularized`); the setting that differs is said.
     """
-    from statsmodels.duration.hazard_regression import PHReg, PHRegResults
+    from statsmodels.duration.hazard_regression import PHRegResults
 
-    # What `fit` returns is the results in a wrapper.
-    inner = vars(results).get("_results", results) if "__dict__" in dir(results) else results
-    instance(inner, "results", PHRegResults, "statsmodels' PHReg(…).fit()")
-    model: PHReg = inner.model
-    data: Any = model
+    instance(results, "results", PHRegResults, "statsmodels' PHReg(…).fit()")
+    data: Any = results.model
     if data.offset is not None:
         raise ValueError("An offset is not served: give it as a covariate, or write a loss of your own.")
     # There a row is at risk from its entry on, here and in R after it: as far before it as times are told apart.
@@ -181,7 +180,7 @@ def from_statsmodels(results: Any) -> Fitted:
         given = {"ties": data.ties, "columns": list(data.exog_names)} | changes
         return CoxLoss(data.exog, data.endog, data.status, entry=entry, strata=data.strata, **given)
 
-    return checked(build(), inner.params, build)
+    return checked(build(), results.params, build)
 
 
 def _names(x: object) -> dict[str, list]:
