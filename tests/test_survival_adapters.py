@@ -84,7 +84,8 @@ def test_a_penalizer_of_lifelines_is_a_ridge_on_standardised_covariates(formula)
     assert change.isfinite().all()
 
 
-def test_time_varying_models_of_lifelines_have_their_ids_as_objects():
+@pytest.mark.parametrize("penalizer", [0.0, 0.2])
+def test_time_varying_models_of_lifelines_have_their_ids_as_objects(penalizer):
     pytest.importorskip("lifelines")
     from lifelines import CoxTimeVaryingFitter
 
@@ -92,9 +93,12 @@ def test_time_varying_models_of_lifelines_have_their_ids_as_objects():
     early = first.assign(start=0.0, stop=first["months"] / 2, died=0)
     late = first.assign(start=first["months"] / 2, stop=first["months"], dose=first["dose"] + 0.3)
     frame = pd.concat([early, late], ignore_index=True).drop(columns="months")
-    model = CoxTimeVaryingFitter().fit(frame, id_col="id", event_col="died", start_col="start", stop_col="stop")
+    frame.index = [0] * len(frame)
+    roles = {"id_col": "id", "event_col": "died", "start_col": "start", "stop_col": "stop"}
+    model = CoxTimeVaryingFitter(penalizer=penalizer).fit(frame, **roles)
     loss, theta = from_lifelines(model, frame)
-    assert theta.numpy() == pytest.approx(model.params_.to_numpy(), abs=1e-6)
+    spread = frame[loss.columns].std() if penalizer else 1.0
+    assert theta.numpy() / np.array(spread) == pytest.approx(model.params_.to_numpy(), abs=1e-6)
     assert (loss.n_objects, loss.object_labels[0]) == (120, "s0")
 
 

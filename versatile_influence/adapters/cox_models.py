@@ -65,6 +65,7 @@ def from_lifelines(model: Any, frame: "pd.DataFrame") -> Fitted:
         >>> round(theta[0].item(), 3), loss.columns[0]
         (-0.379, 'fin')
     """
+    import pandas as pd
     from lifelines import CoxPHFitter, CoxTimeVaryingFitter
 
     instance(model, "model", CoxPHFitter | CoxTimeVaryingFitter, "lifelines.CoxPHFitter()")
@@ -95,7 +96,8 @@ def from_lifelines(model: Any, frame: "pd.DataFrame") -> Fitted:
     def build(**changes: Any) -> CoxLoss:
         given = {"penalty": len(frame) * penalizers[0], "ties": "efron"} | changes
         scaled = matrix / matrix.std(ddof=1) if given["penalty"] else matrix
-        return CoxLoss.from_frame(scaled.join(rows), **(roles | given))
+        # By position: an index may name several rows alike.
+        return CoxLoss.from_frame(pd.concat([scaled, rows], axis=1), **(roles | given))
 
     loss, own = build(), own[plain.columns]
     if loss.penalty:
