@@ -148,3 +148,15 @@ def test_what_is_no_conclusion_is_refused(conclusion, message):
     loss, theta = fitted("Surv(t, e) ~ drug + age", simulated(0).astype({"e": int}))
     with pytest.raises(ValueError, match=message):
         vif.sensitivity(loss, theta, conclusion(loss, theta))
+
+
+def test_the_loss_of_those_who_are_left_is_that_of_their_rows_alone():
+    from versatile_influence.core.remaining import Remaining
+
+    rows = simulated(5, 30).astype({"e": int})
+    loss, theta = fitted("Surv(t, e) ~ drug + age", rows)
+    kept = torch.tensor([place for place in range(30) if place % 4])
+    left, alone = Remaining(loss, kept), CoxLoss.from_formula("Surv(t, e) ~ drug + age", rows.iloc[kept.tolist()])
+    vif.check_loss(left, theta)
+    both = [vif.parameter_changes(one, vif.minimize(one, theta)) for one in (left, alone)]
+    torch.testing.assert_close(*both, rtol=1e-8, atol=1e-10)
