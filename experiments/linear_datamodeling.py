@@ -4,9 +4,9 @@
 of its scores say and what retraining without them shows, by the same start and the same steps, a target at a time, then
 averaged. Intervals are normal ones from a bootstrap over the halves, on Fisher's scale.
 
-SimCLR on digits: the training of `through_training.py`, two seeds. Methods of the end are of the contrastive loss of the
-last epoch's batches: influence by the Gauss–Newton matrix with a little damping, EK-FAC, and gradients of the removal
-differences on 512 random projections, (ΦᵀΦ + λ)⁻¹ among them, as TRAK does with gradients of samples (Park et al. 2023).
+SimCLR on digits: the training of `through_training.py`, two seeds. Methods of the end are of the contrastive loss of
+the last epoch's batches: influence by the Gauss–Newton matrix with a little damping, EK-FAC, and gradients of the
+removal differences on 512 random projections, (ΦᵀΦ + λ)⁻¹ among them, as TRAK does with gradients of samples.
 all-MiniLM-L6-v2: the training of `sentence_encoder.py` on 96 pairs in two epochs; no method of the end solves with 22.6
 million parameters here but the projected gradients.
 

@@ -7,7 +7,7 @@ itself, or tests/test_bad_inputs.py asks for them.
 import dataclasses
 import inspect
 import tempfile
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import get_args
@@ -47,6 +47,16 @@ def recorded_in(*args, **given):
         pass
 
 
+def said_by(ready):
+    """Return a ready conclusion as a function of its arguments that also asks it."""
+
+    @wraps(ready)
+    def said(**given):
+        return ready(**given)(AT)
+
+    return said
+
+
 # The same signature, entered: what a context manager is given shows when it is.
 in_budget.__signature__ = inspect.signature(vif.memory_budget)
 recorded_in.__signature__ = inspect.signature(vif.recording)
@@ -63,6 +73,8 @@ def step_loss(params, batch, presence):
 
 
 START = torch.zeros((), dtype=torch.float64)
+TRIAL = vif.losses.CoxLoss([[1.0], [0.0], [1.0], [0.0], [0.5]], range(1, 6), [1, 1, 0, 1, 1])
+FITTED = vif.minimize(TRIAL, TRIAL.zeros())
 STREAM = {"steps": [(X, [0, 1, 2])] * 2, "start": START, "optimizer": vif.SGD(lr=0.1), "n_objects": 3}
 TRAINING = vif.Training(step_loss, **STREAM)
 EPOCHS = {"loss": quadratic, "start": START, "epochs": 2, "optimizer": vif.SGD(lr=0.1), "n_objects": 3}
@@ -76,6 +88,21 @@ CALLS = {
     "newton_step": (vif.newton_step, RIGHT),
     "descend": (vif.descend, RIGHT),
     "refit": (vif.refit, RIGHT),
+    "influence_frame": (vif.influence_frame, {"loss": TRIAL, "params": FITTED}),
+    "sensitivity": (
+        vif.sensitivity,
+        {"loss": quadratic, "params": AT, "conclusion": value, "n_objects": 3},
+    ),
+    **{
+        f"conclusions.{name}": (said_by(getattr(vif.conclusions, name)), given)
+        for name, given in {
+            "above": {"target": value, "value": 0.0},
+            "below": {"target": value, "value": 9.0},
+            "sign": {"target": value, "params": AT},
+            "significant": {"z": value},
+            "insignificant": {"z": value},
+        }.items()
+    },
     "write_scores": (vif.write_scores, RIGHT | {"out": FOLDER / "scores"}),
     "check_loss": (vif.check_loss, {"loss": quadratic, "params": torch.tensor(2.0).double(), "n_objects": 3}),
     "subset": (
@@ -122,6 +149,7 @@ EXEMPT = {name: f"in {area}" for area, names in ELSEWHERE.items() for name in na
     "Removals": "made by Removals.of",
     "solvers.Solution": "what a solver gives",
     "SpotCheck": "what spot_check gives",
+    "Sensitivity": "what sensitivity gives",
     "NoMinimumError": "raised, never made by a user",
     "UntrustedWarning": "warned with, never made by a user",
     "Hessian: params": MADE_BY_A_VERB,
@@ -181,6 +209,13 @@ OBJECTS = [
 BY_NAME = {
     "loss": [*LOSSES, terms, number],
     "target": [*FUNCTIONS, vif.PresenceTarget(value)],
+    "conclusion": [
+        *FUNCTIONS,
+        vif.PresenceTarget(value),
+        lambda theta: -theta,
+        lambda theta: torch.stack([theta, theta]),
+    ],
+    "z": FUNCTIONS,
     "fit": FUNCTIONS,
     "rebuilt": FUNCTIONS[1:],
     "curvature": ["hessian", None, 3, dict, nothing, lambda *_: 3],
@@ -231,6 +266,8 @@ BY_PLACE = {
     ],
     ("Attribution.top", "target"): BY_NAME["asked"],
     ("recording", "loader"): BY_NAME["loader"][1:],
+    **{(f"conclusions.{name}", "value"): [NAN, INF, "1", True, [1.0, 2.0]] for name in ("above", "below")},
+    **{(f"conclusions.{name}", "target"): FUNCTIONS for name in ("above", "below")},
     # With the loss saying nothing, the length of the presence does.
     ("minimize", "presence"): PRESENCES,
 }
@@ -239,6 +276,8 @@ ZERO_IS_RIGHT = {"seed", "k", "damping", "gtol", "weight_decay", "rtol", "eps", 
 # Where a message cannot name the argument: what it says.
 SAYS = {
     "params": "arameter",
+    "conclusion": "`target`|`conclusion`",
+    "z": "`target`",
     "init": "arameter",
     "start": "arameter",
     ("Training", "steps"): "steps",

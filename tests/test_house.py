@@ -17,6 +17,10 @@ FOLDERS = ["core", "datasets", "solvers", "losses", "training", "adapters", "ver
 OPTIONAL = {"pandas", "matplotlib", "networkx", "h5py", "lifelines", "sksurv", "dask", "zarr"} | {
     "sentence_transformers",
     "pytorch_metric_learning",
+    "formulaic",
+    "statsmodels",
+    "pycox",
+    "torchsurv",
 }
 
 

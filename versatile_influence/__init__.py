@@ -33,12 +33,16 @@ if TYPE_CHECKING:
     from versatile_influence.training.recording import recording
     from versatile_influence.training.train import train
     from versatile_influence.training.training import Training
+    from versatile_influence.verbs import conclusions
     from versatile_influence.verbs.attribute import attribute, parameter_changes
     from versatile_influence.verbs.check_loss import check_loss
     from versatile_influence.verbs.descend import descend
+    from versatile_influence.verbs.influence_frame import influence_frame
     from versatile_influence.verbs.leave_one_out import leave_one_out
     from versatile_influence.verbs.newton_step import newton_step
+    from versatile_influence.verbs.overturned import Sensitivity
     from versatile_influence.verbs.refit import refit
+    from versatile_influence.verbs.sensitivity import sensitivity
     from versatile_influence.verbs.subset import subset
     from versatile_influence.verbs.unrolled import unrolled
     from versatile_influence.verbs.write_scores import write_scores
@@ -64,6 +68,7 @@ __all__ = [
     "NoMinimumError",
     "PresenceTarget",
     "Removals",
+    "Sensitivity",
     "SpotCheck",
     "Target",
     "Training",
@@ -73,10 +78,12 @@ __all__ = [
     "agreement",
     "attribute",
     "check_loss",
+    "conclusions",
     "descend",
     "detection",
     "ensemble",
     "evaluation",
+    "influence_frame",
     "leave_one_out",
     "losses",
     "memory_budget",
@@ -91,6 +98,7 @@ __all__ = [
     "recorded",
     "recording",
     "refit",
+    "sensitivity",
     "solvers",
     "spearman",
     "spot_check",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from versatile_influence.core.checks import told
+from versatile_influence.core.checks import instance, told
 
 
 def flag(value: object, name: str) -> bool:
@@ -73,3 +74,8 @@ def folder(value: object, name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError(f"`{name}` must be a folder, and {path} is a file.")
     return path
+
+
+def module(model: object) -> torch.nn.Module:
+    """Return the network that a user gives in place of a linear map, checked."""
+    return instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 1)")

@@ -89,7 +89,7 @@ class Composed(Loss):
         if labels is not None and len(labels) != self.n_objects:
             raise ValueError(f"`labels` must name each of the {self.n_objects} objects, got {len(labels)}.")
         self.object_labels = outer.object_labels if labels is None else list(labels)
-        self.parameter_names, self.treatment = names, outer.treatment
+        self.parameter_names, self.treatment, self.units = names, outer.treatment, outputs.units
 
     @property
     def penalty(self) -> float:

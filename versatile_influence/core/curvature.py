@@ -58,6 +58,11 @@ class Curvature(ABC):
         return known[key]
 
     @property
+    def units(self) -> Float[Tensor, " p"] | None:
+        """What the loss says of the size of a natural step of each parameter."""
+        return self.loss.units
+
+    @property
     def floor(self) -> float:
         """What damping and penalty alone give every direction: the least curvature of a convex loss."""
         return self.damping + self.loss.penalty
@@ -128,6 +133,11 @@ def check_dense(theta: Float[Tensor, " p"]) -> None:
 def without(null: Float[Tensor, "p m"] | None, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     """Return the part of each column that has nothing of the directions `null`."""
     return vectors if null is None else vectors - null @ (null.T @ vectors)
+
+
+def in_units(matrix: Float[Tensor, "*c p p"], units: Float[Tensor, " p"] | None) -> Float[Tensor, "*c p p"]:
+    """Return the curvature along steps of one unit each: dollars beside years are no singular matrix."""
+    return matrix if units is None else units[:, None] * matrix * units
 
 
 def deflated(matrix: Float[Tensor, "*c p p"], null: Float[Tensor, "p m"] | None) -> Float[Tensor, "*c p p"]:

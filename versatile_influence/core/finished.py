@@ -137,7 +137,9 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
     # Smallest and largest, rather than absolute values: no second copy of a large score matrix.
     largest = torch.stack(torch.aminmax(scores)).abs().max().item()
     # In the units of the target, where a gradient alone would mean nothing to anybody.
-    moved, slope = leftover.abs().max().item(), problem.gradient.abs().max().item()
+    units = problem.loss.units
+    slope = (problem.gradient if units is None else problem.gradient * units).abs().max().item()
+    moved = leftover.abs().max().item()
     rounding = max(LOSS_ROUNDING, 4 * torch.finfo(problem.loss.precision).eps)
     if moved > UNFINISHED * largest and slope > rounding * abs(problem.value().item()):
         warn(

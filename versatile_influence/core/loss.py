@@ -4,8 +4,7 @@
 
 `presence` b is a float vector, 1.0 where an object takes part and 0.0 where not. Multiply by it, do not index with it:
 a boolean index changes shapes, so that many presences cannot be evaluated at once. The loss is a *sum*: a divisor that
-counts who is present would change every term when one object goes. `vif.check_loss` holds the methods of a subclass to
-the automatic answers here.
+counts who is present would change every term when one object goes. `vif.check_loss` holds a subclass to what is here.
 """
 
 import copy
@@ -47,7 +46,8 @@ class Loss(ABC):
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
         undetermined: By object, directions (p,) by name that nothing determines without it.
-        owning: Whether `owned` says what objects own; `treatment`: how; `precision`: what it runs in.
+        owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in;
+            `units`: (p,) the size of a natural step of each parameter, of dollars beside years, or None.
 
     Example:
         >>> class Mean(Loss):
@@ -69,6 +69,7 @@ class Loss(ABC):
     owning: bool = False
     treatment: Treatment = Marginalised()
     precision: torch.dtype = torch.float64
+    units: Float[Tensor, " p"] | None = None
 
     def __init_subclass__(cls, **kwargs: object):
         """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s."""

@@ -1,7 +1,7 @@
 """Models as outputs: linear in features, linear about a point, a network, and functions of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,9 +21,11 @@ class Linear(Outputs):
 
     Attributes:
         x: (m, d) features, in float64.
+        units: One over the spread of each, where they are of very different sizes.
     """
 
     x: Float[Tensor, "m d"]
+    units: Float[Tensor, " d"] | None = field(default=None, kw_only=True)
     linear = True
 
     def __call__(self, params: Params) -> Float[Tensor, " m"]:
@@ -58,7 +60,7 @@ class Linear(Outputs):
         return slopes @ self.x
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "Linear":
-        return Linear(self.x[chosen])
+        return Linear(self.x[chosen], units=self.units)
 
 
 @dataclass(frozen=True, eq=False)

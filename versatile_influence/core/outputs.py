@@ -28,6 +28,7 @@ class Outputs(ABC):
         module: The network whose layers they pass, or None.
         by_row: (function, x) where they are function(params, x), each row of x by itself, or None.
         precision: What they are evaluated in.
+        units: (p,) The size of a natural step of each parameter, or None.
     """
 
     linear: bool = False
@@ -37,6 +38,7 @@ class Outputs(ABC):
     module: torch.nn.Module | None = None
     by_row: ByRow | None = None
     precision: torch.dtype = torch.float64
+    units: Float[Tensor, " p"] | None = None
 
     @abstractmethod
     def __call__(self, params: Params) -> Any:

@@ -127,6 +127,9 @@ CHORDS = 3
 # Seconds up to which a command refits without each object of a linear model unless told otherwise, and how many refits
 # at most tell how long all take.
 REFIT_SECONDS, PROBED = 30.0, 64
+# Sensitivity. So many sets are taken further in a search for small ones, of up to so many and one objects; and steps
+# of the greedy search of large ones, each of several objects at once.
+BEAM, FEW, GREEDY_STEPS = 25, 3, 20
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
 

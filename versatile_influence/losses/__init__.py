@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING
 from versatile_influence.core.faces import on_demand
 
 if TYPE_CHECKING:
-    from versatile_influence.losses.cox.dfbeta import dfbeta
+    from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
     from versatile_influence.losses.cox.loss import CoxLoss
+    from versatile_influence.losses.cox.performance import (
+        brier_score,
+        concordance,
+        restricted_mean,
+        smooth_concordance,
+        survival_quantile,
+    )
     from versatile_influence.losses.graphs.context_models import NegativeSampling, Softmax
     from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
     from versatile_influence.losses.graphs.walk_embedding import WalkEmbeddingLoss
@@ -51,9 +58,15 @@ __all__ = [
     "TripletLoss",
     "WalkEmbeddingLoss",
     "Walks",
+    "brier_score",
+    "concordance",
     "dfbeta",
     "ndcg_change",
     "query_loss",
+    "restricted_mean",
+    "smooth_concordance",
+    "standard_errors",
+    "survival_quantile",
     "term_values",
     "top_k_probability",
 ]

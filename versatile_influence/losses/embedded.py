@@ -5,15 +5,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import instance, whole
+from versatile_influence.core.arguments import module
+from versatile_influence.core.checks import whole
 from versatile_influence.core.models import Network
 from versatile_influence.core.outputs import Function, Outputs
 from versatile_influence.core.ravel import Params
-
-
-def module(model: object) -> torch.nn.Module:
-    """Return the network that a user gives in place of a linear map, checked."""
-    return instance(model, "model", torch.nn.Module, "torch.nn.Linear(3, 1)")
 
 
 def embedded(model: torch.nn.Module | None, x: Tensor, dim: int) -> Outputs:

@@ -1,14 +1,14 @@
 """Direct solution with the dense Hessian."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.curvature import Curvature, deflated, without
+from versatile_influence.core.curvature import Curvature, deflated, in_units, without
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, finite, relative_residual
@@ -48,18 +48,19 @@ class Explicit(Solver):
 
     def _factorised(self, hessian: Curvature) -> Callable[[Float[Tensor, "p k"]], Solution]:
         null = hessian.null_space()
-        matrix = deflated(finite(hessian.dense()), null)
+        units = hessian.units
+        matrix = in_units(deflated(finite(hessian.dense()), null), units)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         smallest, largest = (pivot.item() ** 2 for pivot in torch.aminmax(factor.diagonal()))
         if failed.item() or not smallest > self.rtol * largest:
-            return self._by_eigenvalues(matrix, null)
+            return _measured(units, self._by_eigenvalues(matrix, null))
 
         def by_cholesky(rhs: Tensor) -> Solution:
             rhs = without(null, rhs)
             value = without(null, torch.cholesky_solve(rhs, factor))
             return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=null)
 
-        return by_cholesky
+        return _measured(units, by_cholesky)
 
     def _by_eigenvalues(
         self, matrix: Float[Tensor, "p p"], null: Tensor | None
@@ -82,3 +83,17 @@ class Explicit(Solver):
             return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=dropped)
 
         return by_eigenvalues
+
+
+def _measured(units: Float[Tensor, " p"] | None, solve: Callable[[Tensor], Solution]) -> Callable[[Tensor], Solution]:
+    """Return a solution by parameters in their units as one in those of the user."""
+    if units is None:
+        return solve
+
+    def solved(rhs: Float[Tensor, "p k"]) -> Solution:
+        solution = solve(units[:, None] * rhs)
+        dropped = solution.dropped
+        dropped = None if dropped is None else torch.linalg.qr(units[:, None] * dropped)[0]
+        return replace(solution, value=units[:, None] * solution.value, dropped=dropped)
+
+    return solved

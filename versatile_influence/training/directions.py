@@ -6,13 +6,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.curvature import Curvature, deflated, without
+from versatile_influence.core.curvature import Curvature, deflated, in_units, without
 from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, FLATS, LEVEL, NEGATIVE, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
 
 
-def newton_direction(matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+def newton_direction(
+    matrix: Float[Tensor, "p p"], gradient: Float[Tensor, " p"], units: Float[Tensor, " p"] | None = None
+) -> Float[Tensor, " p"]:
     """Return −H⁻¹g where H is positive definite, and otherwise a way that leads down all the same."""
+    if units is not None:
+        return units * newton_direction(in_units(matrix, units), units * gradient)
     if (step := _by_cholesky(matrix, gradient)) is not None:
         return step
     return (_saddle_free if len(gradient) <= EIGENVECTORS else _shifted)(matrix, gradient)

@@ -136,7 +136,7 @@ def _newton(
     finishing = False
     for _ in shown(max_steps, "Newton steps"):
         gradient, value = objective.gradient(theta)
-        done = bool(gradient.abs().max() <= objective.goal)
+        done = bool(objective.size(gradient) <= objective.goal)
         if done and finishing:
             break
         hessian = objective.hessian(theta)
@@ -145,7 +145,7 @@ def _newton(
             raise NoMinimumError("The Hessian is not finite everywhere on the way. Start elsewhere, or add a penalty.")
         # Never along directions in which the loss is constant: they would move for no reason.
         null = hessian.null_space()
-        step = without(null, newton_direction(deflated(matrix, null), gradient)[:, None])[:, 0]
+        step = without(null, newton_direction(deflated(matrix, null), gradient, hessian.units)[:, None])[:, 0]
         moved = objective.downhill(theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break

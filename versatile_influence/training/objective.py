@@ -58,10 +58,15 @@ class Objective:
         gradient, value = self.loss.gradient_and_value(self.unravel(theta), self.presence)
         return gradient.to(theta), value
 
+    def size(self, gradient: Float[Tensor, " p"]) -> Float[Tensor, ""]:
+        """Return the gradient's largest entry, along steps of the parameters' own units."""
+        units = self.loss.units
+        return (gradient if units is None else gradient * units).abs().max()
+
     def is_reached(self, theta: Float[Tensor, " p"]) -> bool:
         """Return whether the gradient is at its goal, or as small as the rounding of the loss lets it be."""
         gradient, value = self.gradient(theta)
-        return bool(gradient.abs().max() <= max(self.goal, 500 * self.eps * abs(value.item())))
+        return bool(self.size(gradient) <= max(self.goal, 500 * self.eps * abs(value.item())))
 
     def value(self, theta: Float[Tensor, " p"]) -> float:
         """Return the loss, infinite where it is not defined."""
@@ -87,7 +92,7 @@ class Objective:
 def check_reached(objective: Objective, init: Float[Tensor, " p"], found: Float[Tensor, " p"]) -> None:
     """Warn where the minimiser stopped short of its goal; raise where the loss goes on falling the way it went."""
     gradient, value = objective.gradient(found)
-    reached, way, there = gradient.abs().max().item(), found - init, objective.is_reached(found)
+    reached, way, there = objective.size(gradient).item(), found - init, objective.is_reached(found)
     # Far out the rounding of a large loss hides its slope.
     if there and way.norm() <= FAR * (1 + init.norm()):
         return
@@ -178,7 +183,7 @@ def _check_paths(
     """
     if (found - init).norm() <= init.norm():
         return
-    if objective.gradient(found)[0].abs().max() > objective.goal:
+    if objective.size(objective.gradient(found)[0]) > objective.goal:
         found = further(objective, found, FURTHER)
     size = before.diagonal().abs().max()
     flat, was, now = _lost(objective, found, before, size.sqrt().expand(len(found)))

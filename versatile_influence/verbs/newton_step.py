@@ -74,7 +74,9 @@ def newton_steps(problem: Problem, damping: float = 0.0) -> Iterator[tuple[Float
         # Damping holds θ where it is; a penalty would pull it to zero.
         held = curvatures + damping * torch.eye(len(problem.theta)).to(curvatures) if damping else curvatures
         yield _moved(
-            replace(problem, removals=removals), lambda rhs, rtol, H=held: solve_each(H, rhs, telling=rtol < 0.1), held
+            replace(problem, removals=removals),
+            lambda rhs, rtol, H=held: solve_each(H, rhs, units=problem.loss.units, telling=rtol < 0.1),
+            held,
         )
 
 
@@ -86,7 +88,8 @@ def _moved(
     moved = part.theta - solve(before, 1e-5)
     slopes = gradients_at(part, moved)
     for row in rises(part, moved, slopes, before, torch.zeros_like(part.theta)):
-        step = moved[row] - part.theta if curvatures is None else newton_direction(curvatures[row], before[row])
+        units, step = part.loss.units, moved[row] - part.theta
+        step = step if curvatures is None else newton_direction(curvatures[row], before[row], units)
         objective = Objective.of(part.loss, part.unravel, part.presence_without(row))
         shorter = objective.downhill(part.theta, step, gradient=before[row], value=objective.value(part.theta))
         moved[row] = part.theta if shorter is None else shorter

@@ -101,7 +101,7 @@ def _together(problem: Problem, goal: float) -> tuple[Float[Tensor, "k p"], list
     moved, unsettled, start = [], [], 0
     for curved, curvatures in hessians_without(problem):
         for part, curvature in zip(curved.split(size), curvatures.split(size), strict=True):
-            steps = solve_each(curvature, first[start : start + part.count])
+            steps = solve_each(curvature, first[start : start + part.count], units=problem.loss.units)
             settled, bad = _iterate(problem, part, curvature, theta=problem.theta - steps, goal=goal)
             moved.append(settled)
             unsettled += [start + row for row in bad]
@@ -114,10 +114,11 @@ def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tens
     presences = part.presences(problem.theta)
     active, last = torch.arange(part.count), torch.full((part.count,), float("inf"), dtype=theta.dtype)
     stuck: list[int] = []
+    units = problem.loss.units
     while len(active):
         # Exact gradients, so that what the steps settle at is the minimum whatever curvature they use.
         gradient = problem.loss.gradients(stacked(problem.unravel, theta[active]), presences[active])
-        size = gradient.abs().amax(dim=1).nan_to_num(float("inf"))
+        size = (gradient if units is None else gradient * units).abs().amax(dim=1).nan_to_num(float("inf"))
         # A fixed curvature converges linearly: a gradient that does not halve belongs to Newton's method proper.
         worse = (size > goal) & ~(size <= 0.5 * last[active]) | ~torch.isfinite(size)
         stuck += active[worse].tolist()
@@ -125,6 +126,6 @@ def _iterate(problem: Problem, part: Removals, curvature: Tensor, *, theta: Tens
         last[active] = size
         # The last step is taken beyond the goal too: it costs nothing more, and gains digits.
         better = ~worse
-        theta[active[better]] -= solve_each(curvature[active[better]], gradient[better])
+        theta[active[better]] -= solve_each(curvature[active[better]], gradient[better], units=units)
         active = active[going]
     return theta, stuck

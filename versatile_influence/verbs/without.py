@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from versatile_influence.core.curvature import deflated
+from versatile_influence.core.curvature import deflated, in_units
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.removals import Removals
@@ -26,9 +26,15 @@ def hessians_without(problem: Problem) -> Iterator[tuple[Removals, Float[Tensor,
 
 
 def solve_each(
-    matrices: Float[Tensor, "c p p"], rhs: Float[Tensor, "c p"], *, telling: bool = False
+    matrices: Float[Tensor, "c p p"],
+    rhs: Float[Tensor, "c p"],
+    *,
+    units: Float[Tensor, " p"] | None = None,
+    telling: bool = False,
 ) -> Float[Tensor, "c p"]:
     """Return H₋ᵢ⁻¹ bᵢ of each, by Cholesky, or by the least-norm solution where H₋ᵢ is not positive definite."""
+    if units is not None:
+        return units * solve_each(in_units(matrices, units), units * rhs, telling=telling)
     factors, failed = torch.linalg.cholesky_ex(matrices)
     pivots = factors.diagonal(dim1=-2, dim2=-1).square()
     # A factor may exist by rounding alone: a last pivot of 1e-16 is a singular matrix.

@@ -6,16 +6,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.arguments import module
 from versatile_influence.core.jacobian import ByRow
 from versatile_influence.core.models import Linear, Network, through
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.ravel import Params
-from versatile_influence.losses.embedded import module
 
 
 def log_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":
     """Return the log-risks of rows: xθ, or a network's."""
     return Linear(x) if model is None else NetworkRisks(module(model), x)
+
+
+def training_risks(model: torch.nn.Module | None, x: Float[Tensor, "rows d"]) -> "Linear | NetworkRisks":
+    """Return log-risks of the rows trained on, of which only differences count: of xθ, those of centred covariates.
+
+    Dates and dollars keep their digits so, and their coefficients are looked for in steps of one over their spread.
+    """
+    if model is not None:
+        return log_risks(model, x)
+    centred = x - x.mean(0)
+    spread = centred.square().mean(0).sqrt()
+    return Linear(centred, units=1 / torch.where(spread > 0, spread, 1.0))
 
 
 @dataclass(frozen=True, eq=False)

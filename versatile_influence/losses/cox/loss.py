@@ -7,16 +7,23 @@ defines them, so that coefficients agree with `coxph`.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from versatile_influence.core.checks import number, one_of
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
-from versatile_influence.losses.cox.log_risks import Sorted, log_risks
+from versatile_influence.losses.cox.formula import formula_rows
+from versatile_influence.losses.cox.frames import FrameRows, frame_rows
+from versatile_influence.losses.cox.log_risks import Sorted, training_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
-from versatile_influence.losses.cox.survival_data import frame_columns, survival_rows, tensor, undetermined_without
+from versatile_influence.losses.cox.survival_data import (
+    robust_by_default,
+    survival_rows,
+    tensor,
+    undetermined_without,
+)
 from versatile_influence.losses.cox.targets import CoxTargets
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ class CoxLoss(CoxTargets):
         outer = RiskSetLoss(rows, ties=one_of(ties, "ties", ["efron", "breslow"]))
         self.x = tensor(rows.x[outer.sets.order.numpy()])
         super().__init__(
-            log_risks(model, self.x),
+            training_risks(model, self.x),
             outer,
             penalty=penalty,
             names=list(map(str, rows.columns)) if model is None else None,
@@ -96,6 +103,7 @@ class CoxLoss(CoxTargets):
         if not penalty and model is None:
             self.undetermined = undetermined_without(rows)
         self.columns, self.ties, self.strata_labels, self.strata_cols = rows.columns, ties, rows.strata, []
+        self.robust, self.n_dropped, self.design = robust_by_default(rows), 0, None
 
     @classmethod
     def from_frame(
@@ -111,30 +119,77 @@ class CoxLoss(CoxTargets):
         ties: str = "efron",
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
+        na: str = "refuse",
+        event_value: object = None,
     ) -> "CoxLoss":
         """Return the loss of a pandas frame; every column not named here is a covariate.
 
-        The frame's index, or the values of `subject_col`, name the objects in every result.
+        The frame's index, or the values of `subject_col`, name the objects in every result. Rows with missing values
+        are refused, or with `na="drop"` left out and counted (`n_dropped`). `event_value` is the value of the event
+        column that means the event, where it does not hold 1 and 0; every other is then censored.
+
+        Raises:
+            TypeError: If it is no frame, or text stands where numbers are needed.
+            ValueError: If a column is missing or has two roles; what else keeps the frame from being fitted is said
+                all at once.
         """
         given = {"duration_col": duration_col, "event_col": event_col, "entry_col": entry_col}
         given |= {"strata_cols": strata_cols, "weights_col": weights_col, "subject_col": subject_col}
-        columns = frame_columns(frame, given)
-        strata = strata_cols if isinstance(strata_cols, list) or strata_cols is None else [strata_cols]
+        rows = frame_rows(frame, given, na=na, event_value=event_value)
+        return cls._of_rows(rows, rows.frame[rows.columns], ties=ties, penalty=penalty, model=model)
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        frame: "pd.DataFrame",
+        *,
+        weights_col: str | None = None,
+        subject_col: str | None = None,
+        ties: str = "efron",
+        penalty: float = 0.0,
+        na: str = "refuse",
+        event_value: object = None,
+    ) -> "CoxLoss":
+        """Return the loss of a formula, as R and lifelines spell it.
+
+        `Surv(time, event)` or `Surv(start, stop, event)` on the left, where the event may be `status == 2`; on the
+        right what formulaic knows (categories, interactions, splines, transformations), `strata(…)` and `cluster(…)`.
+        Clusters are removed as one and have robust errors, as in R. Test patients are a frame with the columns of the
+        formula. Other arguments are those of `from_frame`.
+
+        Raises:
+            TypeError: If the formula is no text, or the frame none.
+            ValueError: If the formula cannot be read, or the frame's rows are not to be used as they are.
+            ImportError: If formulaic is missing.
+
+        Example:
+            >>> import pandas as pd
+            >>> trial = pd.DataFrame({"months": [1, 2, 3, 4], "status": [2, 2, 1, 2], "arm": list("abab")})
+            >>> CoxLoss.from_formula("Surv(months, status == 2) ~ arm", trial).columns
+            ['arm[T.b]']
+        """
+        given = {"weights_col": weights_col, "subject_col": subject_col}
+        rows, design, clustered = formula_rows(formula, frame, given, na=na, event_value=event_value)
+        loss = cls._of_rows(rows, design(rows.frame), ties=ties, penalty=penalty)
+        loss.design, loss.robust = design, loss.robust or clustered
+        return loss
+
+    @classmethod
+    def _of_rows(cls, rows: FrameRows, x: Any, **given: Any) -> "CoxLoss":
         loss = cls(
-            frame[columns].to_numpy(dtype=float, na_value=float("nan")),
-            frame[duration_col].to_numpy(),
-            frame[event_col].to_numpy(),
-            entry=None if entry_col is None else frame[entry_col].to_numpy(),
-            strata=None if not strata else frame[strata].to_numpy(),
-            weights=None if weights_col is None else frame[weights_col].to_numpy(),
-            subjects=None if subject_col is None else frame[subject_col].to_numpy(),
-            ties=ties,
-            penalty=penalty,
-            model=model,
-            columns=columns,
-            labels=frame.index.tolist(),
+            x.to_numpy(dtype=float, na_value=float("nan")),
+            rows.values("duration_col"),
+            rows.event,
+            entry=rows.values("entry_col"),
+            strata=rows.values("strata_cols"),
+            weights=rows.values("weights_col"),
+            subjects=rows.values("subject_col"),
+            columns=list(x.columns),
+            labels=rows.frame.index.tolist(),
+            **given,
         )
-        loss.strata_cols = strata or []
+        loss.strata_cols, loss.n_dropped = rows.roles["strata_cols"] or [], rows.n_dropped
         return loss
 
     def as_outer(self) -> Loss:

@@ -1,8 +1,7 @@
 """Survival data checked at the boundary: errors name the row and the column."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from versatile_influence.core.checks import array
 from versatile_influence.core.labels import names
-from versatile_influence.core.tables import LARGEST, codes, covariates
+from versatile_influence.core.tables import LARGEST, codes
 
-if TYPE_CHECKING:
-    import pandas as pd
+# Times that differ by less, relative to themselves, are one time.
+TIED = 1e-9
 
 
 @runtime_checkable
@@ -113,6 +112,7 @@ def survival_rows(
             "There is no event: all rows are censored, and nothing can be learned. Check the event column."
         )
     start = None if entry is None else _column(entry, "entry", n)
+    stop, start = settled(stop, start)
     if start is not None:
         _refuse(
             np.isnan(start) | (start >= stop),
@@ -133,26 +133,6 @@ def survival_rows(
         _check_rank(x, stratum, columns)
     own = subjects is not None
     return SurvivalRows(x, stop, event.astype(bool), start, stratum, strata, weight, subject, own, objects, columns)
-
-
-def frame_columns(frame: "pd.DataFrame", given: dict[str, object]) -> list[Hashable]:
-    """Return the covariate columns of a frame: all that are not named as something else.
-
-    Raises:
-        ValueError: If a named column is missing, or no covariate is left.
-        TypeError: If it is no frame, or a covariate is not numeric.
-    """
-    columns = covariates(frame, given)
-    for name in columns:
-        if frame[name].dtype.kind not in "biuf":
-            known = frame[name].dropna()
-            row = next((row for row, value in known.items() if isinstance(value, str)), next(iter(known.index), None))
-            example = "it is empty" if row is None else f"row {row!r} holds {known.loc[[row]].iloc[0]!r}"
-            raise TypeError(
-                f"Column `{name}` is not numeric ({example}). Encode it, for example with "
-                f"pd.get_dummies(frame, columns=[{name!r}], drop_first=True, dtype=float), or drop it."
-            )
-    return columns
 
 
 def _column(values: object, name: str, n: int) -> np.ndarray:
@@ -226,6 +206,40 @@ def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
             f"Column `{name}` is a linear combination of the others (collinear), so its coefficient is not defined. "
             "Drop it, or give a penalty > 0."
         )
+
+
+def robust_by_default(rows: SurvivalRows) -> bool:
+    """Return whether R's `coxph` would print robust errors: weights that are no counts, or subjects with more events.
+
+    Example:
+        >>> robust_by_default(survival_rows([[1.0], [0.0], [1.0]], [1, 2, 3], [1, 1, 1], weights=[0.5, 1, 2]))
+        True
+    """
+    fractions = bool((rows.weight != np.round(rows.weight)).any())
+    return fractions or (rows.shared and bool((np.bincount(rows.subject[rows.event]) > 1).any()))
+
+
+def settled(stop: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return times of which those equal to within rounding, a relative 1e-9, are equal.
+
+    Follow-up in years out of days has ties that differ in their last digit, which R's `coxph` takes for ties too
+    (`timefix`; Therneau, "Roundoff error and tied times"). Whole numbers have none.
+
+    Example:
+        >>> settled(np.array([0.1 + 0.2, 0.3, 1.0]), None)[0].tolist()
+        [0.3, 0.3, 1.0]
+    """
+    both = stop if start is None else np.concatenate([stop, start[np.isfinite(start)]])
+    if (both == np.round(both)).all():
+        return stop, start
+    times = np.unique(both)
+    first = np.concatenate([[True], np.diff(times) > TIED * np.abs(times[1:])])
+    known = times[first][np.cumsum(first) - 1]
+    stop = known[np.searchsorted(times, stop)]
+    if start is not None:
+        inside = np.isfinite(start)
+        start = np.where(inside, known[np.searchsorted(times, np.where(inside, start, times[0]))], start)
+    return stop, start
 
 
 def tensor(array: np.ndarray) -> Tensor:

@@ -1,6 +1,7 @@
 """What one asks of a fitted Cox model: ready targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.cox.log_risks import log_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
 from versatile_influence.losses.cox.segments import SegmentedCumsum
-from versatile_influence.losses.cox.survival_data import Frame, survival_rows
+from versatile_influence.losses.cox.survival_data import TIED, Frame, survival_rows
+from versatile_influence.losses.cox.wald import covariance, normal_tail
 
 
 class CoxTargets(Composed):
@@ -28,6 +30,10 @@ class CoxTargets(Composed):
         columns: Names of the covariates.
         strata_labels: Labels of the strata, or None.
         strata_cols: The columns they came from, where the data were a frame.
+        robust: Whether R would print robust standard errors: clusters, weights that are no counts, or subjects with
+            more than one event.
+        n_dropped: How many rows were left out for missing values (`na="drop"`).
+        design: The covariates of a frame by a formula, or None.
     """
 
     x: Float[Tensor, "rows d"]
@@ -36,6 +42,9 @@ class CoxTargets(Composed):
     ties: str
     strata_labels: list | None
     strata_cols: list[str]
+    robust: bool
+    n_dropped: int
+    design: Callable[[Any], Frame] | None
 
     @property
     def n_features(self) -> int:
@@ -59,6 +68,30 @@ class CoxTargets(Composed):
         chosen = list(self.columns) if names is None else list(names)
         index = torch.tensor([position(name, self.columns, "covariate") for name in chosen])
         return LabelledTarget(lambda params: torch.as_tensor(params)[index], chosen)
+
+    def z_values(self, names: Sequence[str] | None = None, *, robust: bool | None = None) -> PresenceTarget:
+        """Return the target of Wald's z of coefficients, all or those named: each over its standard error.
+
+        The error too depends on who is present, so that the target is exact without a patient. `robust` is that of
+        `vif.losses.standard_errors`.
+        """
+        return self._wald(names, robust, lambda z: z, "z")
+
+    def p_values(self, names: Sequence[str] | None = None, *, robust: bool | None = None) -> PresenceTarget:
+        """Return the target of Wald's two-sided p, with the arguments of `z_values`."""
+        return self._wald(names, robust, normal_tail, "p")
+
+    def _wald(
+        self, names: Sequence[str] | None, robust: bool | None, of: Callable[[Tensor], Tensor], what: str
+    ) -> PresenceTarget:
+        asked = self.coefficients(names)
+        chosen = self.robust if robust is None else robust
+
+        def numbers(params: Params, presence: Tensor) -> Tensor:
+            errors = covariance(self, params, presence, robust=chosen).diagonal().sqrt()
+            return of(asked(params) / asked(errors))
+
+        return PresenceTarget(numbers, [f"{what}({label})" for label in asked.labels or []])
 
     def log_risk(self, x: object) -> LabelledTarget:
         """Return the target η = xθ of each test patient."""
@@ -86,7 +119,16 @@ class CoxTargets(Composed):
         return LabelledTarget(log_likelihood, ["partial log-likelihood"])
 
     def survival(self, x: object, times: object, *, strata: object = None) -> PresenceTarget:
-        """Return the target S(t | x) = exp(−H₀(t) exp(xθ)) of each test patient at each time, patient by patient.
+        """Return the target S(t | x) = exp(−H(t | x)) of each test patient at each time, with `cumulative_hazard`'s H.
+
+        Arguments are those of `cumulative_hazard`.
+        """
+        hazards = self.cumulative_hazard(x, times, strata=strata)
+        labels = [f"S{str(label)[1:]}" for label in hazards.labels or []]
+        return PresenceTarget(lambda params, presence: (-hazards(params, presence)).exp(), labels)
+
+    def cumulative_hazard(self, x: object, times: object, *, strata: object = None) -> PresenceTarget:
+        """Return the target H(t | x) = H₀(t) exp(xθ) of each test patient at each time, patient by patient.
 
         H₀ is Breslow's baseline cumulative hazard, Σ_{events ≤ t} w / Σ_{at risk} w exp(xθ). It too depends on who is
         present: the score's direct part is what a patient's absence from the baseline does, the parameter part what
@@ -113,10 +155,10 @@ class CoxTargets(Composed):
         first = np.searchsorted(sets.time_stratum, stratum)
         # Number of event times up to each moment, in each patient's own stratum; 0 points at a zero in front.
         own = sets.time_stratum == np.arange(int(sets.time_stratum.max()) + 1)[:, None, None]
-        upto = (own & (sets.time_values <= moments[:, None])).sum(-1)[stratum]
+        upto = (own & (sets.time_values <= moments[:, None] * (1 + TIED))).sum(-1)[stratum]
         index = torch.from_numpy(np.where(upto > 0, first[:, None] + upto, 0))
 
-        def probability(params: Params, presence: Tensor) -> Tensor:
+        def hazards(params: Params, presence: Tensor) -> Tensor:
             eta = self.log_risks(params, self.x)
             shift = eta.detach().amax()
             weights = self.outer.weights * presence.index_select(0, self.outer.object_of_row)
@@ -125,9 +167,9 @@ class CoxTargets(Composed):
             hazard = torch.where(event_weight > 0, event_weight / torch.where(event_weight > 0, at_risk, 1.0), 0.0)
             cumulative = torch.cat([hazard.new_zeros(1), cumulate(hazard)])
             risk = (self.log_risks(params, rows) - shift).exp()
-            return (-cumulative[index] * risk[:, None]).exp().reshape(-1)
+            return (cumulative[index] * risk[:, None]).reshape(-1)
 
-        return PresenceTarget(probability, [f"S({moment:g} | {label})" for label in labels for moment in moments])
+        return PresenceTarget(hazards, [f"H({moment:g} | {label})" for label in labels for moment in moments])
 
     def stratum_codes(self, strata: object, m: int) -> np.ndarray:
         """Return the codes of the test patients' strata."""
@@ -147,6 +189,7 @@ class CoxTargets(Composed):
             ValueError: If columns are missing, their number is wrong, or a value is NaN or infinite.
         """
         labels = None
+        x = self.design(x) if self.design is not None and isinstance(x, Frame) else x
         if isinstance(x, Frame):
             if missing := [name for name in self.columns if name not in x.columns]:
                 raise ValueError(f"The test patients lack the column `{missing[0]}` that the model was trained on.")

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.arguments import module
 from versatile_influence.core.checks import numbers, one_of, whole
 from versatile_influence.core.models import Linear, Network
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.tables import codes, features
-from versatile_influence.losses.embedded import module
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows
 from versatile_influence.losses.softmax.owners import Owners

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from versatile_influence.core.arguments import module
 from versatile_influence.core.checks import listed, numbers, one_of, whole
 from versatile_influence.core.labels import names, position
 from versatile_influence.core.models import Network
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.tables import features
-from versatile_influence.losses.embedded import module
 from versatile_influence.losses.softmax.linear_items import LinearItems
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.nested_rows import NestedRows

@@ -1,0 +1,91 @@
+"""The frame of influence measures against R's numbers, and against a model really fitted without a patient."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_cox_frames import OF_R, cases, cases_table
+
+import versatile_influence as vif
+from versatile_influence.losses import CoxLoss, standard_errors
+
+SETS = ["rossi", "rossi_w", "veteran", "ovarian", "bladder_ag", "colon", "bigscale"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "file", "formula", "given"), [case for case in OF_R if case[0] in SETS], ids=SETS)
+def test_dfbeta_dfbetas_and_robust_errors_are_those_of_r(name, file, formula, given):
+    loss = CoxLoss.from_formula(formula, cases(f"{file}.csv"), **given)
+    theta = vif.minimize(loss, loss.zeros())
+    frame = vif.influence_frame(loss, theta)
+    expected, changes = cases(f"r/{name}_efron_coef.csv"), cases_table(f"r/{name}_efron_dfbeta.csv")
+    errors = expected["se"].to_numpy()
+    assert frame.filter(regex="^dfbeta_").to_numpy() / errors == pytest.approx(changes / errors, abs=1e-8)
+    # R: residuals(fit, "dfbetas") divides by the errors from the information, robust or not.
+    assert frame.filter(regex="^dfbetas_").to_numpy() == pytest.approx(changes / errors, abs=1e-8)
+    assert list(frame.attrs["robust_se"].values()) == pytest.approx(expected["rse"].to_numpy(), rel=1e-8)
+    assert list(frame.attrs["se"].values()) == pytest.approx(errors, rel=1e-8)
+    # Score residuals are what R's dfbeta are made of: dfbeta = score V.
+    variance = torch.linalg.inv(
+        loss.hessian(theta, torch.ones(loss.n_objects).double()) * loss.units[:, None] * loss.units
+    )
+    by_scores = frame.filter(regex="^score_").to_numpy() * loss.units.numpy() @ variance.numpy() * loss.units.numpy()
+    assert by_scores / errors == pytest.approx(changes / errors, abs=1e-8)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("entry", "weights"), [(False, "u"), (True, "w")])
+def test_score_residuals_are_those_of_r(entry, weights):
+    from test_cox import numbers, sim80
+
+    loss, kind = sim80(entry, True, "efron", weights)
+    frame = vif.influence_frame(loss, vif.minimize(loss, loss.zeros()))
+    expected = numbers(f"{kind}_efron_{weights}_score.csv").numpy()
+    given = loss.outer.weights[torch.argsort(loss.outer.sets.order)].numpy()[:, None]
+    assert frame.filter(regex="^score_").to_numpy() == pytest.approx(
+        expected * (1 if weights == "u" else given), abs=1e-8
+    )
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["ovarian", "bladder_pwp"])
+def test_case_deletion_is_the_model_fitted_without_the_patient(name):
+    case = next(case for case in OF_R if case[0] == name)
+    rows = cases(f"{case[1]}.csv")
+    loss = CoxLoss.from_formula(case[2], rows)
+    theta = vif.minimize(loss, loss.zeros())
+    frame = vif.influence_frame(loss, theta, exact=True)
+    who = loss.object_labels[7]
+    rest = CoxLoss.from_formula(case[2], rows[rows["id"] != who] if "id" in rows else rows.drop(index=who))
+    point = vif.minimize(rest, rest.zeros())
+
+    def wald(loss, theta):
+        errors = standard_errors(loss, theta)
+        tail = 2 * torch.distributions.Normal(0, 1).cdf(-(theta / errors).abs())
+        return torch.stack([theta, theta.exp(), (theta - 1.959963985 * errors).exp(), tail]).numpy()
+
+    change = wald(rest, point) - wald(loss, theta)
+    for kind, expected in zip(("coef", "hr", "hr_low", "p"), change, strict=True):
+        assert frame.filter(regex=f"^{kind}_[^lh]").loc[who].to_numpy() == pytest.approx(expected, rel=1e-5, abs=1e-8)
+    everyone = torch.ones(loss.n_objects).double()
+    displaced = 2 * (loss(point, everyone) - loss(theta, everyone)).item()
+    assert frame["displacement"].loc[who] == pytest.approx(displaced, rel=1e-6)
+    hessian = loss.hessian(theta, everyone)
+    lost = hessian - rest.hessian(theta, torch.ones(rest.n_objects).double())
+    assert frame["leverage"].loc[who] == pytest.approx(torch.linalg.solve(hessian, lost).trace().item(), rel=1e-8)
+
+
+def test_newton_steps_stand_in_for_refits():
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": generator.normal(size=80), "t": generator.exponential(size=80), "e": 1})
+    loss = CoxLoss.from_formula("Surv(t, e) ~ a", frame)
+    theta = vif.minimize(loss, loss.zeros())
+    quick, exact = vif.influence_frame(loss, theta), vif.influence_frame(loss, theta, exact=True)
+    for column in quick:
+        assert quick[column].corr(exact[column]) > 0.999
+
+
+def test_networks_are_refused():
+    net = CoxLoss([[1.0], [0.0]], [1, 2], [1, 1], model=torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="network has no coefficients"):
+        vif.influence_frame(net, net.zeros())
