@@ -3,8 +3,8 @@
 all-MiniLM-L6-v2, all 22.6 million parameters trained in float32: MultipleNegatives (in-batch negatives, scale 20) on
 500 pairs of a question and its answer, made of a small vocabulary, in shuffled batches of 32 for three epochs; AdamW,
 5e-5, a tenth of the steps to warm up and a straight line down; dropout off. The pairs are removed one at a time, 24 of
-them drawn by the seed. Targets are cosine similarities of sentences that are not among them. A quick run has 64 pairs,
-one epoch and two removals.
+them drawn by the seed. Targets are cosine similarities of sentences that are not among them. Scores are taken with
+Adam's slope over a whole removal (`smooth=True`), and at a point. A quick run has 64 pairs, one epoch and two removals.
 
 States and the way back are kept in a folder beside the system's temporary files, which needs some 10 GB there. Seconds
 are of the processor, on one thread; memory is the peak of the process.
@@ -100,8 +100,13 @@ def fine_tuned(encoder, *, count, epochs, seed):
     )
 
 
+def store(run):
+    """Return the folder of finished retrainings, so that a run that was killed goes on; None for a quick run."""
+    return None if run.quick else run.out / "sentence_encoder-retrainings"
+
+
 def main():
-    """Measure, and record before and after the retrainings."""
+    """Measure and record."""
     run = Run.of(__file__, __doc__)
     torch.set_num_threads(1)
     count, epochs, removed = (64, 1, 2) if run.quick else (PAIRS, EPOCHS, REMOVED)
@@ -114,27 +119,28 @@ def main():
     began = time.process_time()
     training.run()
     alone = time.process_time() - began
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.process_time()
-        scores = vif.unrolled(training, similarities, store=folder)
-        spent = time.process_time() - began
     numbers = {
         "parameters": len(training.theta),
         "steps": len(training),
         "pairs": count,
         "seconds of a training": alone,
-        "trainings a target": spent / alone / len(ASKED),
-        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
-    print(numbers, flush=True)
-    run.record(numbers)
+    found = {}
+    for name, smooth in {"smooth": True, "at a point": False}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.process_time()
+            found[name] = vif.unrolled(training, similarities, smooth=smooth, store=folder)
+            numbers[f"{name}, trainings a target"] = (time.process_time() - began) / alone / len(ASKED)
+        numbers["peak memory, GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(numbers, flush=True)
     chosen = torch.randperm(count, generator=torch.Generator().manual_seed(run.seed + 1))[:removed].tolist()
-    truth = vif.leave_one_out(training, similarities, objects=chosen)
-    some = scores.part(torch.tensor(chosen))
-    slopes = (some.scores * truth.scores).sum(dim=0) / some.scores.square().sum(dim=0)
-    for name, r, slope in zip(ASKED, vif.pearson(some, truth).tolist(), slopes.tolist(), strict=True):
-        numbers[name] = {"r": r, "slope": slope}
-        print(name, numbers[name], flush=True)
+    truth = vif.leave_one_out(training, similarities, objects=chosen, store=store(run))
+    for name, scores in found.items():
+        some = scores.part(torch.tensor(chosen))
+        slopes = (some.scores * truth.scores).sum(dim=0) / some.scores.square().sum(dim=0)
+        for what, r, slope in zip(ASKED, vif.pearson(some, truth).tolist(), slopes.tolist(), strict=True):
+            numbers[f"{name}, {what}"] = {"r": r, "slope": slope}
+            print(name, what, r, slope, flush=True)
     print(run.record(numbers))
 
 

@@ -362,6 +362,7 @@ def read_by_field(field):
 BY_HAND = [
     Case("recording: field=user", partial(read_by_field, "user"), "`field`"),
     Case("recording: field=3", partial(read_by_field, 3), "`field`"),
+    Case("recorded: field=user", partial(vif.recorded, LOADER, epochs=1, field="user"), "`field`"),
     *map(everybody, ["attribute", "parameter_changes", "newton_step", "descend", "refit"]),
     Case("attribute: the only object", partial(vif.attribute, quadratic, AT, value, n_objects=1), "all 1 objects"),
     Case(

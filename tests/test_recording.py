@@ -92,6 +92,9 @@ def test_objects_are_numbered_by_a_field_or_by_hand_and_what_is_frozen_stays():
     assert scores.scores.shape == (4, 2)
     assert torch.equal(training.run()["0.weight"], model[0].weight)
 
+    ready = vif.recorded(batches, epochs=2, field="user")
+    assert [objects.tolist() for _, objects in ready[:2]] == [[0] * 6, [1] * 6]
+
     again = network()
     optimizer = torch.optim.SGD(again.parameters(), lr=0.1)
     with vif.recording(again, optimizer) as by_hand:

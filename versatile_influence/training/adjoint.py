@@ -35,28 +35,33 @@ from versatile_influence.training.stepping import Steps
 from versatile_influence.training.steps import BatchLoss
 
 
-def backwards(replay: Replay, gradients: Float[Tensor, "t p"], removals: Removals) -> Float[Tensor, "k t"]:
+def backwards(
+    replay: Replay, gradients: Float[Tensor, "t p"], removals: Removals, *, smooth: bool = False
+) -> Float[Tensor, "k t"]:
     """Return the scores by the adjoint of the training, some targets at a time; `gradients` are written over."""
     if len(gradients) > gradients.shape[1]:
         # Linear in them, and no more than p are independent.
         every = torch.eye(gradients.shape[1]).to(gradients)
-        return backwards(replay, every, removals) @ gradients.T.double()
+        return backwards(replay, every, removals, smooth=smooth) @ gradients.T.double()
     size = max(1, kept(gradients[0].nbytes * len(replay.end), most=ADJOINT_BYTES))
-    return torch.cat([_backwards(replay, some, removals) for some in gradients.split(size)], dim=1)
+    return torch.cat([_backwards(replay, some, removals, smooth) for some in gradients.split(size)], dim=1)
 
 
-def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> Float[Tensor, "k q"]:
+def _backwards(
+    replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals, smooth: bool
+) -> Float[Tensor, "k q"]:
     training, derivatives = replay.training, Derivatives(replay.training)
     scores = gradients.new_zeros(removals.count, len(gradients), dtype=torch.float64)
     adjoint = [torch.zeros_like(gradients) for _ in replay.end[1:]]
     # Not a copy: there is nothing larger.
     adjoint.insert(training.given % len(replay.end), gradients)
-    way = WayBack.of(replay, gradients, removals)
+    way = WayBack.of(replay, gradients, removals, smooth)
     before = way.taken_up(adjoint, scores)
     for step, state, gradient in tqdm(
         replay.backwards(before), total=before, desc="backwards", unit="step", delay=PATIENCE, leave=False
     ):
-        slope = _pulled(training, step, (*state, gradient), adjoint)
+        width = derivatives.width(step, state[0], removals) if smooth else 0.0
+        slope = _pulled(training, step, (*state, gradient), adjoint, width)
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
             scores[rows] -= derivatives.along(loss, state[0], slope, hit, weight=weight, onto=adjoint[0]).T
@@ -64,13 +69,13 @@ def _backwards(replay: Replay, gradients: Float[Tensor, "q p"], removals: Remova
     return scores
 
 
-def forwards(replay: Replay, removals: Removals) -> Float[Tensor, "k p"]:
+def forwards(replay: Replay, removals: Removals, *, smooth: bool = False) -> Float[Tensor, "k p"]:
     """Return what each removal does to the parameters, by the derivative of the training along it."""
     size = at_once(len(replay.theta) * len(replay.end), most=HELD_NUMBERS)
-    return torch.cat([_forwards(replay.training, part) for part in removals.split(size)])
+    return torch.cat([_forwards(replay.training, part, smooth) for part in removals.split(size)])
 
 
-def _forwards(training: Steps, removals: Removals) -> Float[Tensor, "k p"]:
+def _forwards(training: Steps, removals: Removals, smooth: bool) -> Float[Tensor, "k p"]:
     derivatives, state = Derivatives(training), training.begun(training.theta)
     changes = [state[0].new_zeros(removals.count, len(state[0]), dtype=torch.float64) for _ in state]
     for step in range(len(training)):
@@ -82,7 +87,8 @@ def _forwards(training: Steps, removals: Removals) -> Float[Tensor, "k p"]:
                 params = training.unravel(state[0].to(training.precision))
                 slope[rows] -= weight * loss.removal_products(params, None, hit).to(slope)
         gradient = training.gradient(step, state[0])
-        changes = _pushed(training, step, (*state, gradient), (*changes, slope))
+        width = derivatives.width(step, state[0], removals) if smooth else 0.0
+        changes = _pushed(training, step, (*state, gradient), (*changes, slope), width)
         state = training.stepped(step, state, gradient)
     return changes[training.given]
 
@@ -91,10 +97,10 @@ def _hit(removals: Removals, objects: Int[Tensor, " m"] | None) -> tuple[Int[Ten
     return (torch.arange(removals.count), removals) if objects is None else removals.among(objects)
 
 
-def _pulled(training: Steps, step: int, at: State, adjoint: list[Tensor]) -> Float[Tensor, "q p"]:
+def _pulled(training: Steps, step: int, at: State, adjoint: list[Tensor], width: float) -> Float[Tensor, "q p"]:
     """Return γ of ∂Φᵀ λ, and write its other parts, those of the state, over λ."""
     *state, gradient = at
-    slope, moved, count = torch.empty_like(adjoint[0]), partial(training.moved, step), len(adjoint)
+    slope, moved, count = torch.empty_like(adjoint[0]), partial(training.moved, step, width=width), len(adjoint)
     # In place, some columns at a time: the adjoints are the largest there is.
     size = at_once(len(slope) * len(at), most=ADJOINT_NUMBERS)
     split = (part.split(size, dim=-1) for part in (*state, training.clipped(gradient), *adjoint, slope))
@@ -109,12 +115,12 @@ def _pulled(training: Steps, step: int, at: State, adjoint: list[Tensor]) -> Flo
     return vmap(lambda row: pull_clipped(row)[0], chunk_size=size)(slope)
 
 
-def _pushed(training: Steps, step: int, at: State, changes: State) -> list[Tensor]:
+def _pushed(training: Steps, step: int, at: State, changes: State, width: float) -> list[Tensor]:
     """Return ∂Φ δ: of each part of the state."""
     exact = tuple(one.double() for one in at)
 
     def stepped(*parts: Tensor) -> State:
-        return training.moved(step, *parts[:-1], training.clipped(parts[-1]))
+        return training.moved(step, *parts[:-1], training.clipped(parts[-1]), width=width)
 
     return list(vmap(lambda *rows: jvp(stepped, exact, rows)[1])(*changes))
 
@@ -153,6 +159,25 @@ class Derivatives:
                     into.add_(weight * size * bent)
             products.append(torch.cat(found))
         return torch.cat(products, dim=1)
+
+    def width(self, step: int, theta: Float[Tensor, " p"], removals: Removals) -> float:
+        """Return the root mean square, over the step's objects and the parameters, of what a removal changes.
+
+        Of ∇ΔL_i added up with random signs, whose square is the sum of theirs in expectation: one gradient more.
+        """
+        training = self.training
+        if not training.optimizer.kinked:
+            return 0.0
+        there, square, count = theta.to(training.precision), 0.0, 0
+        for loss, _, weight in training.pieces(step):
+            draw = torch.Generator().manual_seed(step)
+            signs = (2.0 * torch.randint(2, (loss.n_objects,), generator=draw) - 1).to(there)
+            differences = lambda vector, loss=loss: loss.removal_differences(training.unravel(vector))  # noqa: E731
+            square += weight**2 * vjp(differences, there)[1](signs)[0].double().square().sum().item()
+            count += loss.n_objects
+        # Of a group, those of its members that a step meets.
+        members = len(removals.members) / removals.count * count / training.n_objects
+        return (square / count / len(there) * max(1.0, members)) ** 0.5
 
     def _pull(self, loss: Loss, theta: Float[Tensor, " p"], removals: Removals | None) -> Callable[[Tensor], tuple]:
         values = lambda vector: self._values(loss, vector, removals)  # noqa: E731

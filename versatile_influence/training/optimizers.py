@@ -33,9 +33,19 @@ class Optimizer(Settings, ABC):
     def start(self, theta: Tensor) -> State:
         """Return the state before the first step."""
 
+    @property
+    def kinked(self) -> bool:
+        """Whether a step turns where a gradient changes its sign, so that its derivative there says little."""
+        return False
+
     @abstractmethod
-    def step(self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float) -> tuple[Tensor, State]:
-        """Return θ and state after step `number`, counted from 1, at the learning rate of that step."""
+    def step(
+        self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float, width: float = 0.0
+    ) -> tuple[Tensor, State]:
+        """Return θ and state after step `number`, counted from 1, at the learning rate of that step.
+
+        `width` is 0 but for derivatives: the size of gradients over which a kink is smoothed.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +79,16 @@ class SGD(Optimizer):
         """Return no velocity."""
         return (torch.zeros_like(theta),) if self.momentum else ()
 
-    def step(self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float) -> tuple[Tensor, State]:
+    def step(
+        self,
+        theta: Tensor,
+        gradient: Tensor,
+        state: State,
+        *,
+        number: int,
+        lr: float,
+        width: float = 0.0,  # noqa: ARG002
+    ) -> tuple[Tensor, State]:
         """Return θ − lr · direction."""
         direction = torch.add(gradient, theta, alpha=self.weight_decay) if self.weight_decay else gradient
         if self.momentum:
@@ -110,8 +129,15 @@ class Adam(Optimizer):
         """Return running means of zero."""
         return torch.zeros_like(theta), torch.zeros_like(theta)
 
-    def step(self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float) -> tuple[Tensor, State]:
-        """Return θ after one step, with the new running means."""
+    @property
+    def kinked(self) -> bool:
+        """Yes: its first step is the gradient's sign."""
+        return True
+
+    def step(
+        self, theta: Tensor, gradient: Tensor, state: State, *, number: int, lr: float, width: float = 0.0
+    ) -> tuple[Tensor, State]:
+        """Return θ after one step, with the new running means; `width` is added to `eps`."""
         if self.weight_decay and self.decoupled_weight_decay:
             theta = theta * (1 - lr * self.weight_decay)
         elif self.weight_decay:
@@ -123,7 +149,7 @@ class Adam(Optimizer):
         # The root's derivative at 0 is infinite: it must not be taken, not even to be multiplied by 0.
         root = torch.where(dead, 0.0, torch.where(dead, 1.0, second).sqrt())
         along = torch.where(dead, first.detach(), first)
-        size = root / (1 - beta2**number) ** 0.5 + self.eps
+        size = root / (1 - beta2**number) ** 0.5 + (self.eps + width)
         return torch.addcdiv(theta, along, size, value=-(lr / (1 - beta1**number))), (first, second)
 
 

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from versatile_influence.core.checks import instance, told, whole
+from versatile_influence.core.tables import whole_numbers
+from versatile_influence.training.watched import entry
 
 
-def recorded(loader: DataLoader, *, epochs: int) -> list[tuple[Any, Int[Tensor, " m"]]]:
+def recorded(loader: DataLoader, *, epochs: int, field: str | None = None) -> list[tuple[Any, Int[Tensor, " m"]]]:
     """Return the batches of some epochs, each with the numbers of its objects in the data set: `steps` of a `Training`.
 
     They are what looping over the loader would give from here on, from the same generators, augmentations of the data
@@ -20,9 +22,11 @@ def recorded(loader: DataLoader, *, epochs: int) -> list[tuple[Any, Int[Tensor, 
     Args:
         loader: Of a data set with numbered items. An item is an object.
         epochs: How often to loop over it.
+        field: The entry of a batch that numbers its objects, where an item is not one: its user, its document.
 
     Raises:
         TypeError: If it is no DataLoader, or its items have no numbers.
+        ValueError: If a batch has no such field.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -43,7 +47,10 @@ def recorded(loader: DataLoader, *, epochs: int) -> list[tuple[Any, Int[Tensor, 
         return collate([item for item, _ in items]), torch.tensor([number for _, number in items])
 
     same = DataLoader(numbered, batch_sampler=loader.batch_sampler, collate_fn=parted, generator=loader.generator)
-    return [step for _ in range(epochs) for step in same]
+    steps = [step for _ in range(epochs) for step in same]
+    if field is None:
+        return steps
+    return [(batch, whole_numbers(entry(batch, field), f"{field} of a batch", shape=[None])) for batch, _ in steps]
 
 
 @dataclass(frozen=True)

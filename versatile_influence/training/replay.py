@@ -85,9 +85,9 @@ class WayBack:
     name: str
 
     @classmethod
-    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals) -> "WayBack":
+    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals, smooth: bool) -> "WayBack":
         """Return that of these targets and removals."""
-        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows])
+        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows, smooth])
         return cls(replay, f"back-{which}.npz")
 
     def taken_up(self, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> int:
@@ -140,6 +140,9 @@ def _backwards(training: Steps, marks: Reversible[Mark], end: tuple[int, State |
             inner, reached = _marked(training, first, state, last, room)
             if after is not None:
                 _check(reached, after, first, last - 1)
+            # Large, and not needed where each step is there.
+            after = reached if len(inner) < last - first else None
+            del reached
             yield from _backwards(training, inner, (last, after), max(2, room - len(inner)))
         last, after = first, state
 

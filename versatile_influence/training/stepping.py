@@ -110,12 +110,12 @@ class Steps(Settings):
         sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
         return clipped(gradient, sizes, self.max_norm)
 
-    def moved(self, step: int, *parts: Tensor) -> State:
-        """Return the state after a step from (*state, clipped gradient), number by number."""
+    def moved(self, step: int, *parts: Tensor, width: float = 0.0) -> State:
+        """Return the state after a step from (*state, clipped gradient), number by number; `width`: the optimiser's."""
         theta, *kept, gradient = parts
         average = [] if self.averaging is None else [kept.pop()]
         lr = self.optimizer.lr * (1 if self.schedule is None else self.schedule(step))
-        theta, new = self.optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr)
+        theta, new = self.optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr, width=width)
         if self.averaging is not None:
             average = [theta if step == 0 else torch.lerp(average[0], theta, 1 - self.averaging)]
         return (theta, *new, *average)

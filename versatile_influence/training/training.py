@@ -107,8 +107,8 @@ class Training(Steps):
 
         Args:
             presence: Who is present.
-            store: A folder for some states of one training, twice √T at most: the same call with the same folder goes
-                on where a killed one stopped, and `vif.unrolled` goes backwards from there.
+            store: A folder for some states of one training, some three times √T: the same call with the same folder
+                goes on where a killed one stopped, and `vif.unrolled` goes backwards from there.
 
         Raises:
             ValueError: If every training diverged, or the folder is of another, or being filled by another run.
@@ -155,7 +155,7 @@ class Training(Steps):
             states.refuse(f"The gradient of step {first} is another: the loss is, or is random")
         if end is not None:
             return end[0]
-        spacing, last = max(1, math.isqrt(len(self)) // 2), mark
+        spacing, last = max(1, math.isqrt(len(self)) // 3), mark
         for last in tqdm(
             self.walk(state, presence, first=first),
             total=len(self),

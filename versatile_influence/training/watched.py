@@ -22,7 +22,7 @@ def watched(loader: DataLoader, note: Callable[[Any, Any], None], field: str | N
         def __iter__(self) -> Any:
             drawn.clear()
             for batch in super().__iter__():
-                note(batch, drawn.pop(0) if field is None else _entry(batch, field))
+                note(batch, drawn.pop(0) if field is None else entry(batch, field))
                 yield batch
 
     # By the slots themselves: DataLoader refuses another sampler, and accelerate another class.
@@ -56,7 +56,12 @@ class _Noting:
         return getattr(self.sampler, name)
 
 
-def _entry(batch: Any, field: str) -> Any:
+def entry(batch: Any, field: str) -> Any:
+    """Return an entry of a batch.
+
+    Raises:
+        ValueError: If it has none of that name.
+    """
     try:
         return batch[field]
     except (KeyError, IndexError, TypeError) as error:

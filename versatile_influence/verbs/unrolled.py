@@ -6,6 +6,7 @@ from os import PathLike
 
 import torch
 
+from versatile_influence.core.arguments import flag
 from versatile_influence.core.boundary import as_target
 from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import by_formula, jacobian_products
@@ -24,7 +25,12 @@ from versatile_influence.training.training import Training
 
 @errors_named()
 def unrolled(
-    training: Training, target: object, *, objects: Iterable | None = None, store: str | PathLike | None = None
+    training: Training,
+    target: object,
+    *,
+    objects: Iterable | None = None,
+    smooth: bool = False,
+    store: str | PathLike | None = None,
 ) -> Attribution:
     """Return what each target would change by if the same training, step by step, had run without each object.
 
@@ -40,6 +46,10 @@ def unrolled(
         training: The training.
         target: `target(params) -> (t,)` or a `PresenceTarget`.
         objects: What is removed: None for each object, numbers, or groups of them.
+        smooth: Take the slope of Adam's steps over a whole removal, in place of that at a point: as if `eps` were
+            larger by the root mean square of what a removal changes of the gradient. Adam's first step is the
+            gradient's sign, whose slope at a point is 0, or without bound where a gradient is near 0, and says little
+            of what a removal does. Of `SGD` nothing changes.
         store: A folder for the states of the training, as in `Training.run`, and for how far the adjoint has come: then
             memory holds few, and the same call with the same folder goes on where a killed one stopped.
 
@@ -64,6 +74,7 @@ def unrolled(
         tensor([ 0.0819, -0.2133, -1.3941], dtype=torch.float64)
     """
     instance(training, "training", Training, "vif.Training(…)")
+    over = flag(smooth, "smooth")
     removals, asked = Removals.asked(objects, training.n_objects), as_target(target)
     with by_formula(), nullcontext() if store is None else training.kept(store) as states:
         replay = Replay.of(training, states)
@@ -72,22 +83,22 @@ def unrolled(
         theta = replay.theta.double()
         params, direct, parameter = training.unravel(theta), None, None
         if isinstance(seen, PresenceTarget):
-            direct, parameter = seen.effects(params, forwards(replay, removals), removals)
+            direct, parameter = seen.effects(params, forwards(replay, removals, smooth=over), removals)
             scores = direct + parameter
         elif removals.count < min(len(target_values(seen, params)), len(theta)):
             # The target's derivative along each change.
-            moved = forwards(replay, removals).T
+            moved = forwards(replay, removals, smooth=over).T
             scores = jacobian_products(lambda some: seen(training.unravel(some)), theta, moved).T
         else:
             # As precise as the states that it looks back at; what is added up is in float64.
             params, theta = cast(params, torch.promote_types(dtype, torch.float32)), None
             # A copy, to be written over: a target may keep its own.
-            scores = backwards(replay, seen.gradients(params).clone(), removals)
+            scores = backwards(replay, seen.gradients(params).clone(), removals, smooth=over)
     if not extremes(scores).any():
         warn(
             "Every score is 0: no removal changes the loss of a step, or the target does not depend on the parameters. "
             "Multiply each object's terms by its presence in `step_loss`."
         )
     told = {"targets": asked.labels, "labels": training.object_labels, "direct": direct, "parameter": parameter}
-    made = made_by("unrolled", steps=len(training), optimizer=training.optimizer)
+    made = made_by("unrolled", steps=len(training), optimizer=training.optimizer, smooth=over)
     return Attribution(scores, removals.objects(), n_objects=training.n_objects, made=made, **told)
