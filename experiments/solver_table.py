@@ -186,6 +186,42 @@ def through() -> list[str]:
     return rows
 
 
+def models() -> list[str]:
+    """Return how scores through training agree with retraining for models of other kinds as Markdown."""
+    rows = ["| model, removals × targets | r | trainings for all scores, for all retrainings |", "|---|---|---|"]
+    ready = numbers("experiments/results/through_ready.json")
+    said = {
+        "Karate": [
+            ("skip-gram by SGD, a node's pairs absent", "same walks"),
+            ("… against walks drawn anew", "walks drawn anew"),
+            ("… retraining against itself, so", "retraining on walks drawn anew, beside the same walks"),
+        ],
+        "Recommender": [
+            ("BPR factorisation, pairs of other users", "pairs of others"),
+            ("… pairs of the removed user", "pairs of the removed user"),
+        ],
+        "Delicious": [("ListMLE by the paper's protocol, parameter effect", "r, parameter effect")],
+    }
+    for name, lines in said.items():
+        found = ready[name]
+        of = f"{name}, {found['removals']} × {found['targets']}"
+        cost = f"{found['trainings for all scores']:.0f}, {found['trainings for all retrainings']:.0f}"
+        for what, key in lines:
+            value = found[key]
+            r = value if isinstance(value, float) else value.get("mean Pearson", value.get("r, pooled"))
+            rows.append(f"| {of}: {what} | {r:.3f} | {cost} |")
+    encoder = numbers("experiments/results/sentence_encoder.json")
+    for name in ("smooth", "at a point"):
+        found = [
+            value["r"] for key, value in encoder.items() if key.startswith(f"{name}, ") and isinstance(value, dict)
+        ]
+        each = ", ".join(f"{r:.3f}" for r in found)
+        cost = f"{len(found) * encoder[f'{name}, trainings a target']:.0f}, {encoder['pairs']}"
+        how = "`smooth=True`" if name == "smooth" else "slope at a point"
+        rows.append(f"| MiniLM, all 22.6 million parameters, 24 × {len(found)}: {how} | {each} | {cost} |")
+    return rows
+
+
 def trust() -> list[str]:
     """Return how estimated errors and mended scores hold against refits as Markdown."""
     record = numbers("experiments/results/trust.json")
@@ -222,7 +258,7 @@ def pages() -> dict[Path, str]:
         PAGE: filled(PAGE.read_text(), tables),
         OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
         TRUST: filled(TRUST.read_text(), {"trust": trust()}),
-        THROUGH: filled(THROUGH.read_text(), {"through training": through()}),
+        THROUGH: filled(THROUGH.read_text(), {"through training": through(), "models": models()}),
     }
 
 

@@ -14,7 +14,7 @@ from torch.func import functional_call
 import versatile_influence as vif
 from experiments import through_training
 from versatile_influence.core.removals import Removals
-from versatile_influence.training.adjoint import backwards, forwards
+from versatile_influence.training.adjoint import Derivatives, backwards, forwards
 from versatile_influence.training.replay import Replay
 
 ROOT = Path(__file__).parent.parent
@@ -179,6 +179,40 @@ def test_columns_of_a_step_are_taken_apart_and_give_the_same(option, monkeypatch
     assert all(torch.equal(apart[name], value) for name, value in whole.items())
     with vif.memory_budget(1e-5):
         torch.testing.assert_close(vif.unrolled(made(ours, **options), predictions).scores, scores)
+
+
+@pytest.mark.parametrize("objects", [None, [[0, 1, 2], [5], [11, 3]]])
+def test_over_a_whole_removal_forwards_and_backwards_give_the_same_and_sgd_is_as_at_a_point(objects):
+    training = made(vif.AdamW(lr=0.02), contrastive, max_norm=1.0, accumulation=2)
+    removals, replay = Removals.of(objects, N), Replay.of(training)
+    gradients = torch.func.jacrev(lambda theta: predictions(training.unravel(theta)))(replay.theta)
+    backward = backwards(replay, gradients.clone(), removals, smooth=True)
+    torch.testing.assert_close(backward, forwards(replay, removals, smooth=True) @ gradients.T, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(
+        vif.unrolled(training, predictions, objects=objects, smooth=True).scores, backward, rtol=1e-9, atol=1e-13
+    )
+    plain = made(vif.SGD(lr=0.1, momentum=0.9))
+    assert torch.equal(vif.unrolled(plain, predictions, smooth=True).scores, vif.unrolled(plain, predictions).scores)
+
+
+def test_over_a_whole_removal_adam_agrees_with_retraining_where_its_slope_at_a_point_does_not():
+    draw = torch.Generator().manual_seed(5)
+    x, y = torch.randn(40, 30, generator=draw).double(), torch.randn(40, generator=draw).double()
+    step_loss = lambda theta, some, presence: (presence * (x[some] @ theta - y[some]) ** 2).sum() / len(some)  # noqa: E731
+    steps = [(some, some) for some in torch.randperm(40, generator=draw).split(20)]
+    start, target = torch.zeros(30).double(), lambda theta: x[:8] @ theta
+    training = vif.Training(step_loss, steps, start=start, optimizer=vif.AdamW(lr=1e-2), n_objects=40)
+    truth = vif.leave_one_out(training, target, progress=False)
+    point, over = (vif.unrolled(training, target, smooth=smooth) for smooth in (False, True))
+    assert vif.pearson(over, truth).mean() > 0.7
+    assert vif.pearson(over, truth).mean() > vif.pearson(point, truth).mean() + 0.2
+    # What is added to eps: the root mean square of what removals change.
+    rms = [
+        torch.func.vmap(lambda i, some=some: 2 * (x[some[i]] @ start - y[some[i]]) * x[some[i]] / 20)(torch.arange(20))
+        for some, _ in steps[:1]
+    ]
+    width = Derivatives(training).width(0, start, Removals.of(None, 40))
+    assert width == pytest.approx(rms[0].square().mean().sqrt().item(), rel=0.3)
 
 
 def test_removals_that_meet_in_a_batch_are_as_in_retraining():

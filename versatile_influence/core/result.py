@@ -134,7 +134,9 @@ class Attribution:
             doubted = len(self.error) - checked - len(self.failed or {})
             return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
         if not checked:
-            return 'Not checked: attribute(…, check="all") estimates how far each is off, or refit some (vif.refit).'
+            through = (self.made or {}).get("by") == "unrolled"
+            estimated = "" if through else 'attribute(…, check="all") estimates how far each is off, '
+            return f"Not checked: {estimated}spot_check(…) trains without a few."
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
         of_all = " checked" if checked < len(self.error) else ""
         line = (
