@@ -151,3 +151,12 @@ class RiskSets:
     def own(self, values: Float[Tensor, "... T"]) -> EachRow:
         """Return for each row the sum over the terms of its own event's time."""
         return pick(self.by_time(values, self.term_time) if self.efron else values, self.own_time)
+
+
+def overlapping_objects(rows: SurvivalRows) -> np.ndarray:
+    """Return the objects with two rows at risk at the same time in one stratum: `(start, stop]` that overlap."""
+    start = np.full(len(rows.stop), -np.inf) if rows.start is None else rows.start
+    order = np.lexsort((start, rows.stratum, rows.subject))
+    subject, stratum, start, stop = rows.subject[order], rows.stratum[order], start[order], rows.stop[order]
+    same = (subject[1:] == subject[:-1]) & (stratum[1:] == stratum[:-1]) & (start[1:] < stop[:-1])
+    return np.unique(subject[1:][same])
