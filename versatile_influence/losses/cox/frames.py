@@ -204,9 +204,8 @@ def _events(frame: Any, name: Hashable, event_value: object, found: Obstacles) -
     if event_value is not None:
         happened: Callable[[object], bool] = lambda value: value == event_value  # noqa: E731
         if not any(happened(value) for value in known):
-            found.values.append(
-                f"No row of `{name}` holds the event ({found.words.event(event_value)}): it holds {told(known[:NAMED])}."
-            )
+            asked = found.words.event(event_value)
+            found.values.append(f"No row of `{name}` holds the event ({asked}): it holds {told(known[:NAMED])}.")
         return np.array([float(happened(value)) for value in column])
     if all(not isinstance(value, str) and value in (0, 1) for value in known):
         return column.to_numpy(dtype=float, na_value=float("nan"))

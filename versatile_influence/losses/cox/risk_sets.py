@@ -28,6 +28,7 @@ class RiskSets:
     Attributes:
         order: Row numbers in sorted order.
         event: 1 for each row with an event.
+        stops, entries, strata: Times and stratum of each sorted row; entries None where all are at risk from the first.
         event_rows: Sorted rows with an event, by time.
         time_of_event: Time of each of them.
         counts: Events at each time.
@@ -47,6 +48,8 @@ class RiskSets:
         order = np.lexsort((-code, rows.stratum))
         code, stratum, event = code[order], rows.stratum[order], rows.event[order]
         self.order, self.event = tensor(order), tensor(event.astype(float))
+        self.stops, self.entries = times[code], None if rows.start is None else rows.start[order]
+        self.strata = stratum
         self._lengths = np.bincount(stratum)
         self._cumsum = SegmentedCumsum(self._lengths)
 
