@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if answer.check is not None:
         print(one_by_one(answer.check, errors))
     if args.flip is not None:
-        print(f"\n{flip_table(verdicts(loss, params, args.flip))}")
+        print(f"\n{flip_table(verdicts(loss, params, args.flip or None))}")
     if args.report:
         page = report(loss, params, title=headline, anonymous=args.anonymous, flip=args.flip or None)
         write_text(args.report, page.html)

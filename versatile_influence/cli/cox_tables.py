@@ -1,5 +1,6 @@
 """What `vif cox` prints."""
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -78,6 +79,7 @@ def one_by_one(check: SpotCheck, errors: Float[Tensor, " d"]) -> str:
     for row in largest_first((predicted / errors).abs().amax(1))[:LISTED]:
         place = int((predicted[row] / errors).abs().argmax())
         digits = decimals(errors[place].item())
-        values = [f"{scores[row, place].item():+.{digits}f}" for scores in (predicted, refitted)]
+        changes = (scores[row, place].item() for scores in (predicted, refitted))
+        values = [f"{change:+.{digits}f}" if math.isfinite(change) else "no fit" for change in changes]
         rows.append([str(names[row]), str(targets[place]), *values])
     return table(["patient", "coefficient", "predicted", "refitted"], rows, left=2)

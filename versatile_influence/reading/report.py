@@ -12,7 +12,7 @@ from torch import Tensor
 
 from versatile_influence import __version__
 from versatile_influence.core.arguments import flag
-from versatile_influence.core.checks import instance
+from versatile_influence.core.checks import instance, told
 from versatile_influence.core.files import write_text
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
@@ -107,6 +107,8 @@ def report(
         raise ImportError(f"{error}: reports need it. Run `pip install versatile-influence[report]`.") from error
     instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
     title = instance(title, "title", str | None, 'text, as "Rossi: arrests"') or "Cox regression"
+    if flip is not None and (isinstance(flip, str) or not isinstance(flip, Sequence)):
+        raise TypeError(f"`flip` must be a list of covariates, or None, got {told(flip)}.")
     anonymous, target = flag(anonymous, "anonymous"), loss.coefficients()
     theta = Problem.of(loss, params).theta
     naive = standard_errors(loss, theta, robust=False)

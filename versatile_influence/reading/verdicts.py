@@ -49,13 +49,13 @@ def verdicts(
     Args:
         loss: A linear Cox loss.
         params: Its minimum.
-        names: Covariates; None or none for all.
+        names: Covariates; None for all.
         most: Largest set that is tried; half of all by default.
 
     Raises:
         ValueError: If there is no such covariate.
     """
-    asked = [str(name) for name in loss.coefficients(names or None).labels or []]
+    asked = [str(name) for name in loss.coefficients(names).labels or []]
     found = []
     for effect in effects(loss, params):
         if effect.name not in asked:
