@@ -45,7 +45,8 @@ class RiskSets:
     def __init__(self, rows: SurvivalRows, *, efron: bool):
         times, code = np.unique(rows.stop, return_inverse=True)
         width = len(times) + 2
-        order = np.lexsort((-code, rows.stratum))
+        # Of one time events last: their own term is not among those that they are at risk in.
+        order = np.lexsort((rows.event, -code, rows.stratum))
         code, stratum, event = code[order], rows.stratum[order], rows.event[order]
         self.order, self.event = tensor(order), tensor(event.astype(float))
         self.stops, self.entries = times[code], None if rows.start is None else rows.start[order]
