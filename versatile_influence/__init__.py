@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from versatile_influence.reading.ensemble import ensemble
     from versatile_influence.reading.metasmoothness import metasmoothness
     from versatile_influence.reading.metrics import agreement, pearson, spearman
-    from versatile_influence.reading.report import Report, report
+    from versatile_influence.cli.report import Report, report
     from versatile_influence.reading.spot_check import SpotCheck, spot_check
     from versatile_influence.solvers.cg import CG
     from versatile_influence.solvers.ekfac import EKFAC

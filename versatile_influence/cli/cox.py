@@ -23,8 +23,8 @@ from versatile_influence.losses import CoxLoss
 from versatile_influence.losses.cox.formula import Design
 from versatile_influence.losses.cox.frames import FrameRows
 from versatile_influence.reading.metrics import counted
-from versatile_influence.reading.report import report
-from versatile_influence.reading.verdicts import verdicts
+from versatile_influence.cli.report import report
+from versatile_influence.cli.verdicts import verdicts
 from versatile_influence.reading.wald_table import effects
 from versatile_influence.training.minimize import minimize
 

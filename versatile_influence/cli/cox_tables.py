@@ -12,7 +12,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LISTED, SHOWN
 from versatile_influence.reading.metrics import decimals
 from versatile_influence.reading.spot_check import SpotCheck
-from versatile_influence.reading.verdicts import Verdict
+from versatile_influence.cli.verdicts import Verdict
 from versatile_influence.reading.wald_table import Effect
 
 

@@ -15,6 +15,7 @@ LABELS = ("strata_cols", "subject_col")
 
 
 def _in_python(name: Hashable) -> str:
+    """Return what to do about a column of text, in Python."""
     return (
         f"If it names categories, write it into a formula, CoxLoss.from_formula('Surv(…) ~ C({name}) + …', frame), or "
         f"encode it, pd.get_dummies(frame, columns=[{name!r}], drop_first=True, dtype=float); otherwise drop it."

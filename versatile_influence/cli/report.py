@@ -22,9 +22,9 @@ from versatile_influence.core.words import errors_named
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
 from versatile_influence.losses.cox.loss import CoxLoss
 from versatile_influence.reading.metrics import counted, decimals
-from versatile_influence.reading.report_pictures import Pictures
+from versatile_influence.cli.report_pictures import Pictures
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
-from versatile_influence.reading.verdicts import Verdict, verdicts
+from versatile_influence.cli.verdicts import Verdict, verdicts
 from versatile_influence.reading.wald_table import Effect, effects, hazard, tail
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.influence_frame import influence_frame
@@ -128,7 +128,7 @@ def report(
     pictures = Pictures(loss, naive, carriers, labels)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(
-        files("versatile_influence.reading").joinpath("report.html").read_text(encoding="utf-8")
+        files("versatile_influence.cli").joinpath("report.html").read_text(encoding="utf-8")
     )
     page = template.render(
         title=title,
