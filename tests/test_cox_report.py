@@ -12,9 +12,9 @@ import torch
 from test_cli_cox import run
 
 import versatile_influence as vif
+from versatile_influence.cli.report_pictures import kaplan_meier
 from versatile_influence.datasets import simulated_trial
 from versatile_influence.losses import CoxLoss
-from versatile_influence.cli.report_pictures import kaplan_meier
 from versatile_influence.reading.wald_table import hazard, tail
 
 ROLES = {"duration_col": "months", "event_col": "died", "strata_cols": "site"}

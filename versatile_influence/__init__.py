@@ -6,6 +6,7 @@ from versatile_influence.core.faces import on_demand
 
 if TYPE_CHECKING:
     from versatile_influence import adapters, losses, solvers
+    from versatile_influence.cli.report import Report, report
     from versatile_influence.core import owned
     from versatile_influence.core.composed import Composed
     from versatile_influence.core.gauss_newton import GaussNewton
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from versatile_influence.reading.ensemble import ensemble
     from versatile_influence.reading.metasmoothness import metasmoothness
     from versatile_influence.reading.metrics import agreement, pearson, spearman
-    from versatile_influence.cli.report import Report, report
     from versatile_influence.reading.spot_check import SpotCheck, spot_check
     from versatile_influence.solvers.cg import CG
     from versatile_influence.solvers.ekfac import EKFAC

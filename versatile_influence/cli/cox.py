@@ -15,7 +15,9 @@ from versatile_influence.cli.cox_tables import (
     one_by_one,
 )
 from versatile_influence.cli.patients import fitted_rows, read_table, require_columns, require_numbers
+from versatile_influence.cli.report import report
 from versatile_influence.cli.tables import plain, renamed
+from versatile_influence.cli.verdicts import verdicts
 from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
 from versatile_influence.core.target import LabelledTarget
@@ -23,8 +25,6 @@ from versatile_influence.losses import CoxLoss
 from versatile_influence.losses.cox.formula import Design
 from versatile_influence.losses.cox.frames import FrameRows
 from versatile_influence.reading.metrics import counted
-from versatile_influence.cli.report import report
-from versatile_influence.cli.verdicts import verdicts
 from versatile_influence.reading.wald_table import effects
 from versatile_influence.training.minimize import minimize
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from versatile_influence.cli.answers import largest_first
 from versatile_influence.cli.tables import beside, plain, table
+from versatile_influence.cli.verdicts import Verdict
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LISTED, SHOWN
 from versatile_influence.reading.metrics import decimals
 from versatile_influence.reading.spot_check import SpotCheck
-from versatile_influence.cli.verdicts import Verdict
 from versatile_influence.reading.wald_table import Effect
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from versatile_influence import __version__
+from versatile_influence.cli.report_pictures import Pictures
+from versatile_influence.cli.verdicts import Verdict, verdicts
 from versatile_influence.core.arguments import flag
 from versatile_influence.core.checks import instance, told
 from versatile_influence.core.files import write_text
@@ -22,9 +24,7 @@ from versatile_influence.core.words import errors_named
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
 from versatile_influence.losses.cox.loss import CoxLoss
 from versatile_influence.reading.metrics import counted, decimals
-from versatile_influence.cli.report_pictures import Pictures
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
-from versatile_influence.cli.verdicts import Verdict, verdicts
 from versatile_influence.reading.wald_table import Effect, effects, hazard, tail
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.influence_frame import influence_frame
