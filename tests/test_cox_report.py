@@ -137,6 +137,36 @@ def test_dots_are_hollow_where_predictions_are_not_to_be_trusted():
     assert "fill: #ffffff" in page.html
 
 
+def test_without_a_site_is_the_model_fitted_without_it(capsys, tmp_path):
+    frame = simulated_trial(90)
+    frame.to_csv(tmp_path / "t.csv")
+    words = [
+        "--duration-col",
+        "months",
+        "--event-col",
+        "died",
+        "--id-col",
+        "patient",
+        "--groups",
+        "site",
+        "--flip",
+        "age",
+    ]
+    status, _, _ = run(capsys, tmp_path / "t.csv", *words, "--report", tmp_path / "page.html", "--by", "attribute")
+    assert status == 0
+    rows = table((tmp_path / "page.html").read_text(encoding="utf-8"), "groups")
+    frame, roles = frame.drop(columns="site"), {"duration_col": "months", "event_col": "died"}
+    sites = simulated_trial(90)["site"]
+    assert {row[0] for row in rows} == {f"{name} ({count})" for name, count in sites.value_counts().items()}
+    full = CoxLoss.from_frame(frame, **roles)
+    theta = vif.minimize(full, full.zeros())
+    for site, column, _, refitted, ratio in rows:
+        rest = CoxLoss.from_frame(frame[sites != site.split(" (")[0]], **roles)
+        before, now = (point[full.columns.index(column)].item() for point in (theta, vif.minimize(rest, rest.zeros())))
+        assert float(refitted) == pytest.approx(now - before, abs=0.51 * 10 ** -len(refitted.partition(".")[2]))
+        assert ratio == f"{hazard(before)} → {hazard(now)}"
+
+
 def test_curves_are_those_of_lifelines():
     from lifelines import KaplanMeierFitter
 

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,12 +29,15 @@ from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.wald_table import effects
 from versatile_influence.training.minimize import minimize
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def run(args: argparse.Namespace) -> int:
     """Fit, attribute, print, check; return the exit status."""
     check_out(args.out, [args.patients, args.test])
     check_out(args.report, [args.patients, args.test, args.out], "--report")
-    rows = fitted_rows(args)
+    rows, group = fitted_rows(args)
     loss = CoxLoss.of_rows(rows, ties=args.ties, penalty=args.penalty)
     test = None if args.test is None else _test_patients(args, loss)
     params = minimize(loss, loss.zeros())
@@ -63,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if args.flip is not None:
         print(f"\n{flip_table(verdicts(loss, params, args.flip or None))}")
     if args.report:
-        page = report(loss, params, title=headline, anonymous=args.anonymous, flip=args.flip or None)
+        asked = {"flip": args.flip or None, "groups": _groups(loss, group), "anonymous": args.anonymous}
+        page = report(loss, params, title=headline, **asked)
         write_text(args.report, page.html)
         print(f"\nThe report is in {args.report}, {'without' if args.anonymous else 'with'} names of patients.")
     if args.out:
@@ -82,6 +87,16 @@ def _test_patients(args: argparse.Namespace, loss: CoxLoss) -> tuple[Tensor, lis
     frame = frame.set_index(args.id_col) if args.id_col in frame.columns else frame
     rows, names = loss.test_rows(frame)
     return rows - loss.x.mean(0), names
+
+
+def _groups(loss: CoxLoss, group: "pd.Series | None") -> dict[str, list[int]] | None:
+    """Return the patients of each group, by its name."""
+    if group is None:
+        return None
+    of_row = torch.empty_like(loss.outer.object_of_row)
+    of_row[loss.outer.sets.order] = loss.outer.object_of_row
+    patients = group.astype(str).groupby(group.astype(str).to_numpy()).indices
+    return {str(name): of_row[torch.as_tensor(rows)].unique().tolist() for name, rows in patients.items()}
 
 
 def _target(loss: CoxLoss, params: Tensor, test: tuple[Tensor, list] | None) -> tuple[LabelledTarget, Tensor]:

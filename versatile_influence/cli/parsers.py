@@ -102,6 +102,8 @@ def _cox(commands) -> argparse.ArgumentParser:
     )
     add("--flip", nargs="*", metavar="NAME", help=flip)
     add("--report", metavar="HTML", help="write a page of all this that can be printed and passed on")
+    groups = "column of hospitals or the like, no covariate: the page says what each coefficient would be without each"
+    add("--groups", metavar="COL", help=groups)
     named = "whether the page of --report keeps the names of patients to itself (default: it does)"
     add("--anonymous", action=argparse.BooleanOptionalAction, default=True, help=named)
     add("--top", type=count, default=20, metavar="K", help="patients shown in each table (default: %(default)s)")
@@ -183,6 +185,8 @@ def _retrain(commands) -> argparse.ArgumentParser:
 def _cox_fault(args: argparse.Namespace) -> str | None:
     inside = {"--duration-col": args.duration_col, "--event-col": args.event_col, "--entry-col": args.entry_col}
     inside |= {"--strata": args.strata, "--covariates": args.covariates}
+    if args.groups and not args.report:
+        return "--groups is about the page of --report. Name that too, or leave it out."
     if args.formula:
         both = next((flag for flag, given in inside.items() if given), None)
         return both and f"{both} is said by --formula. Leave one of them out."

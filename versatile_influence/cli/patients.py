@@ -26,8 +26,8 @@ OPTIONS = {"duration_col": "--duration-col", "event_col": "--event-col", "entry_
 OPTIONS |= {"strata_cols": "--strata", "weights_col": "--weights-col", "subject_col": "--id-col"}
 
 
-def fitted_rows(args: Namespace) -> FrameRows:
-    """Return the rows of the call's file, its columns by what they are; all that is in the way is said at once.
+def fitted_rows(args: Namespace) -> "tuple[FrameRows, pd.Series | None]":
+    """Return the rows of the call's file, their columns by what they are, and their groups; all faults said at once.
 
     Raises:
         ValueError: If the file is no table, or a row or column is not to be used.
@@ -38,19 +38,20 @@ def fitted_rows(args: Namespace) -> FrameRows:
     words = _words(args)
     given = {role: _value(args, role) for role in OPTIONS}
     known = {"na": args.na, "event_value": args.event_value, "words": words}
-    require_columns(frame, {name: option for name, option in _named(given) if name is not None}, args.patients)
+    asked = dict(_named(given)) | {args.groups: "--groups"}
+    require_columns(frame, {name: option for name, option in asked.items() if name is not None}, args.patients)
     if args.formula:
         beside = {role: given[role] for role in ("weights_col", "subject_col")}
         rows = formula_rows(args.formula, frame, beside, **known)
     else:
         require_columns(frame, dict.fromkeys(args.covariates or [], "--covariates"), args.patients)
-        roles = [name for name, _ in _named(given)]
+        roles = [name for name, _ in _named(given)] + [args.groups]
         chosen = args.covariates or [name for name in frame.columns if name not in roles]
-        used = frame.loc[:, [*dict.fromkeys([*chosen, *(name for name in roles if name is not None)])]]
+        used = frame.loc[:, [*dict.fromkeys([*chosen, *(name for name, _ in _named(given) if name is not None)])]]
         rows = frame_rows(used, given, **known, also=[] if args.covariates else _like_ids(used, chosen, args.patients))
     if rows.roles.get("entry_col") and rows.roles.get("subject_col") is None:
         _hint(frame)
-    return rows
+    return rows, None if args.groups is None else frame[args.groups].loc[rows.frame.index]
 
 
 def read_table(path: str, *, text: Sequence[str] = ()) -> "pd.DataFrame":

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -73,6 +73,7 @@ def report(
     *,
     title: str | None = None,
     flip: Sequence[str] | None = None,
+    groups: Mapping[str, Sequence[int]] | None = None,
     anonymous: bool = True,
 ) -> Report:
     """Return a Cox model on one page: for a browser or paper, without scripts, and without names unless asked.
@@ -86,6 +87,7 @@ def report(
         params: Its minimum.
         title: What stands on top.
         flip: Covariates whose conclusions are put to the test; None for all where there are up to 2,000 patients.
+        groups: Patients of each hospital or the like, by its name: what the model would be without each.
         anonymous: Whether patients are numbered by their influence; otherwise they are named as the loss names them.
 
     Raises:
@@ -109,6 +111,7 @@ def report(
     title = instance(title, "title", str | None, 'text, as "Rossi: arrests"') or "Cox regression"
     if flip is not None and (isinstance(flip, str) or not isinstance(flip, Sequence)):
         raise TypeError(f"`flip` must be a list of covariates, or None, got {told(flip)}.")
+    sites = {} if groups is None else instance(groups, "groups", Mapping, 'a dict, as {"Leeds": [0, 1]}') or {}
     anonymous, target = flag(anonymous, "anonymous"), loss.coefficients()
     theta = Problem.of(loss, params).theta
     naive = standard_errors(loss, theta, robust=False)
@@ -137,7 +140,8 @@ def report(
         effects=[[effect.texts[place] for place in (0, 3, 4, 6, 1, 2, 5)] for effect in table],
         carriers=[pictures.carriers(place) for place in range(min(DRAWN, len(table)))],
         more=max(0, len(table) - DRAWN),
-        rows=_rows(carriers, table, naive, frame),
+        rows=_rows(carriers, carriers[0].names(), table, naive, frame),
+        groups=_by_group(loss, theta, sites, table, naive),
         deleted=frame is not None,
         shown=CARRIERS,
         tested=tested,
@@ -168,12 +172,28 @@ def _carriers(scores: Attribution) -> list[int]:
     return list(dict.fromkeys(order[:CARRIERS].T.flatten().tolist()))
 
 
+def _by_group(
+    loss: CoxLoss, theta: Tensor, groups: Mapping[str, Sequence[int]], table: list[Effect], naive: Tensor
+) -> list[list[str]]:
+    """Return the same of groups that go together."""
+    if not groups:
+        return []
+    objects, target = [list(members) for members in groups.values()], loss.coefficients()
+    pair = (attribute(loss, theta, target, objects=objects, check=False), refit(loss, theta, target, objects=objects))
+    names = [f"{name} ({len(members):,})" for name, members in groups.items()]
+    return _rows(pair, names, table, naive, None)
+
+
 def _rows(
-    carriers: tuple[Attribution, Attribution], table: list[Effect], naive: Tensor, frame: "pd.DataFrame | None"
+    carriers: tuple[Attribution, Attribution],
+    names: Sequence[object],
+    table: list[Effect],
+    naive: Tensor,
+    frame: "pd.DataFrame | None",
 ) -> list[list[str]]:
     """Return, of those who move a coefficient most, what becomes of it without them, predicted and refitted."""
     predicted, refitted = (part.scores for part in carriers)
-    names, order = carriers[0].names(), (predicted / naive).abs().amax(1).argsort(descending=True, stable=True)
+    order = (predicted / naive).abs().amax(1).argsort(descending=True, stable=True)
     rows = []
     for row in order[:ROWS].tolist():
         place = int((predicted[row] / naive).abs().argmax())
@@ -183,7 +203,7 @@ def _rows(
         ratio = hazard(effect.coefficient + change) if there else "–"
         texts.append(f"{hazard(effect.coefficient)} → {ratio}")
         if frame is not None:
-            one = frame.iloc[int(carriers[0].objects[row])]
+            one = frame.iloc[int(torch.as_tensor(carriers[0].objects[row]))]
             p = max(0.0, min(1.0, effect.p + one[f"p_{effect.name}"]))
             texts += [f"{tail(effect.p)} → {tail(p)}", f"{one['leverage']:.3f}", f"{one['displacement']:.3f}"]
         rows.append([str(names[row]), effect.name, *texts])
