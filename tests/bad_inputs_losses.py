@@ -407,7 +407,7 @@ SPECIAL = [
         "`a` is nan",
     ),
     Case("from_frame: an unknown policy", lambda: frame(na="fill"), '`na` must be "refuse" or "drop"'),
-    Case("from_frame: no such event", lambda: frame(event_value=7), "No row of `e` holds the event_value 7"),
+    Case("from_frame: no such event", lambda: frame(event_value=7), r"No row of `e` holds the event .event_value=7."),
     Case("from_formula: no text", lambda: losses.CoxLoss.from_formula(3, FRAME), "`formula` must be text"),
     Case("from_formula: no frame", lambda: losses.CoxLoss.from_formula("Surv(t, e) ~ a", 3), "`frame` must be"),
     Case("from_formula: no formula", lambda: losses.CoxLoss.from_formula("a + b", FRAME), "`formula` must be like"),

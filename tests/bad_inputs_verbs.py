@@ -89,6 +89,7 @@ CALLS = {
     "descend": (vif.descend, RIGHT),
     "refit": (vif.refit, RIGHT),
     "influence_frame": (vif.influence_frame, {"loss": TRIAL, "params": FITTED}),
+    "report": (vif.report, {"loss": TRIAL, "params": FITTED, "flip": []}),
     "sensitivity": (
         vif.sensitivity,
         {"loss": quadratic, "params": AT, "conclusion": value, "n_objects": 3},
@@ -148,6 +149,7 @@ EXEMPT = {name: f"in {area}" for area, names in ELSEWHERE.items() for name in na
     "PresenceTarget": "looked at where it is used: attribute, target",
     "Removals": "made by Removals.of",
     "solvers.Solution": "what a solver gives",
+    "Report": "what report gives",
     "SpotCheck": "what spot_check gives",
     "Sensitivity": "what sensitivity gives",
     "NoMinimumError": "raised, never made by a user",
@@ -209,6 +211,8 @@ OBJECTS = [
 BY_NAME = {
     "loss": [*LOSSES, terms, number],
     "target": [*FUNCTIONS, vif.PresenceTarget(value)],
+    "title": [3, ["a"], b"text"],
+    "flip": [3, "x0", ["zz"], [3], {"x0": 1}],
     "conclusion": [
         *FUNCTIONS,
         vif.PresenceTarget(value),
@@ -265,6 +269,7 @@ BY_PLACE = {
         None,
     ],
     ("Attribution.top", "target"): BY_NAME["asked"],
+    ("report", "groups"): [3, [[0]], {"a": [99]}, {"a": ["x"]}, {"a": []}],
     ("recording", "loader"): BY_NAME["loader"][1:],
     **{(f"conclusions.{name}", "value"): [NAN, INF, "1", True, [1.0, 2.0]] for name in ("above", "below")},
     **{(f"conclusions.{name}", "target"): FUNCTIONS for name in ("above", "below")},
@@ -278,6 +283,8 @@ SAYS = {
     "params": "arameter",
     "conclusion": "`target`|`conclusion`",
     "z": "`target`",
+    "flip": "`flip`|covariate",
+    ("report", "groups"): "`groups`|`objects`",
     "init": "arameter",
     "start": "arameter",
     ("Training", "steps"): "steps",

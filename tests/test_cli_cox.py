@@ -192,13 +192,17 @@ def edited(frame, **columns):
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
-        (lambda f: f, [*ROLES, "--strata", "site"], r"Column `patient` of .* \(row 1 holds 'P001'\).*--id-col patient"),
+        (
+            lambda f: f,
+            [*ROLES, "--strata", "site"],
+            r"Column `patient` is not numeric \(row 1 holds 'P001'\).*--id-col patient",
+        ),
         (lambda f: f, ["--duration-col", "time", "--event-col", "died"], r"no column `time` \(--duration-col\)\. Its"),
         (lambda f: f, [*ROLES, "--strata", "clinic"], r"no column `clinic` \(--strata\)"),
         (
             lambda f: edited(f, died=f["died"].map({0: "alive", 1: "dead"})),
             [*ROLES, "--covariates", "age"],
-            r"Column `died` of .* \(row \d+ holds '(dead|alive)'\)\. --event-col needs numbers",
+            r"events in `died` are '\w+' and '\w+', not 1 and 0: in row 1 .* as --event-value dead",
         ),
         (
             lambda f: edited(f, age=f["age"].where(f.index != "P007")),
@@ -213,7 +217,7 @@ def edited(frame, **columns):
         (
             lambda f: edited(f, site=f["site"].where(f.index != "P002")),
             [*ROLES, "--id-col", "patient", "--strata", "site"],
-            r"Column `site` of .* \(--strata\) is empty in row 2",
+            r"In row 2, `site` is nan: 1 of 120 rows have missing labels",
         ),
         (lambda f: edited(f, died=0), [*ROLES, "--covariates", "age"], r"There is no event"),
         (lambda f: edited(f, age=1.0), [*ROLES, "--covariates", "age"], r"Column `age` is constant"),

@@ -74,7 +74,7 @@ def test_ids_are_the_text_that_they_are():
         ({"duration_col": "t", "event_col": "t"}, "`t` is given as duration_col and as event_col"),
         (ROLES | {"strata_cols": ["cell", "cell"]}, "`cell` is given as strata_cols and as strata_cols"),
         (ROLES | {"na": "fill"}, '`na` must be "refuse" or "drop"'),
-        (ROLES | {"event_value": 3}, "No row of `e` holds the event_value 3: it holds"),
+        (ROLES | {"event_value": 3}, r"No row of `e` holds the event .event_value=3.: it holds"),
     ],
 )
 def test_columns_with_two_roles_and_values_that_are_not_there_are_refused(roles, message):

@@ -14,7 +14,7 @@ import versatile_influence
 PACKAGE = Path(versatile_influence.__file__).parent
 # From the ground up: a module imports from its own folder and from those before it.
 FOLDERS = ["core", "datasets", "solvers", "losses", "training", "adapters", "verbs", "reading", "cli"]
-OPTIONAL = {"pandas", "matplotlib", "networkx", "h5py", "lifelines", "sksurv", "dask", "zarr"} | {
+OPTIONAL = {"pandas", "matplotlib", "networkx", "h5py", "lifelines", "sksurv", "dask", "zarr", "jinja2"} | {
     "sentence_transformers",
     "pytorch_metric_learning",
     "formulaic",

@@ -1,11 +1,13 @@
 """Public data sets as they come, each fitted by one call: text, gaps, codes of all kinds; lifelines is the oracle."""
 
+import re
 import warnings
 
 import pandas as pd
 import pytest
 
 import versatile_influence as vif
+from versatile_influence.cli import main
 from versatile_influence.losses import CoxLoss
 
 
@@ -76,30 +78,61 @@ SETS = {
 }
 
 
+def of_lifelines_model(name: str, used: pd.DataFrame) -> pd.Series:
+    """Return lifelines' coefficients of the rows that are used, under our names."""
+    from lifelines import CoxPHFitter
+
+    _, formula, right, (time, event) = SETS[name]
+    if right is None and "factor" in formula:
+        # lifelines takes no odd names inside a function.
+        used, right = used.rename(columns={"ph.ecog": "ecog"}), "age + C(ecog)"
+    others = [f"`{column}`" for column in used.columns if column not in (time, event)]
+    strata = ["sex"] if "strata(sex)" in formula else None
+    right = right or " + ".join(others)
+    return CoxPHFitter().fit(used, time, event, formula=right, strata=strata, fit_options={"precision": 1e-12}).params_
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_public_data_fit_by_one_call_with_lifelines_coefficients(name):
     pytest.importorskip("lifelines")
-    from lifelines import CoxPHFitter
-
-    load, formula, right, (time, event) = SETS[name]
+    load, formula, *_ = SETS[name]
     frame = load()
     with warnings.catch_warnings():
         # Rows with gaps are dropped, and counted.
         warnings.simplefilter("ignore")
         loss = CoxLoss.from_formula(formula, frame, na="drop")
         theta = vif.minimize(loss, loss.zeros())
-        used = frame.loc[loss.object_labels]
-        if right is None and "factor" in formula:
-            # lifelines takes no odd names inside a function.
-            used, right = used.rename(columns={"ph.ecog": "ecog"}), "age + C(ecog)"
-        others = [f"`{column}`" for column in used.columns if column not in (time, event)]
-        strata = ["sex"] if "strata(sex)" in formula else None
-        model = CoxPHFitter().fit(
-            used, time, event, formula=right or " + ".join(others), strata=strata, fit_options={"precision": 1e-12}
-        )
+        expected = of_lifelines_model(name, frame.loc[loss.object_labels])
     names = [column.replace("`ph.ecog`", "ecog") for column in loss.columns]
-    assert theta.numpy() == pytest.approx(model.params_[names].to_numpy(), abs=1e-6)
-    assert loss.n_dropped == len(frame) - len(used)
+    assert theta.numpy() == pytest.approx(expected[names].to_numpy(), abs=1e-6)
+    assert loss.n_dropped == len(frame) - loss.n_objects
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", SETS)
+def test_public_data_fit_by_one_command_with_lifelines_coefficients(name, tmp_path, capsys):
+    pytest.importorskip("lifelines")
+    load, formula, *_ = SETS[name]
+    frame = load()
+    frame.to_csv(tmp_path / "set.csv", index=False)
+    # Categories have no order of their own in a file.
+    frame = pd.read_csv(tmp_path / "set.csv")
+    words = ["--formula", formula, "--na", "drop", "--by", "attribute", "--check", "0", "--top", "0"]
+    assert main(["cox", str(tmp_path / "set.csv"), *words]) == 0
+    lines = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    end = lines[0].index("coef") + len("coef")
+    found = dict(line[:end].rsplit(None, 1) for line in lines[1:])
+    named = [one for one in frame.columns if re.search(rf"(?<![\w.]){re.escape(one)}(?![\w.])", formula)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = of_lifelines_model(name, frame.dropna(subset=None if "~ ." in formula else named))
+    assert len(found) == len(expected)
+    for label, text in found.items():
+        # To the last digit printed.
+        digits = len(text.partition(".")[2])
+        assert float(text) == pytest.approx(
+            expected[label.strip().replace("`ph.ecog`", "ecog")], abs=0.51 * 10**-digits
+        )
 
 
 def test_start_stop_rows_of_stanford_s_heart_transplants_have_patients_as_objects():

@@ -13,7 +13,7 @@ def test_the_wheel_installs_and_runs_alone(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "versatile_influence/py.typed" in names
+    assert {"versatile_influence/py.typed", "versatile_influence/cli/report.html"} <= {*names}
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"versatile_influence"}
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]

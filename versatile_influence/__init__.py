@@ -6,6 +6,7 @@ from versatile_influence.core.faces import on_demand
 
 if TYPE_CHECKING:
     from versatile_influence import adapters, losses, solvers
+    from versatile_influence.cli.report import Report, report
     from versatile_influence.core import owned
     from versatile_influence.core.composed import Composed
     from versatile_influence.core.gauss_newton import GaussNewton
@@ -68,6 +69,7 @@ __all__ = [
     "NoMinimumError",
     "PresenceTarget",
     "Removals",
+    "Report",
     "Sensitivity",
     "SpotCheck",
     "Target",
@@ -98,6 +100,7 @@ __all__ = [
     "recorded",
     "recording",
     "refit",
+    "report",
     "sensitivity",
     "solvers",
     "spearman",

@@ -28,10 +28,12 @@ class Answer:
     Attributes:
         scores: What tables and files hold: refits, or predictions.
         check: Predictions beside refits, of all removals or of some; None where none was refitted.
+        thing: What is removed, in the singular.
     """
 
     scores: Attribution
     check: SpotCheck | None
+    thing: str
 
     @property
     def there(self) -> Attribution:
@@ -42,7 +44,10 @@ class Answer:
         """Return how far the scores are to be trusted, and how predictions and refits agree."""
         beside = "" if self.check is None else f"\nPredictions against refits: {self.check}"
         names = self.scores.names()
-        failed = [f"\n{names[row]} could not be left out: {why}" for row, why in (self.scores.failed or {}).items()]
+        failed = [
+            f"\nWithout {self.thing} {names[row]} there is no fit: {why}"
+            for row, why in (self.scores.failed or {}).items()
+        ]
         return f"{self.scores.trust()}{beside}{''.join(failed)}"
 
 
@@ -70,8 +75,9 @@ def answered(
     predicted = VERBS["attribute" if exact or args.by is None else args.by](loss, params, target)
     if exact:
         truth = refit(loss, params, target)
-        return Answer(truth, SpotCheck.of(predicted, truth))
-    return Answer(predicted, spot_check(predicted, loss, params, target, k=args.check) if args.check else None)
+        return Answer(truth, SpotCheck.of(predicted, truth), things.removesuffix("s"))
+    check = spot_check(predicted, loss, params, target, k=args.check) if args.check else None
+    return Answer(predicted, check, things.removesuffix("s"))
 
 
 def seconds_of_refits(loss: Loss, params: Any, target: Target | PresenceTarget) -> float:

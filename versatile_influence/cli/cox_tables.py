@@ -7,31 +7,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.cli.answers import largest_first
-from versatile_influence.cli.tables import beside, decimals, table
+from versatile_influence.cli.tables import beside, plain, table
+from versatile_influence.cli.verdicts import Verdict
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import LISTED
+from versatile_influence.core.sizes import LISTED, SHOWN
+from versatile_influence.reading.metrics import decimals
 from versatile_influence.reading.spot_check import SpotCheck
+from versatile_influence.reading.wald_table import Effect
 
 
-def coefficient_table(names: Sequence[str], coefficients: Float[Tensor, " d"], errors: Float[Tensor, " d"]) -> str:
+def coefficient_table(found: Sequence[Effect], *, robust: bool) -> str:
     """Return coefficients with standard errors, hazard ratios with 95 % confidence intervals, z and p."""
-    rows = []
-    for name, coefficient, error in zip(names, coefficients.tolist(), errors.tolist(), strict=True):
-        digits, z = decimals(error), coefficient / error
-        low, high = (math.exp(min(coefficient + sign * 1.959964 * error, 700.0)) for sign in (-1, 1))
-        p = math.erfc(abs(z) / math.sqrt(2))
-        rows.append(
-            [
-                str(name),
-                f"{coefficient:.{digits}f}",
-                f"{error:.{digits}f}",
-                f"{math.exp(min(coefficient, 700.0)):.4g}",
-                f"{low:.4g} … {high:.4g}",
-                f"{z:.2f}",
-                f"{p:.3f}" if p >= 0.001 else "<0.001",
-            ]
-        )
-    return table(["covariate", "coef", "SE", "HR", "95 % interval", "z", "p"], rows)
+    header = ["covariate", "coef", "robust SE" if robust else "SE", "HR", "95 % interval", "z", "p"]
+    return table(header, [effect.texts for effect in found])
+
+
+def flip_table(found: Sequence[Verdict]) -> str:
+    """Return conclusions with the fewest patients found without whom each is overturned, and who they are."""
+    header = ["covariate", "conclusion", "overturned without", "first order says", "refitted"]
+    who = "".join(
+        f"  {one.covariate} {one.words}: {', '.join(map(plain, one.found.names[:SHOWN]))}"
+        f"{', …' if len(one.found) > SHOWN else ''}\n"
+        for one in found
+        if one.found.overturned
+    )
+    told = f"\nWithout whom:\n{who}" if who else ""
+    shown = table(header, [one.texts for one in found], left=2)
+    return f"Do the conclusions survive (sign, and significance at 0.05)?\n\n{shown}\n{told}"
 
 
 def largest_changes(scores: Attribution, errors: Float[Tensor, " d"], *, top: int) -> str:
@@ -77,6 +79,7 @@ def one_by_one(check: SpotCheck, errors: Float[Tensor, " d"]) -> str:
     for row in largest_first((predicted / errors).abs().amax(1))[:LISTED]:
         place = int((predicted[row] / errors).abs().argmax())
         digits = decimals(errors[place].item())
-        values = [f"{scores[row, place].item():+.{digits}f}" for scores in (predicted, refitted)]
+        changes = (scores[row, place].item() for scores in (predicted, refitted))
+        values = [f"{change:+.{digits}f}" if math.isfinite(change) else "no fit" for change in changes]
         rows.append([str(names[row]), str(targets[place]), *values])
     return table(["patient", "coefficient", "predicted", "refitted"], rows, left=2)

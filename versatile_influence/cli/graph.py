@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         # One solution a pair, where striking out each node's own parameters would take one a node.
         scores = attribute(loss.treated(Shared()), params, target, solver=CG(rtol=1e-6))
-        answer = Answer(scores, spot_check(scores, loss, params, target, k=args.check) if args.check else None)
+        check = spot_check(scores, loss, params, target, k=args.check) if args.check else None
+        answer = Answer(scores, check, "node")
         if args.penalty:
             print(COARSE.format(FINISHED_PARAMETERS), file=sys.stderr)
     scores = replace(answer.scores, targets=target.labels)

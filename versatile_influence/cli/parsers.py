@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from versatile_influence import __version__
-from versatile_influence.cli.words import STANDARD_INPUT, count, function_name, pair, source, sources
+from versatile_influence.cli.words import STANDARD_INPUT, count, function_name, literal, pair, source, sources
 from versatile_influence.core.sizes import SUSPICIOUS
 
 EPILOG = """\
@@ -16,6 +16,8 @@ exit status: 0 done; 1 the data or files cannot be used; 2 the words of the call
 COX = """\
 example:
   vif cox patients.csv --duration-col months --event-col died --id-col patient --strata site --out scores.csv
+  vif cox patients.csv --formula "Surv(months, status == 2) ~ age + C(stage) + strata(site)" --na drop \\
+                       --flip age --report report.html
 
 A change is what leaving the patient out and fitting again would do: the coefficient (log hazard ratio) without the
 patient, minus the coefficient with everybody.
@@ -83,13 +85,27 @@ def _cox(commands) -> argparse.ArgumentParser:
         "patients",
         type=source,
         metavar="patients.csv",
-        help="one row a patient; every column not named below is a covariate",
+        help="CSV or Parquet, one row a patient; every column not named below is a covariate",
     )
-    add("--duration-col", required=True, metavar="COL", help="time of the event, or of censoring")
-    add("--event-col", required=True, metavar="COL", help="1 where the event happened, 0 where censored")
+    add("--duration-col", metavar="COL", help="time of the event, or of censoring")
+    add("--event-col", metavar="COL", help="1 where the event happened, 0 where censored")
+    add("--event-value", type=literal, metavar="VALUE", help="what the event column holds where it happened, if not 1")
+    formula = '"Surv(months, died) ~ age + C(stage) + strata(site)": the columns, as R and lifelines spell them'
+    add("--formula", help=formula)
+    add("--na", choices=["refuse", "drop"], default="refuse", help="rows with missing values (default: %(default)s)")
     add("--ties", choices=["efron", "breslow"], default="efron", help="method for tied events (default: %(default)s)")
     add("--strata", nargs="+", metavar="COL", help="columns whose values have a baseline hazard of their own")
+    add("--penalty", type=float, default=0.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 0)")
     add("--test", type=source, metavar="test.csv", help="patients to predict the relative risk of")
+    flip = (
+        "covariates: fewest patients found without whom sign or significance would be another (all, if none is named)"
+    )
+    add("--flip", nargs="*", metavar="NAME", help=flip)
+    add("--report", metavar="HTML", help="write a page of all this that can be printed and passed on")
+    groups = "column of hospitals or the like, no covariate: the page says what each coefficient would be without each"
+    add("--groups", metavar="COL", help=groups)
+    named = "whether the page of --report keeps the names of patients to itself (default: it does)"
+    add("--anonymous", action=argparse.BooleanOptionalAction, default=True, help=named)
     add("--top", type=count, default=20, metavar="K", help="patients shown in each table (default: %(default)s)")
     _how(add, "patients", check=20)
     more = parser.add_argument_group("more columns")
@@ -167,10 +183,24 @@ def _retrain(commands) -> argparse.ArgumentParser:
 
 
 def _cox_fault(args: argparse.Namespace) -> str | None:
-    flags = {args.duration_col: "--duration-col", args.event_col: "--event-col", args.entry_col: "--entry-col"}
-    flags |= {args.weights_col: "--weights-col", args.id_col: "--id-col"} | dict.fromkeys(args.strata or [], "--strata")
-    twice = next((name for name in args.covariates or [] if name in flags), None)
-    return twice and f"Column `{twice}` cannot be both {flags[twice]} and a covariate."
+    inside = {"--duration-col": args.duration_col, "--event-col": args.event_col, "--entry-col": args.entry_col}
+    inside |= {"--strata": args.strata, "--covariates": args.covariates}
+    if args.groups and not args.report:
+        return "--groups is about the page of --report. Name that too, or leave it out."
+    if args.formula:
+        both = next((flag for flag, given in inside.items() if given), None)
+        return both and f"{both} is said by --formula. Leave one of them out."
+    if missing := [flag for flag in ("--duration-col", "--event-col") if not inside[flag]]:
+        return f"the following arguments are required: {', '.join(missing)}; or --formula"
+    seen: dict[str, str] = {}
+    for flag, given in (inside | {"--weights-col": args.weights_col, "--id-col": args.id_col}).items():
+        for name in given if isinstance(given, list) else [given] if given else []:
+            word = "a covariate" if flag == "--covariates" else flag
+            if name in seen:
+                # Once more in the same list is as wrong.
+                return f"Column `{name}` cannot be both {seen[name]} and {word}."
+            seen[name] = word
+    return None
 
 
 def _rank_fault(args: argparse.Namespace) -> str | None:

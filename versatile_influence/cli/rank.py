@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from versatile_influence.cli.answers import answered, largest_first
-from versatile_influence.cli.tables import decimals, inert, plain, table
+from versatile_influence.cli.tables import inert, plain, table
 from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
 from versatile_influence.core.result import Attribution
@@ -27,7 +27,7 @@ from versatile_influence.losses.softmax.listmle import ListMLELoss
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
 from versatile_influence.losses.softmax.targets import query_loss
 from versatile_influence.reading.detection import suspicious
-from versatile_influence.reading.metrics import counted
+from versatile_influence.reading.metrics import counted, decimals
 from versatile_influence.training.minimize import minimize
 
 ONE = {"documents": "document", "items": "item", "queries": "query"}

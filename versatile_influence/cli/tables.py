@@ -1,6 +1,5 @@
 """Plain tables for the terminal, and the names in them and in tables for spreadsheets."""
 
-import math
 import re
 import shutil
 from argparse import Namespace
@@ -82,13 +81,3 @@ def beside(blocks: Sequence[str], *, gap: int = 3) -> str:
         rows[-1].append([line.ljust(own) for line in lines])
     joined = ["\n".join((" " * gap).join(parts).rstrip() for parts in zip(*row, strict=True)) for row in rows if row]
     return "\n\n".join(joined)
-
-
-def decimals(size: float) -> int:
-    """Return how many decimals show a number of this size to three digits.
-
-    Example:
-        >>> decimals(0.0123), decimals(45.0)
-        (4, 1)
-    """
-    return 3 if not size or not math.isfinite(size) else min(12, max(0, 2 - math.floor(math.log10(abs(size)))))

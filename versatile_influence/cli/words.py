@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from ast import literal_eval
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,19 @@ def count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
     return number
+
+
+def literal(text: str) -> object:
+    """Return a value of a table as pandas reads it: a number, a truth, or text.
+
+    Example:
+        >>> literal("2"), literal("True"), literal("dead")
+        (2, True, 'dead')
+    """
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def source(text: str) -> str:
@@ -47,24 +61,25 @@ def function_name(text: str) -> tuple[str, str]:
     return module, function
 
 
-def check_out(path: str | None, inputs: Iterable[str | Path | None] = ()) -> None:
+def check_out(path: str | None, inputs: Iterable[str | Path | None] = (), option: str = "--out") -> None:
     """Raise a ValueError, before hours of work, where the file of `--out` cannot be written at the end, or is an input.
 
     Args:
         path: The file, or None.
         inputs: Files that the call reads; None and what does not exist are passed over.
+        option: What names the file.
     """
     if path is None:
         return
     file, folder = Path(path), Path(path).parent
     if file.is_dir():
-        raise ValueError(f"--out {path} is a folder. Name a file, such as {file / 'scores.csv'}.")
+        raise ValueError(f"{option} {path} is a folder. Name a file, such as {file / 'scores.csv'}.")
     if not folder.is_dir():
-        raise ValueError(f"--out {path}: there is no folder {folder}. Make it first.")
+        raise ValueError(f"{option} {path}: there is no folder {folder}. Make it first.")
     # A file is written beside and then renamed, so that its folder counts; a device or pipe is written to.
     if not os.access(file.resolve().parent if file.is_file() or not file.exists() else file, os.W_OK):
-        raise ValueError(f"--out {path} cannot be written. Name a file in a folder of yours.")
+        raise ValueError(f"{option} {path} cannot be written. Name a file in a folder of yours.")
     for read in inputs:
         # Also by another path, or a link. A terminal may be both.
         if read is not None and os.path.isfile(read) and file.exists() and file.samefile(read):
-            raise ValueError(f"--out {path} is {read}, which the call reads. Name another file.")
+            raise ValueError(f"{option} {path} is {read}, which the call reads. Name another file.")

@@ -130,6 +130,10 @@ REFIT_SECONDS, PROBED = 30.0, 64
 # Sensitivity. So many sets are taken further in a search for small ones, of up to so many and one objects; and steps
 # of the greedy search of large ones, each of several objects at once.
 BEAM, FEW, GREEDY_STEPS = 25, 3, 20
+# Report of a Cox model: patients up to which each is left out for leverage and case deletion (4 s at 3,000), and up to
+# which every conclusion is put to the test (26 s for a sign at 3,000); patients of each coefficient, and coefficients,
+# that are drawn; rows of a table; strata with a curve of their own.
+DELETED, TESTED, CARRIERS, DRAWN, ROWS, CURVES = 5000, 2000, 5, 8, 12, 6
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
 

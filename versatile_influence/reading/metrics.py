@@ -8,6 +8,7 @@ of a target without an object that it is itself about (`Target.about`: a node of
 often by far the largest number: it is left out too, and counted in `Agreement`.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -223,3 +224,13 @@ def counted(number: int, thing: str) -> str:
         ('1 death', '1,200 patients')
     """
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def decimals(size: float) -> int:
+    """Return how many decimals show a number of this size to three digits.
+
+    Example:
+        >>> decimals(0.0123), decimals(45.0)
+        (4, 1)
+    """
+    return 3 if not size or not math.isfinite(size) else min(12, max(0, 2 - math.floor(math.log10(abs(size)))))

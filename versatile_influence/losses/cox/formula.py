@@ -3,12 +3,12 @@
 import re
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from versatile_influence.core.checks import told
 from versatile_influence.core.tables import covariates
-from versatile_influence.losses.cox.frames import FrameRows, frame_rows
+from versatile_influence.losses.cox.frames import PYTHON, FrameRows, Words, frame_rows, listed
 
 EXAMPLE = '"Surv(months, died) ~ age + C(stage) + strata(site)"'
 ROLES = {"duration": "duration_col", "event": "event_col", "entry": "entry_col"}
@@ -200,9 +200,9 @@ class Design:
 
 
 def formula_rows(
-    formula: object, frame: Any, given: Mapping[str, Any], *, na: str, event_value: object
-) -> tuple[FrameRows, Design, bool]:
-    """Return the rows that a formula is about, its covariates, and whether it names clusters.
+    formula: object, frame: Any, given: Mapping[str, Any], *, na: str, event_value: object, words: Words = PYTHON
+) -> FrameRows:
+    """Return the rows that a formula is about, with the design of its covariates.
 
     Args:
         formula: The formula.
@@ -210,6 +210,7 @@ def formula_rows(
         given: The columns that are named beside it, by argument.
         na: What becomes of rows with missing values.
         event_value: The value that means the event, where the formula does not say.
+        words: How cures are spelled.
 
     Raises:
         TypeError: If it is no text, or the frame none.
@@ -220,23 +221,22 @@ def formula_rows(
     asked = parsed(formula, frame)
     roles = {"duration": asked.duration, "event": asked.event, "entry": asked.entry, "strata_cols": asked.strata}
     if asked.cluster and given.get("subject_col"):
-        raise ValueError("cluster(…) and `subject_col` both say which rows go together. Name one of them.")
+        other = words.role("subject_col")
+        raise ValueError(f"cluster(…) and `{other}` both say which rows go together. Name one of them.")
     roles |= {**given, "subject_col": asked.cluster or given.get("subject_col")}
     for name in (asked.duration, asked.entry):
         if name is not None and name not in frame.columns:
             frame = frame.assign(**{name: _evaluated(name, frame)})
     variables = Design(asked, frame).variables
-    named = {
-        name: role for role, names in roles.items() for name in (names if isinstance(names, list) else [names]) if name
-    }
+    named = {name: role for role, names in roles.items() for name in listed(names)}
     if both := [name for name in named if name in variables]:
         raise ValueError(f"Column `{both[0]}` is a covariate and {named[both[0]]} of the formula at once. Drop one.")
     columns = [name for name in frame.columns if name in {*variables, *named}]
     value = asked.event_value if event_value is None else event_value
     roles = {ROLES.get(role, role): names for role, names in roles.items()}
     used = frame[columns] if {*named} <= {*columns} else frame
-    rows = frame_rows(used, roles, na=na, event_value=value, categories=True)
-    return rows, Design(asked, rows.frame), asked.cluster is not None
+    rows = frame_rows(used, roles, na=na, event_value=value, categories=True, words=words)
+    return replace(rows, design=Design(asked, rows.frame), clustered=asked.cluster is not None)
 
 
 def _evaluated(expression: str, frame: Any) -> Any:

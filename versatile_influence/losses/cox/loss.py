@@ -136,7 +136,7 @@ class CoxLoss(CoxTargets):
         given = {"duration_col": duration_col, "event_col": event_col, "entry_col": entry_col}
         given |= {"strata_cols": strata_cols, "weights_col": weights_col, "subject_col": subject_col}
         rows = frame_rows(frame, given, na=na, event_value=event_value)
-        return cls._of_rows(rows, rows.frame[rows.columns], ties=ties, penalty=penalty, model=model)
+        return cls.of_rows(rows, ties=ties, penalty=penalty, model=model)
 
     @classmethod
     def from_formula(
@@ -170,13 +170,13 @@ class CoxLoss(CoxTargets):
             ['arm[T.b]']
         """
         given = {"weights_col": weights_col, "subject_col": subject_col}
-        rows, design, clustered = formula_rows(formula, frame, given, na=na, event_value=event_value)
-        loss = cls._of_rows(rows, design(rows.frame), ties=ties, penalty=penalty)
-        loss.design, loss.robust = design, loss.robust or clustered
-        return loss
+        rows = formula_rows(formula, frame, given, na=na, event_value=event_value)
+        return cls.of_rows(rows, ties=ties, penalty=penalty)
 
     @classmethod
-    def _of_rows(cls, rows: FrameRows, x: Any, **given: Any) -> "CoxLoss":
+    def of_rows(cls, rows: FrameRows, **given: Any) -> "CoxLoss":
+        """Return the loss of a frame's rows whose columns have their roles; other arguments are those of the class."""
+        x = rows.x
         loss = cls(
             x.to_numpy(dtype=float, na_value=float("nan")),
             rows.values("duration_col"),
@@ -190,6 +190,7 @@ class CoxLoss(CoxTargets):
             **given,
         )
         loss.strata_cols, loss.n_dropped = rows.roles["strata_cols"] or [], rows.n_dropped
+        loss.design, loss.robust = rows.design, loss.robust or rows.clustered
         return loss
 
     def as_outer(self) -> Loss:

@@ -25,9 +25,9 @@ from versatile_influence.core.loss import Loss, Objects
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import at_once
 from versatile_influence.losses.cox.range_sums import Ranges, range_log_sums, range_products
-from versatile_influence.losses.cox.risk_sets import EachRow, RiskSets
+from versatile_influence.losses.cox.risk_sets import EachRow, RiskSets, overlapping_objects
 from versatile_influence.losses.cox.segments import pick
-from versatile_influence.losses.cox.survival_data import SurvivalRows, overlapping_objects, tensor
+from versatile_influence.losses.cox.survival_data import SurvivalRows, tensor
 
 Risks = Float[Tensor, " rows"]
 Presence = Float[Tensor, " n"]

@@ -18,9 +18,12 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from versatile_influence.core.sizes import CACHE_NUMBERS
 
 
 def _polynomial(light: float, degree: int) -> list[float]:
@@ -53,7 +56,18 @@ def range_log_sums(
         c: Multipliers of the terms.
         ranges: First term of each range, and one past its last.
     """
-    return _range_sums(r, u, c[None], ranges, planned(r.detach(), u.detach(), ranges))[0]
+    light, classes = planned(r.detach(), u.detach(), ranges)
+    coefficients, total = POLYNOMIALS[light], r.new_zeros(1, len(r))
+    for members, top, heavy in classes:
+        rows, bounds = _members(r, ranges, members)
+        kept = torch.where(heavy, 0.0, u * (top / light))
+        summed = _light(rows / top, kept, c[None], bounds, coefficients, reuse=False)
+        pairs, terms, _ = _heavy_pairs(heavy, *bounds)
+        if len(pairs):
+            single = c.index_select(0, terms) * torch.log1p(-rows[pairs] * u[terms])
+            summed = summed.index_add(1, pairs, -single[None])
+        total = summed if members is None else total.index_add(1, members, summed)
+    return total[0]
 
 
 def range_products(
@@ -64,35 +78,46 @@ def range_products(
     Where r moves by r η̇ and u by −u m, −log(1 − p) moves by p/(1 − p) (η̇ − m); a function of η̇ and m, one a row. Not to
     be differentiated again.
     """
-    odds = partial(_range_sums, r, u, ranges=ranges, plan=planned(r, u, ranges), derivative=True)
+    light, classes = planned(r, u, ranges)
+    coefficients = [a * k for k, a in enumerate(POLYNOMIALS[light], start=1)]
+    parts = []
+    for members, top, heavy in classes:
+        rows, bounds = _members(r, ranges, members)
+        kept = torch.where(heavy, 0.0, u * (top / light))
+        light_sums = _in_order if _falls(bounds) else partial(_light, reuse=True)
+        parts.append((members, light_sums, (rows / top, kept), bounds, _heavy_odds(rows, u, heavy, bounds)))
 
     def products(moved: Each, mean: Each) -> Each:
-        sums = odds(torch.cat([c[None], c * mean]))
-        return moved * sums[:1] - sums[1:]
+        inside = torch.cat([c[None], c * mean])
+        total = r.new_zeros(len(inside), len(r))
+        for members, light_sums, (z, v), bounds, add_heavy in parts:
+            summed = add_heavy(light_sums(z, v, inside, bounds, coefficients), inside)
+            total = summed if members is None else total.index_add(1, members, summed)
+        return torch.mul(moved, total[:1]).sub_(total[1:])
 
     return products
 
 
-def _range_sums(
-    r: Tensor, u: Tensor, c: Tensor, ranges: Ranges, plan: Plan, *, derivative: bool = False
-) -> Float[Tensor, "m q"]:
-    """Return Σ c_τ f(r_j u_τ) over each range, for f(p) = −log(1 − p), or p times its derivative: p/(1 − p)."""
-    total = r.new_zeros(len(c), len(r))
-    light, classes = plan
-    coefficients = [a * k if derivative else a for k, a in enumerate(POLYNOMIALS[light], start=1)]
-    for members, top, heavy in classes:
-        whole = members is None
-        rows, (start, stop) = (r, ranges) if whole else (r[members], tuple(bound[members] for bound in ranges))
-        summed = _light(
-            rows / top, torch.where(heavy, 0.0, u * (top / light)), c, (start, stop), coefficients, reuse=derivative
-        )
-        pairs, terms = _heavy_pairs(heavy, start, stop)
-        if len(pairs):
-            p = rows[pairs] * u[terms]
-            single = p / (1 - p) if derivative else -torch.log1p(-p)
-            summed = summed.index_add(1, pairs, c.index_select(1, terms) * single)
-        total = summed if whole else total.index_add(1, members, summed)
-    return total
+def _members(r: Tensor, ranges: tuple, members: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return the queries of a class, and their ranges."""
+    start, stop = ranges
+    return (r, ranges) if members is None else (r[members], (start[members], stop[members]))
+
+
+def _heavy_odds(rows: Tensor, u: Tensor, heavy: Tensor, bounds: Ranges) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what adds Σ c p/(1 − p) over the heavy terms: a sparse matrix of few rows and columns, made once."""
+    pairs, terms, place = _heavy_pairs(heavy, *bounds)
+    if not len(pairs):
+        return lambda summed, _: summed
+    some, counts = pairs.unique_consecutive(return_counts=True)
+    p, columns = rows[pairs] * u[terms], heavy.nonzero().squeeze(1)
+    ends = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    odds = scipy.sparse.csr_array(((p / (1 - p)).numpy(), place.numpy(), ends.numpy()), shape=(len(some), len(columns)))
+
+    def add(summed: Tensor, c: Tensor) -> Tensor:
+        return summed.index_add_(1, some, torch.from_numpy((odds @ c.index_select(1, columns).T.numpy()).T))
+
+    return add
 
 
 def _light(
@@ -120,12 +145,43 @@ def _light(
     return torch.mul(total, ended, out=total if reuse else None)
 
 
+def _falls(bounds: Ranges) -> bool:
+    """Return whether ranges begin at the first term and end no later from query to query: one stratum, no entries."""
+    start, stop = bounds
+    return not bool(start.any()) and not bool((stop[1:] > stop[:-1]).any())
+
+
+def _in_order(z: Tensor, v: Tensor, c: Tensor, ranges: Ranges, coefficients: list[float]) -> Float[Tensor, "m q"]:
+    """Return `_light` of ranges that fall: some queries, and the terms between their ends, stay in cache at a time."""
+    stop, total = ranges[1], c.new_empty(len(c), len(z))
+    carried, begin = c.new_zeros(len(coefficients), len(c), 1), 0
+    size = max(1, CACHE_NUMBERS // len(c))
+    for last in range(len(z), 0, -size):
+        rows = slice(max(0, last - size), last)
+        end = int(stop[rows.start])
+        place, power, inside = stop[rows] - begin, z[rows], c[:, begin:end]
+        kept = v[begin:end]
+        terms = inside * kept
+        sums = c.new_empty(len(c), end - begin + 1)
+        found = c.new_zeros(len(c), len(power))
+        for k, coefficient in enumerate(coefficients):
+            if k:
+                power, terms = power * z[rows], terms.mul_(kept)
+            sums[:, :1] = carried[k]
+            torch.cumsum(terms, 1, out=sums[:, 1:])
+            sums[:, 1:] += carried[k]
+            carried[k] = sums[:, -1:]
+            found.addcmul_((coefficient * power)[None], sums.index_select(1, place))
+        total[:, rows], begin = found, end
+    return total
+
+
 def planned(r: Tensor, u: Tensor, ranges: Ranges) -> Plan:
     """Return the polynomial's bound and classes of queries that leave no more than a few heavy pairs a query."""
     bounds = list(POLYNOMIALS)
     if not len(r) or not len(u):
         return bounds[-1], []
-    few, many = (len(r) + len(u)) // 4, 8 * (len(r) + len(u)) + 4096
+    few, many = (len(r) + len(u)) // 16, 8 * (len(r) + len(u)) + 4096
     tries = [(bound, 1, few) for bound in bounds[:-1]] + [(bounds[-1], number, many) for number in (1, 4, 16)]
     for light, number, most in tries:
         classes, pairs = _classes(r, u, ranges, light=light, number=number)
@@ -148,16 +204,23 @@ def _classes(r: Tensor, u: Tensor, ranges: Ranges, *, light: float, number: int)
         top = r[members].max().clamp_min(tiny)
         heavy = u * top > light
         before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
-        pairs += int((before[ranges[1][members]] - before[ranges[0][members]]).sum())
+        start, stop = ranges if len(members) == len(r) else (bound[members] for bound in ranges)
+        pairs += int((before[stop] - before[start]).sum())
         classes.append((None if len(members) == len(r) else members, top, heavy))
     return classes, pairs
 
 
-def _heavy_pairs(heavy: Tensor, start: Tensor, stop: Tensor) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Return (query, term) of every heavy term inside each query's range."""
+def _heavy_pairs(
+    heavy: Tensor, start: Tensor, stop: Tensor
+) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Return query and term of every heavy term inside each query's range, and its place among the heavy terms."""
     terms = heavy.nonzero().squeeze(1)
+    # Of millions of queries few reach one: late events, where few are at risk.
+    reach = (stop > terms[0]).nonzero().squeeze(1) if len(terms) else terms
     before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
-    first, count = before[start], (before[stop] - before[start]).clamp_min(0)
+    first = before[start[reach]]
+    count = (before[stop[reach]] - first).clamp_min(0)
     pairs = torch.repeat_interleave(count)
     offset = torch.arange(len(pairs), device=pairs.device) - (count.cumsum(0) - count)[pairs]
-    return pairs, terms[first[pairs] + offset]
+    place = first[pairs] + offset
+    return reach[pairs], terms[place], place

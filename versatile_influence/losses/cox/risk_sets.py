@@ -28,6 +28,7 @@ class RiskSets:
     Attributes:
         order: Row numbers in sorted order.
         event: 1 for each row with an event.
+        stops, entries, strata: Times and stratum of each sorted row; entries None where all are at risk from the first.
         event_rows: Sorted rows with an event, by time.
         time_of_event: Time of each of them.
         counts: Events at each time.
@@ -44,9 +45,12 @@ class RiskSets:
     def __init__(self, rows: SurvivalRows, *, efron: bool):
         times, code = np.unique(rows.stop, return_inverse=True)
         width = len(times) + 2
-        order = np.lexsort((-code, rows.stratum))
+        # Of one time events last: their own term is not among those that they are at risk in.
+        order = np.lexsort((rows.event, -code, rows.stratum))
         code, stratum, event = code[order], rows.stratum[order], rows.event[order]
         self.order, self.event = tensor(order), tensor(event.astype(float))
+        self.stops, self.entries = times[code], None if rows.start is None else rows.start[order]
+        self.strata = stratum
         self._lengths = np.bincount(stratum)
         self._cumsum = SegmentedCumsum(self._lengths)
 
@@ -151,3 +155,12 @@ class RiskSets:
     def own(self, values: Float[Tensor, "... T"]) -> EachRow:
         """Return for each row the sum over the terms of its own event's time."""
         return pick(self.by_time(values, self.term_time) if self.efron else values, self.own_time)
+
+
+def overlapping_objects(rows: SurvivalRows) -> np.ndarray:
+    """Return the objects with two rows at risk at the same time in one stratum: `(start, stop]` that overlap."""
+    start = np.full(len(rows.stop), -np.inf) if rows.start is None else rows.start
+    order = np.lexsort((start, rows.stratum, rows.subject))
+    subject, stratum, start, stop = rows.subject[order], rows.stratum[order], start[order], rows.stop[order]
+    same = (subject[1:] == subject[:-1]) & (stratum[1:] == stratum[:-1]) & (start[1:] < stop[:-1])
+    return np.unique(subject[1:][same])

@@ -245,12 +245,3 @@ def settled(stop: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.
 def tensor(array: np.ndarray) -> Tensor:
     """Return a NumPy array as a contiguous tensor."""
     return torch.from_numpy(np.ascontiguousarray(array))
-
-
-def overlapping_objects(rows: SurvivalRows) -> np.ndarray:
-    """Return the objects with two rows at risk at the same time in one stratum: `(start, stop]` that overlap."""
-    start = np.full(len(rows.stop), -np.inf) if rows.start is None else rows.start
-    order = np.lexsort((start, rows.stratum, rows.subject))
-    subject, stratum, start, stop = rows.subject[order], rows.stratum[order], start[order], rows.stop[order]
-    same = (subject[1:] == subject[:-1]) & (stratum[1:] == stratum[:-1]) & (start[1:] < stop[:-1])
-    return np.unique(subject[1:][same])

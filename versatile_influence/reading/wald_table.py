@@ -1,0 +1,83 @@
+"""The table of a Cox model: hazard ratios with limits and p, in as many digits as decide."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from versatile_influence.losses.cox.dfbeta import standard_errors
+from versatile_influence.losses.cox.loss import CoxLoss
+from versatile_influence.reading.metrics import decimals
+
+# Beyond this, or its inverse, a hazard ratio says that nothing holds the coefficient, or that its unit is tiny.
+ENDLESS = 1e6
+# Half the width of a 95 % interval, in standard errors, and the level that belongs to it.
+WIDTH, LEVEL = 1.959963984540054, 0.05
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a Cox model says of one covariate, as numbers; `texts` are they as one reads them.
+
+    Attributes:
+        name: The covariate.
+        coefficient: Log hazard ratio.
+        error: Its standard error.
+    """
+
+    name: str
+    coefficient: float
+    error: float
+
+    @property
+    def z(self) -> float:
+        """Wald's z."""
+        return self.coefficient / self.error
+
+    @property
+    def p(self) -> float:
+        """Wald's two-sided p."""
+        return math.erfc(abs(self.z) / math.sqrt(2))
+
+    @property
+    def texts(self) -> list[str]:
+        """Covariate, coefficient, standard error, hazard ratio, its 95 % interval, z and p."""
+        digits = decimals(self.error)
+        low, high = (hazard(self.coefficient + sign * WIDTH * self.error) for sign in (-1, 1))
+        numbers = [f"{self.coefficient:.{digits}f}", f"{self.error:.{digits}f}", hazard(self.coefficient)]
+        return [self.name, *numbers, f"{low} … {high}", f"{self.z:.2f}", tail(self.p)]
+
+
+def effects(loss: CoxLoss, params: Tensor) -> list[Effect]:
+    """Return the rows of the table, with robust standard errors where R prints them (`loss.robust`)."""
+    errors = standard_errors(loss, params)
+    return [
+        Effect(str(name), *pair) for name, *pair in zip(loss.columns, params.tolist(), errors.tolist(), strict=True)
+    ]
+
+
+def hazard(log: float) -> str:
+    """Return a hazard ratio from its logarithm, in digits that tell it from 1, or in words where it has no end.
+
+    Example:
+        >>> hazard(0.5), hazard(-4e-5), hazard(700.0), hazard(-90.0)
+        ('1.649', '0.999960', '>1e6', '<1e-6')
+    """
+    if abs(log) > math.log(ENDLESS):
+        return ">1e6" if log > 0 else "<1e-6"
+    value = math.exp(log)
+    near = abs(math.expm1(log))
+    return f"{value:.4g}" if near >= 0.05 or not near else f"{value:.{min(12, 1 - math.floor(math.log10(near)))}f}"
+
+
+def tail(p: float) -> str:
+    """Return a p value, in digits that tell it from 0.05.
+
+    Example:
+        >>> tail(0.0512), tail(0.04996), tail(1e-9), tail(0.3)
+        ('0.051', '0.04996', '<0.001', '0.300')
+    """
+    if p < 0.001:
+        return "<0.001"
+    digits = next((digits for digits in range(3, 9) if float(f"{p:.{digits}f}") != LEVEL), 9)
+    return f"{p:.{digits}f}"
