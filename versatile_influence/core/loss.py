@@ -45,9 +45,8 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        undetermined: By object, directions (p,) by name that nothing determines without it.
-        owning: Whether the class says, by `owned`, what objects own; `treatment`: how; `precision`: what it runs in;
-            `units`: (p,) the size of a natural step of each parameter, of dollars beside years, or None.
+        undetermined, owning: Directions (p,) by name that nothing determines without an object; whether `owned` says
+            what objects own, and `treatment` how; `precision`: what it runs in; `units`: (p,) natural steps, or None.
 
     Example:
         >>> class Mean(Loss):
