@@ -140,8 +140,59 @@ def test_what_cannot_be_repeated_is_told():
         vif.recording(model, torch.optim.AdamW(groups), batches),
     ):
         pass
+    with pytest.raises(ValueError, match="has stepped before"), vif.recording(model, torch_stepped(model), batches):
+        pass
+    with (
+        pytest.raises(TypeError, match="in_order"),
+        vif.recording(model, optimizer_of(model), loader(num_workers=1, in_order=False)),
+    ):
+        pass
     with pytest.raises(TypeError, match="field"), vif.recording(model, optimizer, DataLoader(X, batch_size=None)):
         pass
+
+
+def optimizer_of(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def torch_stepped(model):
+    optimizer = torch.optim.Adam(model.parameters())
+    step_loss_of(model)(dict(model.named_parameters()), (X, Y), torch.ones(N)).backward()
+    optimizer.step()
+    return optimizer
+
+
+def test_two_loops_over_one_loader_run_side_by_side_and_rates_may_begin_at_0():
+    model, batches = network(), loader(num_workers=1)
+    optimizer = optimizer_of(model)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 2))
+    both = step_loss_of(model)
+    with vif.recording(model, optimizer, batches) as record:
+        for one, other in zip(batches, batches, strict=True):
+            optimizer.zero_grad()
+            for batch in (one, other):
+                both(dict(model.named_parameters()), batch, torch.ones(4)).backward()
+            optimizer.step()
+            scheduler.step()
+    assert all(torch.equal(x, X[objects]) for (x, _), objects in record.steps)
+    training = record.training(both)
+    assert (training.accumulation, training.optimizer.lr) == (2, 0.1)
+    found = training.run()
+    assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
+
+
+def test_settings_that_change_from_step_to_step_are_told():
+    model, batches = network(), loader()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=6)
+    with vif.recording(model, optimizer, batches) as record:
+        for batch in batches:
+            optimizer.zero_grad()
+            step_loss_of(model)(dict(model.named_parameters()), batch, torch.ones(4)).backward()
+            optimizer.step()
+            scheduler.step()
+    with pytest.raises(ValueError, match="change from step to step"):
+        record.training(step_loss_of(model))
 
 
 def test_a_trainer_of_transformers_is_recorded(tmp_path):

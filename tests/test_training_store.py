@@ -105,12 +105,27 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
     for named, other in others.items():
         with pytest.raises(ValueError, match=f"holds the states of another training.*{named}"):
             vif.unrolled(other, target, store=tmp_path)
+    arrays = [(x.numpy().repeat(500, axis=1), some) for x, some in BATCHES]
+    by_array = lambda theta, x, presence: step_loss(theta, torch.from_numpy(x[:, ::500].copy()), presence)  # noqa: E731
+    folder = tmp_path / "arrays"
+    replace(training(by_array), steps=arrays).run(store=folder)
+    arrays[7][0][2, 700] += 1.0
+    with pytest.raises(ValueError, match="steps"):
+        replace(training(by_array), steps=arrays).run(store=folder)
     with pytest.raises(ValueError, match="presence"):
         training().run(torch.zeros(N), store=tmp_path)
     with pytest.raises(ValueError, match="`presence` must be of shape"):
         training().run(torch.ones(2, N), store=tmp_path)
     with pytest.raises(ValueError, match="`store` must be a folder"):
         training().run(store=next(tmp_path.glob("*.npz")))
+
+
+def test_a_loss_that_differs_only_where_somebody_is_absent_gets_its_own_scores(tmp_path):
+    other = training(lambda theta, x, presence: step_loss(theta, x, presence) * presence.mean() ** 3)
+    first = vif.unrolled(training(), target, store=tmp_path).scores
+    second = vif.unrolled(other, target, store=tmp_path).scores
+    torch.testing.assert_close(second, vif.unrolled(other, target).scores, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(first, second, rtol=1e-2)
 
 
 def test_each_damaged_file_is_told_and_made_again(tmp_path):

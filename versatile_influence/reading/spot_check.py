@@ -47,13 +47,18 @@ class SpotCheck:
         moved, measured = self.estimate.scores, self.truth.scores
         if self.estimate.parameter is not None and self.estimate.direct is not None:
             moved, measured = self.estimate.parameter, measured - self.estimate.direct
-        known = ~measured.isnan().any(dim=1)
-        return (moved * measured)[known].sum(dim=0) / moved[known].square().sum(dim=0)
+        pair = Pair.of(replace(self.estimate, scores=moved), replace(self.truth, scores=measured))
+        size = pair.a.square().nansum(dim=0)
+        # What is estimated to be 0 stays so.
+        return torch.where(size > 0, (pair.a * pair.b).nansum(dim=0) / size, 1.0)
 
     def calibrated(self, estimate: Attribution) -> Attribution:
         """Return the scores times the slope of their target, which leaves correlations as they are.
 
         Where a first order is too small or too large it is so by much the same factor for alike removals.
+
+        Raises:
+            ValueError: If the scores are of other targets.
 
         Example:
             >>> import torch, versatile_influence as vif
@@ -66,6 +71,8 @@ class SpotCheck:
             >>> round(check.slopes.item(), 3), check.calibrated(scores).scores.squeeze()
             (1.191, tensor([ 0.4441,  0.1849, -0.8520, -1.6298], dtype=torch.float64))
         """
+        if (estimate.scores.shape[1], estimate.targets) != (len(self.slopes), self.estimate.targets):
+            raise ValueError("`estimate` has other targets than what was checked.")
         moved = estimate.scores if estimate.parameter is None else estimate.parameter
         # The direct part is exact.
         scores = estimate.scores + (self.slopes - 1) * moved

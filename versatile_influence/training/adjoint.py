@@ -55,12 +55,14 @@ def _backwards(
     adjoint = [torch.zeros_like(gradients) for _ in replay.end[1:]]
     # Not a copy: there is nothing larger.
     adjoint.insert(training.given % len(replay.end), gradients)
-    way = WayBack.of(replay, gradients, removals, smooth)
+    # What removals change at both ends is part of what is asked: of that the states say nothing.
+    ends = [derivatives.changed(step, replay.end[0]) for step in (0, len(training) - 1)] if replay.states else []
+    way = WayBack.of(replay, gradients, removals, [smooth, *ends])
     before = way.taken_up(adjoint, scores)
     for step, state, gradient in tqdm(
         replay.backwards(before), total=before, desc="backwards", unit="step", delay=PATIENCE, leave=False
     ):
-        width = derivatives.width(step, state[0], removals) if smooth else 0.0
+        width = derivatives.width(step, state[0], gradient, removals) if smooth else 0.0
         slope = _pulled(training, step, (*state, gradient), adjoint, width)
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
@@ -87,7 +89,7 @@ def _forwards(training: Steps, removals: Removals, smooth: bool) -> Float[Tensor
                 params = training.unravel(state[0].to(training.precision))
                 slope[rows] -= weight * loss.removal_products(params, None, hit).to(slope)
         gradient = training.gradient(step, state[0])
-        width = derivatives.width(step, state[0], removals) if smooth else 0.0
+        width = derivatives.width(step, state[0], gradient, removals) if smooth else 0.0
         changes = _pushed(training, step, (*state, gradient), (*changes, slope), width)
         state = training.stepped(step, state, gradient)
     return changes[training.given]
@@ -160,14 +162,25 @@ class Derivatives:
             products.append(torch.cat(found))
         return torch.cat(products, dim=1)
 
-    def width(self, step: int, theta: Float[Tensor, " p"], removals: Removals) -> float:
+    def width(self, step: int, theta: Float[Tensor, " p"], gradient: Float[Tensor, " p"], removals: Removals) -> float:
+        """Return over how much of a gradient, as the optimiser sees it, a removal takes a step; 0 if it has no kink."""
+        training = self.training
+        if not training.optimizer.kinked:
+            return 0.0
+        # Clipped as the gradient is.
+        share = training.clipped(gradient).double().norm() / gradient.double().norm().clamp_min(1e-300)
+        # Of a group, those of its members that a step meets.
+        present = sum(loss.n_objects for loss, _, _ in training.pieces(step)) / training.n_objects
+        return (
+            share.item() * self.changed(step, theta) * max(1.0, len(removals.members) / removals.count * present) ** 0.5
+        )
+
+    def changed(self, step: int, theta: Float[Tensor, " p"]) -> float:
         """Return the root mean square, over the step's objects and the parameters, of what a removal changes.
 
         Of ∇ΔL_i added up with random signs, whose square is the sum of theirs in expectation: one gradient more.
         """
         training = self.training
-        if not training.optimizer.kinked:
-            return 0.0
         there, square, count = theta.to(training.precision), 0.0, 0
         for loss, _, weight in training.pieces(step):
             draw = torch.Generator().manual_seed(step)
@@ -175,9 +188,7 @@ class Derivatives:
             differences = lambda vector, loss=loss: loss.removal_differences(training.unravel(vector))  # noqa: E731
             square += weight**2 * vjp(differences, there)[1](signs)[0].double().square().sum().item()
             count += loss.n_objects
-        # Of a group, those of its members that a step meets.
-        members = len(removals.members) / removals.count * count / training.n_objects
-        return (square / count / len(there) * max(1.0, members)) ** 0.5
+        return (square / count / len(there)) ** 0.5
 
     def _pull(self, loss: Loss, theta: Float[Tensor, " p"], removals: Removals | None) -> Callable[[Tensor], tuple]:
         values = lambda vector: self._values(loss, vector, removals)  # noqa: E731

@@ -85,9 +85,9 @@ class WayBack:
     name: str
 
     @classmethod
-    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals, smooth: bool) -> "WayBack":
-        """Return that of these targets and removals."""
-        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows, smooth])
+    def of(cls, replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals, asked: list) -> "WayBack":
+        """Return that of these targets and removals, and of what else is asked."""
+        which = "" if replay.states is None else digest([gradients, removals.members, removals.rows, *asked])
         return cls(replay, f"back-{which}.npz")
 
     def taken_up(self, adjoint: list[Tensor], scores: Float[Tensor, "k q"]) -> int:

@@ -5,6 +5,7 @@ that is damaged is told and deleted: the training goes on from the one before.
 """
 
 import hashlib
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class States:
 
     def steps(self) -> list[int]:
         """Return the steps before which there is a state, in order."""
-        return sorted(int(path.stem.removeprefix("state-")) for path in self.folder.glob("state-*.npz"))
+        return sorted(int(path.stem.removeprefix("state-")) for path in self.folder.glob(f"state-{'[0-9]' * 9}.npz"))
 
     def write(self, step: int, state: tuple[Tensor, ...], gradient: Tensor | None) -> None:
         """Write the state before a step, and its gradient; None after the last step.
@@ -123,7 +124,7 @@ def opened(folder: Path, about: dict[str, object]) -> Iterator[States]:
 
 
 def digest(things: object) -> str:
-    """Return a checksum of all tensors in a nested structure, and of what else is in it as it prints.
+    """Return a checksum of all tensors in a nested structure, and of what else is in it as it is pickled.
 
     Example:
         >>> digest([torch.ones(2), 3]) == digest([torch.ones(2), 3]), digest(torch.ones(2)) == digest(torch.zeros(2))
@@ -135,7 +136,8 @@ def digest(things: object) -> str:
             total.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
             total.update(leaf.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:
-            total.update(repr(leaf).encode())
+            # Arrays and objects by all that is in them, which printing shortens.
+            total.update(pickle.dumps(leaf))
     return total.hexdigest()[:32]
 
 

@@ -16,17 +16,25 @@ def watched(loader: DataLoader, note: Callable[[Any, Any], None], field: str | N
     sampler, kind = inner.batch_sampler, type(loader)
     if sampler is None and field is None:
         raise TypeError("`loader` must make batches of numbered items, or name the `field` that numbers them.")
-    drawn: list[list[int]] = []
+    if field is None and not vars(inner).get("in_order", True):
+        raise TypeError(
+            "`loader` gives batches in another order than it draws them (in_order=False). Leave that out, or name the "
+            "`field` that numbers its objects."
+        )
+    noting = sampler and _Noting(sampler)
 
     class Watched(kind):
         def __iter__(self) -> Any:
-            drawn.clear()
+            # A list of its own for each loop over the loader: two may run side by side.
+            drawn: list[list[int]] = []
+            if noting:
+                noting.drawn = drawn
             for batch in super().__iter__():
                 note(batch, drawn.pop(0) if field is None else entry(batch, field))
                 yield batch
 
     # By the slots themselves: DataLoader refuses another sampler, and accelerate another class.
-    vars(inner)["batch_sampler"] = sampler and _Noting(sampler, drawn)
+    vars(inner)["batch_sampler"] = noting
     become: Any = object.__dict__["__class__"].__set__
     become(loader, Watched)
 
@@ -40,13 +48,17 @@ def watched(loader: DataLoader, note: Callable[[Any, Any], None], field: str | N
 class _Noting:
     """A sampler of batches that notes what it draws."""
 
-    def __init__(self, sampler: Any, drawn: list[list[int]]):
-        self.sampler, self.drawn = sampler, drawn
+    def __init__(self, sampler: Any):
+        self.sampler = sampler
+        self.drawn: list[list[int]] = []
 
     def __iter__(self) -> Iterator[list[int]]:
+        return self._noted(self.drawn)
+
+    def _noted(self, drawn: list[list[int]]) -> Iterator[list[int]]:
         for batch in self.sampler:
             numbers = list(batch)
-            self.drawn.append(numbers)
+            drawn.append(numbers)
             yield numbers
 
     def __len__(self) -> int:

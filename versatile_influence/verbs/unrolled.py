@@ -99,6 +99,12 @@ def unrolled(
             "Every score is 0: no removal changes the loss of a step, or the target does not depend on the parameters. "
             "Multiply each object's terms by its presence in `step_loss`."
         )
-    told = {"targets": asked.labels, "labels": training.object_labels, "direct": direct, "parameter": parameter}
+    told = {
+        "about": asked.about,
+        "targets": asked.labels,
+        "labels": training.object_labels,
+        "direct": direct,
+        "parameter": parameter,
+    }
     made = made_by("unrolled", steps=len(training), optimizer=training.optimizer, smooth=over)
     return Attribution(scores, removals.objects(), n_objects=training.n_objects, made=made, **told)

@@ -176,7 +176,10 @@ def undetermined_without(rows: SurvivalRows) -> dict[int, dict[str, Tensor]]:
     alone = np.abs(centred).max(axis=1, initial=0.0) == 0
     basis = scipy.linalg.qr(centred / centred.std(axis=0), mode="economic")[0]
     leverage = np.where(alone, 0.0, (basis**2).sum(axis=1) + 1 / size)
-    found = {}
+    # Without the only events there are, nothing determines any.
+    events = np.bincount(rows.subject, weights=rows.event)
+    every = {str(name): tensor(unit) for name, unit in zip(rows.columns, np.eye(rows.x.shape[1]), strict=True)}
+    found = {int(one): every for one in np.flatnonzero(events == events.sum())}
     for one in np.flatnonzero(np.bincount(rows.subject, weights=leverage) > 1 - 1e-9):
         there = rows.subject != one
         spread = rows.x.std(axis=0)
@@ -184,7 +187,7 @@ def undetermined_without(rows: SurvivalRows) -> dict[int, dict[str, Tensor]]:
             _centred(rows.x[there], rows.stratum[there]) / spread, full_matrices=len(rows.x) <= rows.x.shape[1]
         )
         flat = ways[np.append(sizes, np.zeros(len(ways) - len(sizes))) <= 1e-9 * sizes.max(initial=0.0)] / spread
-        if len(flat):
+        if len(flat) and int(one) not in found:
             found[int(one)] = {str(rows.columns[np.abs(way * spread).argmax()]): tensor(way) for way in flat}
     return found
 
