@@ -316,3 +316,16 @@ def test_without_any_patient_of_ordinary_data_everything_is_determined():
     assert not CoxLoss(torch.eye(30)[:, :2].double(), torch.arange(30) + 1, torch.ones(30), penalty=1.0).undetermined
     found = CoxLoss(torch.eye(30)[:, :2].double(), torch.arange(30) + 1, torch.ones(30)).undetermined
     assert sorted(found) == [0, 1]
+
+
+@pytest.mark.parametrize("verb", [vif.attribute, vif.refit])
+def test_without_the_only_event_nothing_is_estimable(verb):
+    columns = {"t": [5.0, 1, 2, 3, 4, 6, 7, 8], "e": [1] + [0] * 7, "age": [1.0, 0, 5, 3, -2, 0.5, 2, 1.5]}
+    loss = CoxLoss.from_frame(pd.DataFrame(columns), duration_col="t", event_col="e")
+    theta = vif.minimize(loss, loss.zeros())
+    with pytest.warns(UserWarning, match="Nothing determines `age` without 0"):
+        scores = verb(loss, theta, loss.coefficients()).scores
+    # Who left before the event was in nobody's risk set; without 5 the rest is separated, which a refit finds.
+    assert scores[0].isnan().all()
+    assert not scores[1:5].any()
+    assert scores[6:].isfinite().all()
