@@ -203,7 +203,8 @@ def models() -> list[str]:
         "Delicious": [("ListMLE by the paper's protocol, parameter effect", "r, parameter effect")],
     }
     for name, lines in said.items():
-        found = ready[name]
+        if (found := ready.get(name)) is None:
+            continue
         of = f"{name}, {found['removals']} × {found['targets']}"
         cost = f"{found['trainings for all scores']:.0f}, {found['trainings for all retrainings']:.0f}"
         for what, key in lines:
