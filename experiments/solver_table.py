@@ -223,6 +223,20 @@ def models() -> list[str]:
     return rows
 
 
+def halves() -> list[str]:
+    """Return linear datamodelling scores as Markdown."""
+    ways = ["through training", "end, Gauss-Newton", "end, EK-FAC", "end, projected gradients"]
+    rows = [f"| 50 random halves left out | {' | '.join(ways)} |", "|---|---|---|---|---|"]
+    for name, found in numbers("experiments/results/linear_datamodeling.json").items():
+        if isinstance(found, dict):
+            said = [
+                f"{one['LDS']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" if (one := found.get(way)) else "–"
+                for way in ways
+            ]
+            rows.append(f"| {name} | {' | '.join(said)} |")
+    return rows
+
+
 def trust() -> list[str]:
     """Return how estimated errors and mended scores hold against refits as Markdown."""
     record = numbers("experiments/results/trust.json")
@@ -259,7 +273,7 @@ def pages() -> dict[Path, str]:
         PAGE: filled(PAGE.read_text(), tables),
         OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
         TRUST: filled(TRUST.read_text(), {"trust": trust()}),
-        THROUGH: filled(THROUGH.read_text(), {"through training": through(), "models": models()}),
+        THROUGH: filled(THROUGH.read_text(), {"through training": through(), "models": models(), "halves": halves()}),
     }
 
 
