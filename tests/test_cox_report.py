@@ -2,19 +2,19 @@
 
 import html
 import re
-import shutil
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chromium import NEEDED, opened, size
 from test_cli_cox import run
 
 import versatile_influence as vif
-from versatile_influence.cli.report_pictures import kaplan_meier
 from versatile_influence.datasets import simulated_trial
 from versatile_influence.losses import CoxLoss
+from versatile_influence.losses.cox.kaplan_meier import kaplan_meier
 from versatile_influence.reading.wald_table import hazard, tail
 
 ROLES = {"duration_col": "months", "event_col": "died", "strata_cols": "site"}
@@ -198,21 +198,11 @@ def test_the_command_writes_the_page_and_says_whether_names_are_in_it(capsys, tm
     assert "--report" in err
 
 
-@pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs chromium")
+@NEEDED
 @pytest.mark.parametrize("width", [360, 1400])
 def test_nothing_is_wider_than_the_window_or_cut(made, tmp_path, width):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from test_page_browser import CHROMIUM, DRIVER, FLAGS, size
-
     made[2].write(str(tmp_path / "page.html"))
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'chromium'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
+    with opened(tmp_path / "chromium") as browser:
         size(browser, width)
         browser.get((tmp_path / "page.html").as_uri())
         assert browser.get_log("browser") == []
@@ -222,5 +212,3 @@ def test_nothing_is_wider_than_the_window_or_cut(made, tmp_path, width):
         assert browser.execute_script(wide) == 0
         heights = "return [...document.querySelectorAll('svg')].map(each => each.getBoundingClientRect().height)"
         assert min(browser.execute_script(heights)) > 100
-    finally:
-        browser.quit()

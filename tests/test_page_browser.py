@@ -1,37 +1,25 @@
 """The page of results in a browser: headless Chromium where there is one, from the file system, without a network."""
 
-import shutil
 from pathlib import Path
 
 import pytest
+from chromium import NEEDED, opened, size
 
 from experiments.record import write_record
 from experiments.report import Records, page
 
-webdriver = pytest.importorskip("selenium.webdriver")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (see .ci/run)")
+pytest.importorskip("selenium.webdriver")
+pytestmark = NEEDED
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = [ROOT / "experiments" / "results", ROOT / "benchmarks" / "results"]
-FLAGS = (
-    "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update "
-    "disable-sync disable-dev-shm-usage"
-)
 NUMBERS = {"runs": [{"name": "b", "r": 10}, {"name": "c", "r": 9.5}, {"name": "a"}, {"name": "d", "r": -2}]}
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with opened(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +36,6 @@ def small(tmp_path_factory):
     path = folder / "page.html"
     path.write_text(page(Records.read([folder])), encoding="utf-8")
     return path.as_uri()
-
-
-def size(browser, width, *, scheme="light"):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def column(browser, head):

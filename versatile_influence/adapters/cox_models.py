@@ -204,8 +204,9 @@ def checked(loss: CoxLoss, own: np.ndarray, build: Callable[..., CoxLoss]) -> Fi
         ValueError: If they differ; with the setting under which they would not, where there is one.
     """
     own_params = torch.as_tensor(np.array(own, dtype=float))
-    if (found := _near(loss, own_params)) is not None:
-        return loss, found
+    theta, far = _far(loss, own_params)
+    if (far <= CLOSE).all():
+        return loss, theta
     other = "breslow" if loss.ties == "efron" else "efron"
     for changes, said in (
         ({"ties": other}, f"its ties are {other.capitalize()}'s"),
@@ -217,11 +218,9 @@ def checked(loss: CoxLoss, own: np.ndarray, build: Callable[..., CoxLoss]) -> Fi
             tried = build(**changes)
         except TypeError:
             continue
-        if _near(tried, own_params) is not None:
+        if (_far(tried, own_params)[1] <= CLOSE).all():
             raise ValueError(f"The model's coefficients are not those of these settings: they are where {said}.")
-    theta, worst = minimize(loss, loss.zeros()), 0
-    assert isinstance(theta, Tensor)
-    worst = int(((theta - own_params).abs() / _errors(loss, theta)).argmax())
+    worst = int(far.argmax())
     raise ValueError(
         f"The model's coefficients are not the minimum for this data: `{loss.columns[worst]}` is "
         f"{own_params[worst].item():.6g} in the model and {theta[worst].item():.6g} here. Was it fitted to this data, "
@@ -229,13 +228,10 @@ def checked(loss: CoxLoss, own: np.ndarray, build: Callable[..., CoxLoss]) -> Fi
     )
 
 
-def _near(loss: CoxLoss, own: Float[Tensor, " d"]) -> Float[Tensor, " d"] | None:
-    """Return the minimum, if these coefficients are there."""
+def _far(loss: CoxLoss, own: Float[Tensor, " m"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Return the minimum, and how many standard errors these coefficients are from it: infinitely many if too few."""
     theta = minimize(loss, loss.zeros())
     assert isinstance(theta, Tensor)
-    near = len(own) == len(theta) and bool(((theta - own).abs() <= CLOSE * _errors(loss, theta)).all())
-    return theta if near else None
-
-
-def _errors(loss: CoxLoss, theta: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
-    return covariance(loss, theta, loss.everyone(theta), robust=False).diagonal().sqrt()
+    if len(own) != len(theta):
+        return theta, torch.full_like(theta, float("inf"))
+    return theta, (theta - own).abs() / covariance(loss, theta, loss.everyone(theta), robust=False).diagonal().sqrt()

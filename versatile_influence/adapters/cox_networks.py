@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from versatile_influence.core.arguments import module
 from versatile_influence.core.checks import instance, number
 from versatile_influence.losses.cox.loss import CoxLoss
 
@@ -91,7 +92,7 @@ def from_torchsurv(
 
 def _trained(net: Any, rows: Tensor, durations: Tensor, events: Tensor, **given: Any) -> Trained:
     given["penalty"] = number(given["penalty"], "penalty", least=0)
-    instance(net, "model", torch.nn.Module, "torch.nn.Linear(3, 1)")
+    module(net)
     # Dropout draws, normalisation by batch mixes rows: what is explained is the network that predicts. A copy, since
     # whoever predicts with theirs or trains it on sets its mode.
     net = copy.deepcopy(net).cpu().eval()

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from versatile_influence.core.checks import told
+from versatile_influence.core.words import missing
 from versatile_influence.training.recording import Recording
 
 if TYPE_CHECKING:
@@ -30,9 +32,7 @@ def from_trainer(trainer: "Trainer", *, field: str | None = None) -> Recording:
     try:
         from transformers import Trainer, TrainerCallback
     except ImportError as error:
-        raise ImportError("A trainer to record needs transformers: pip install transformers accelerate.") from error
-    from versatile_influence.core.checks import told
-
+        raise missing(error, "a trainer is one of transformers", "trainers") from error
     if not isinstance(trainer, Trainer):
         raise TypeError(f"`trainer` must be a transformers.Trainer, got {told(trainer)}.")
     found: Any = trainer

@@ -1,18 +1,22 @@
 """What a command says of each removal: refits where all of them take seconds, else predictions, a few refitted."""
 
 import argparse
+import math
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.reading.metrics import decimals
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
@@ -113,6 +117,19 @@ def spoken(seconds: float) -> str:
         ('0.12 s', '48 s', '83 min')
     """
     return f"{seconds:.2g} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def moved_most(
+    pair: tuple[Attribution, Attribution], errors: Float[Tensor, " d"], count: int
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield those who move some coefficient most, in standard errors: row, coefficient, it predicted and refitted."""
+    predicted, refitted = (scores.scores[:, : len(errors)] for scores in pair)
+    size = (predicted / errors).abs()
+    for row in largest_first(size.amax(1))[:count]:
+        place = int(size[row].argmax())
+        changes = (scores[row, place].item() for scores in (predicted, refitted))
+        digits = decimals(errors[place].item())
+        yield row, place, [f"{one:+.{digits}f}" if math.isfinite(one) else "no fit" for one in changes]
 
 
 def largest_first(found: Tensor) -> list[int]:

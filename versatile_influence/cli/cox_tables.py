@@ -1,12 +1,11 @@
 """What `vif cox` prints."""
 
-import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.cli.answers import largest_first
+from versatile_influence.cli.answers import largest_first, moved_most
 from versatile_influence.cli.tables import beside, plain, table
 from versatile_influence.cli.verdicts import Verdict
 from versatile_influence.core.result import Attribution
@@ -74,12 +73,9 @@ def moved_predictions(scores: Attribution, now: Float[Tensor, " m"], *, top: int
 
 def one_by_one(check: SpotCheck, errors: Float[Tensor, " d"]) -> str:
     """Return the patients that move some coefficient most, in standard errors, with it predicted and refitted."""
-    predicted, refitted = (scores.scores[:, : len(errors)] for scores in (check.estimate, check.truth))
-    names, targets, rows = check.estimate.names(), check.estimate.targets or [], []
-    for row in largest_first((predicted / errors).abs().amax(1))[:LISTED]:
-        place = int((predicted[row] / errors).abs().argmax())
-        digits = decimals(errors[place].item())
-        changes = (scores[row, place].item() for scores in (predicted, refitted))
-        values = [f"{change:+.{digits}f}" if math.isfinite(change) else "no fit" for change in changes]
-        rows.append([str(names[row]), str(targets[place]), *values])
+    names, targets = check.estimate.names(), check.estimate.targets or []
+    rows = [
+        [str(names[row]), str(targets[place]), *texts]
+        for row, place, texts in moved_most((check.estimate, check.truth), errors, LISTED)
+    ]
     return table(["patient", "coefficient", "predicted", "refitted"], rows, left=2)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from versatile_influence.core.sizes import NAMED
 from versatile_influence.core.warn import warn
+from versatile_influence.core.words import missing
 from versatile_influence.losses.cox.formula import formula_rows
-from versatile_influence.losses.cox.frames import FrameRows, Words, frame_rows
+from versatile_influence.losses.cox.frames import FrameRows, Words, frame_rows, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,18 +37,18 @@ def fitted_rows(args: Namespace) -> "tuple[FrameRows, pd.Series | None]":
     clusters = re.findall(r"\bcluster\s*\(\s*`?([^()`]+?)`?\s*\)", args.formula or "")
     frame = read_table(args.patients, text=[*clusters, *([args.id_col] if args.id_col else [])])
     words = _words(args)
-    given = {role: _value(args, role) for role in OPTIONS}
+    # argparse names a value as its option, with underscores.
+    given = {role: vars(args)[option[2:].replace("-", "_")] for role, option in OPTIONS.items()}
     known = {"na": args.na, "event_value": args.event_value, "words": words}
-    asked = dict(_named(given)) | {args.groups: "--groups"}
-    require_columns(frame, {name: option for name, option in asked.items() if name is not None}, args.patients)
+    named = {name: OPTIONS[role] for role, names in given.items() for name in listed(names)}
+    require_columns(frame, named | dict.fromkeys(listed(args.groups), "--groups"), args.patients)
     if args.formula:
         beside = {role: given[role] for role in ("weights_col", "subject_col")}
         rows = formula_rows(args.formula, frame, beside, **known)
     else:
         require_columns(frame, dict.fromkeys(args.covariates or [], "--covariates"), args.patients)
-        roles = [name for name, _ in _named(given)] + [args.groups]
-        chosen = args.covariates or [name for name in frame.columns if name not in roles]
-        used = frame.loc[:, [*dict.fromkeys([*chosen, *(name for name, _ in _named(given) if name is not None)])]]
+        chosen = args.covariates or [name for name in frame.columns if name not in {*named, args.groups}]
+        used = frame.loc[:, [*dict.fromkeys([*chosen, *named])]]
         rows = frame_rows(used, given, **known, also=[] if args.covariates else _like_ids(used, chosen, args.patients))
     if rows.roles.get("entry_col") and rows.roles.get("subject_col") is None:
         _hint(frame)
@@ -64,7 +65,7 @@ def read_table(path: str, *, text: Sequence[str] = ()) -> "pd.DataFrame":
     try:
         import pandas as pd
     except ImportError as error:
-        raise ImportError(f"{error}: tables need pandas. Run `pip install versatile-influence[frames]`.") from error
+        raise missing(error, "tables need pandas", "frames") from error
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder. Name a CSV or Parquet file.")
     if not Path(path).exists():
@@ -144,19 +145,6 @@ def require_numbers(frame: "pd.DataFrame", columns: Sequence[object], path: str)
     for name in columns:
         if frame[name].dtype.kind not in "biuf":
             raise ValueError(f"Column `{name}` of {path} is not numeric. The model was fitted to numbers there.")
-
-
-def _value(args: Namespace, role: str) -> Any:
-    return vars(args)[{"strata_cols": "strata", "subject_col": "id_col"}.get(role, role)]
-
-
-def _named(given: dict[str, Any]) -> list[tuple[Any, str]]:
-    """Return every column that an option names, and the option."""
-    return [
-        (name, OPTIONS[role])
-        for role, names in given.items()
-        for name in (names if isinstance(names, list) else [names])
-    ]
 
 
 def _words(args: Namespace) -> Words:

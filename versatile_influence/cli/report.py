@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from versatile_influence import __version__
+from versatile_influence.cli.answers import largest_first, moved_most
 from versatile_influence.cli.report_pictures import Pictures
 from versatile_influence.cli.verdicts import Verdict, verdicts
 from versatile_influence.core.arguments import flag
@@ -20,10 +21,10 @@ from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import CARRIERS, DELETED, DRAWN, ROWS, TESTED
-from versatile_influence.core.words import errors_named
+from versatile_influence.core.words import errors_named, missing
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
 from versatile_influence.losses.cox.loss import CoxLoss
-from versatile_influence.reading.metrics import counted, decimals
+from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.reading.wald_table import Effect, effects, hazard, tail
 from versatile_influence.verbs.attribute import attribute
@@ -106,7 +107,7 @@ def report(
         import matplotlib as mpl  # noqa: F401
         from jinja2 import Environment
     except ImportError as error:
-        raise ImportError(f"{error}: reports need it. Run `pip install versatile-influence[report]`.") from error
+        raise missing(error, "reports need it", "report") from error
     instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
     title = instance(title, "title", str | None, 'text, as "Rossi: arrests"') or "Cox regression"
     if flip is not None and (isinstance(flip, str) or not isinstance(flip, Sequence)):
@@ -168,8 +169,7 @@ def _labels(loss: CoxLoss, size: Tensor, *, anonymous: bool) -> list[str]:
 
 def _carriers(scores: Attribution) -> list[int]:
     """Return the patients who move some coefficient most, in the order of the coefficients."""
-    order = scores.scores.abs().nan_to_num(-1.0).argsort(dim=0, descending=True, stable=True)
-    return list(dict.fromkeys(order[:CARRIERS].T.flatten().tolist()))
+    return list(dict.fromkeys(row for column in scores.scores.T for row in largest_first(column)[:CARRIERS]))
 
 
 def _by_group(
@@ -192,15 +192,10 @@ def _rows(
     frame: "pd.DataFrame | None",
 ) -> list[list[str]]:
     """Return, of those who move a coefficient most, what becomes of it without them, predicted and refitted."""
-    predicted, refitted = (part.scores for part in carriers)
-    order = (predicted / naive).abs().amax(1).argsort(descending=True, stable=True)
     rows = []
-    for row in order[:ROWS].tolist():
-        place = int((predicted[row] / naive).abs().argmax())
-        effect, digits, change = table[place], decimals(naive[place].item()), refitted[row, place].item()
-        there = math.isfinite(change)
-        texts = [f"{predicted[row, place].item():+.{digits}f}", f"{change:+.{digits}f}" if there else "no fit"]
-        ratio = hazard(effect.coefficient + change) if there else "–"
+    for row, place, texts in moved_most(carriers, naive, ROWS):
+        effect, change = table[place], carriers[1].scores[row, place].item()
+        ratio = hazard(effect.coefficient + change) if math.isfinite(change) else "–"
         texts.append(f"{hazard(effect.coefficient)} → {ratio}")
         if frame is not None:
             one = frame.iloc[int(torch.as_tensor(carriers[0].objects[row]))]

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from versatile_influence.losses.cox.loss import CoxLoss
 from versatile_influence.reading.metrics import decimals
-from versatile_influence.reading.wald_table import LEVEL, WIDTH, effects, tail
+from versatile_influence.reading.wald_table import LEVEL, WIDTH, effects, tail, two_sided
 from versatile_influence.verbs import conclusions
 from versatile_influence.verbs.overturned import Sensitivity
 from versatile_influence.verbs.sensitivity import sensitivity
@@ -70,10 +69,6 @@ def verdicts(
         ready = conclusions.significant if holds else conclusions.insignificant
         flipped = sensitivity(loss, params, ready(loss.z_values(name), level=LEVEL), most=most)
         side = 1 if holds else -1
-        numbers = [_p(WIDTH + side * value) for value in (flipped.holds, flipped.without)]
+        numbers = [f"p {tail(two_sided(WIDTH + side * value))}" for value in (flipped.holds, flipped.without)]
         found.append(Verdict(effect.name, "is significant" if holds else "is not significant", flipped, *numbers))
     return found
-
-
-def _p(z: float) -> str:
-    return f"p {tail(torch.erfc(torch.tensor(z / 2**0.5, dtype=torch.float64)).item())}"

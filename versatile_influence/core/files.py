@@ -171,8 +171,8 @@ def write_arrays(path: str | PathLike, header: dict, arrays: Mapping[str, np.nda
         seal(file)
 
 
-def read_arrays(file: BinaryIO, names: Sequence[str]) -> tuple[dict, dict[str, np.ndarray], bool]:
-    """Return the header, those of the named arrays that are there, and whether the file is sealed.
+def read_arrays(file: BinaryIO, names: Sequence[str] | None = None) -> tuple[dict, dict[str, np.ndarray], bool]:
+    """Return the header, those of the named arrays that are there, or all, and whether the file is sealed.
 
     Raises:
         ValueError: If its checksum is wrong; where it has none, or a false one was made for it, also others.
@@ -183,7 +183,8 @@ def read_arrays(file: BinaryIO, names: Sequence[str]) -> tuple[dict, dict[str, n
         if any(part.compress_type != zipfile.ZIP_STORED or part.file_size > size for part in there.values()):
             raise ValueError("its parts are larger than the file")
         header = json.loads(bytes(_array(archive, there["header.npy"])))
-        arrays = {name: _array(archive, there[f"{name}.npy"]) for name in names if f"{name}.npy" in there}
+        named = [f"{name}.npy" for name in names] if names is not None else [*(there.keys() - {"header.npy"})]
+        arrays = {name.removesuffix(".npy"): _array(archive, there[name]) for name in named if name in there}
     return header, arrays, sealed
 
 

@@ -179,8 +179,7 @@ def _determined(problem: Problem, target: Target | PresenceTarget, result: Attri
     told = ", ".join(f"`{name}` without {names[row]}" for row, ways in lost.items() if gone[row].any() for name in ways)
     warn(
         f"Nothing determines {told}: it is constant among the others, a combination of other covariates, or no event "
-        "is left. Scores "
-        "that depend on it are NaN. Drop it, or add a penalty > 0."
+        "is left. Scores that depend on it are NaN. Drop it, or add a penalty > 0."
     )
     nothing = lambda part: None if part is None else part.masked_fill(gone, float("nan"))  # noqa: E731
     assert result.error is not None

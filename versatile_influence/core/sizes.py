@@ -17,8 +17,8 @@ ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
 KEPT_NUMBERS = 16_000_000
 # Bytes of the states of a training that are kept, and of the adjoints of its targets, without a memory budget.
 STATE_BYTES, ADJOINT_BYTES = 500_000_000, 2_000_000_000
-# Numbers of the adjoints that go back through a step at once: of 22 million parameters it takes half as long with
-# 500,000 as with 2 million, and three times as long again with 60,000.
+# Numbers of the adjoints that go back through a step at once: with a quarter of it, or four times as many, a step of 22
+# million parameters takes up to two and four times as long.
 ADJOINT_NUMBERS = 500_000
 # Arrays of the largest size that live at once, as a memory budget counts them.
 LIVE_ARRAYS = 16

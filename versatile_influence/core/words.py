@@ -6,6 +6,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+
+def missing(error: ImportError, what: str, extra: str) -> ImportError:
+    """Return what to say of a library that is not there, and how it comes."""
+    return ImportError(f"{error}: {what}. Run `pip install versatile-influence[{extra}]`.")
+
+
 # What PyTorch says, as a regular expression; the error that it becomes; and what it means. The first that fits serves.
 MEANINGS: list[tuple[str, type[Exception], str]] = [
     (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versatile_influence.core.tables import file
+from versatile_influence.core.words import missing
 from versatile_influence.datasets.files import find
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def read_deepsurv(path: str | PathLike) -> "pd.DataFrame":
         import h5py
         import pandas as pd
     except ImportError as error:
-        raise ImportError(
-            f"{error}: this data set is an HDF5 file. Run `pip install versatile-influence[data]`."
-        ) from error
+        raise missing(error, "this data set is an HDF5 file", "data") from error
     try:
         with h5py.File(path, "r") as held:
             names = {part: [f"{part}/{name}" for name in ("x", "t", "e")] for part in ("train", "test")}

@@ -12,6 +12,7 @@ import numpy as np
 from versatile_influence.core.checks import array, instance, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import MANY_DOTS, NAMED_DOTS
+from versatile_influence.core.words import missing
 from versatile_influence.reading.metrics import agreement
 from versatile_influence.reading.pairs import Pair
 from versatile_influence.reading.pairs import attribution as checked
@@ -176,7 +177,7 @@ def axes(ax: object, *, figsize: tuple[float, float]) -> "Axes":
         import matplotlib.pyplot as plt
         from matplotlib.axes import Axes
     except ImportError as error:
-        raise ImportError(f"{error}: plots need matplotlib. Run `pip install versatile-influence[plots]`.") from error
+        raise missing(error, "plots need matplotlib", "plots") from error
     if ax is None:
         return plt.subplots(figsize=figsize, layout="constrained")[1]
     return instance(ax, "ax", Axes, "plt.subplots()[1]")

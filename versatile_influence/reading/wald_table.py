@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from torch import Tensor
 
@@ -11,8 +12,9 @@ from versatile_influence.reading.metrics import decimals
 
 # Beyond this, or its inverse, a hazard ratio says that nothing holds the coefficient, or that its unit is tiny.
 ENDLESS = 1e6
-# Half the width of a 95 % interval, in standard errors, and the level that belongs to it.
-WIDTH, LEVEL = 1.959963984540054, 0.05
+# Below this p a coefficient is significant, and half the width of the interval that belongs to it, in standard errors.
+LEVEL = 0.05
+WIDTH = NormalDist().inv_cdf(1 - LEVEL / 2)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Effect:
     @property
     def p(self) -> float:
         """Wald's two-sided p."""
-        return math.erfc(abs(self.z) / math.sqrt(2))
+        return two_sided(self.z)
 
     @property
     def texts(self) -> list[str]:
@@ -54,6 +56,11 @@ def effects(loss: CoxLoss, params: Tensor) -> list[Effect]:
     return [
         Effect(str(name), *pair) for name, *pair in zip(loss.columns, params.tolist(), errors.tolist(), strict=True)
     ]
+
+
+def two_sided(z: float) -> float:
+    """Return the two-sided p of a z value."""
+    return math.erfc(abs(z) / math.sqrt(2))
 
 
 def hazard(log: float) -> str:

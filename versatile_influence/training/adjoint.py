@@ -43,21 +43,22 @@ def backwards(
         # Linear in them, and no more than p are independent.
         every = torch.eye(gradients.shape[1]).to(gradients)
         return backwards(replay, every, removals, smooth=smooth) @ gradients.T.double()
+    # What removals change at both ends is part of what is asked: of that the states in a folder say nothing.
+    ends = (0, len(replay.training) - 1) if replay.states else ()
+    changed = [Derivatives(replay.training).changed(step, replay.end[0]) for step in ends]
     size = max(1, kept(gradients[0].nbytes * len(replay.end), most=ADJOINT_BYTES))
-    return torch.cat([_backwards(replay, some, removals, smooth) for some in gradients.split(size)], dim=1)
+    return torch.cat([_backwards(replay, some, removals, smooth, changed) for some in gradients.split(size)], dim=1)
 
 
 def _backwards(
-    replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals, smooth: bool
+    replay: Replay, gradients: Float[Tensor, "q p"], removals: Removals, smooth: bool, changed: list[float]
 ) -> Float[Tensor, "k q"]:
     training, derivatives = replay.training, Derivatives(replay.training)
     scores = gradients.new_zeros(removals.count, len(gradients), dtype=torch.float64)
     adjoint = [torch.zeros_like(gradients) for _ in replay.end[1:]]
     # Not a copy: there is nothing larger.
     adjoint.insert(training.given % len(replay.end), gradients)
-    # What removals change at both ends is part of what is asked: of that the states say nothing.
-    ends = [derivatives.changed(step, replay.end[0]) for step in (0, len(training) - 1)] if replay.states else []
-    way = WayBack.of(replay, gradients, removals, [smooth, *ends])
+    way = WayBack.of(replay, gradients, removals, [smooth, *changed])
     before = way.taken_up(adjoint, scores)
     for step, state, gradient in tqdm(
         replay.backwards(before), total=before, desc="backwards", unit="step", delay=PATIENCE, leave=False
@@ -78,9 +79,9 @@ def forwards(replay: Replay, removals: Removals, *, smooth: bool = False) -> Flo
 
 
 def _forwards(training: Steps, removals: Removals, smooth: bool) -> Float[Tensor, "k p"]:
-    derivatives, state = Derivatives(training), training.begun(training.theta)
-    changes = [state[0].new_zeros(removals.count, len(state[0]), dtype=torch.float64) for _ in state]
-    for step in range(len(training)):
+    derivatives, begun = Derivatives(training), training.begun(training.theta)
+    changes = [begun[0].new_zeros(removals.count, len(begun[0]), dtype=torch.float64) for _ in begun]
+    for step, state, gradient in training.walk(begun):
         slope = torch.zeros_like(changes[0])
         for loss, objects, weight in training.pieces(step):
             rows, hit = _hit(removals, objects)
@@ -88,10 +89,8 @@ def _forwards(training: Steps, removals: Removals, smooth: bool) -> Float[Tensor
             if hit is not None:
                 params = training.unravel(state[0].to(training.precision))
                 slope[rows] -= weight * loss.removal_products(params, None, hit).to(slope)
-        gradient = training.gradient(step, state[0])
         width = derivatives.width(step, state[0], gradient, removals) if smooth else 0.0
         changes = _pushed(training, step, (*state, gradient), (*changes, slope), width)
-        state = training.stepped(step, state, gradient)
     return changes[training.given]
 
 

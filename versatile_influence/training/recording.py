@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils.data import DataLoader
 
+from versatile_influence.core.arguments import module
 from versatile_influence.core.checks import instance, number, told
 from versatile_influence.core.tables import whole_numbers
 from versatile_influence.core.warn import warn
@@ -17,7 +18,7 @@ from versatile_influence.training.training import Training
 from versatile_influence.training.watched import watched
 
 # Distance between the end that was recorded and that of the repeated training, beside the whole way, that is told: the
-# rounding of fused attention alone takes a small encoder 4 % off by Adam, whose first steps blow up what is near 0.
+# first steps of Adam blow up what is near 0, and fused attention rounds otherwise than the formula.
 OFF_THE_WAY = 0.1
 # Arguments of `torch.optim` that change a step and have no counterpart here, where they are set.
 UNKNOWN = ("amsgrad", "maximize")
@@ -78,7 +79,7 @@ class Recording:
     def training(self, step_loss: Callable[..., Tensor], *, n_objects: int | None = None) -> Training:
         """Return what was recorded as a training, run once to see that it ends where the loop did.
 
-        To a tenth of the loop's way: the rounding of fused attention alone may take Adam 4 % off.
+        To a tenth of the loop's way: Adam's first steps blow up the rounding of what is near 0.
 
         Args:
             step_loss: As of `Training`, on the batches as the loop saw them; parameters are those of the module, by
@@ -206,12 +207,12 @@ def recording(
         >>> record.training(step_loss)
         Training(6 steps of Adam(lr=0.001, ...), 4 objects)
     """
-    instance(model, "model", nn.Module, "torch.nn.Linear(…)")
+    module(model)
     instance(optimizer, "optimizer", torch.optim.Optimizer, "torch.optim.AdamW(…)")
     most = None if max_norm is None else number(max_norm, "max_norm", above=0)
     made = Recording(model, field=field, max_norm=most)
-    made.begin(optimizer, loader)
     try:
+        made.begin(optimizer, loader)
         yield made
     finally:
         made.end()

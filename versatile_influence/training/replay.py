@@ -1,7 +1,7 @@
 """A training run backwards: states kept at some steps, and repeated between them, so that few are held at once."""
 
 import math
-from collections.abc import Iterator, Reversible
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +21,15 @@ class Replay:
 
     Attributes:
         training: The training.
-        marks: Every step, or some, so far apart that what is between fits in the room that is left.
+        marks: Every step, or some, so far apart that what is between fits in the room that is left; none where a folder
+            holds them.
         end: The state after the last step.
         room: How many more states are held at once.
-        states: The folder that holds the marks, or None where memory does.
+        states: That folder, or None.
     """
 
     training: Steps
-    marks: Reversible[Mark]
+    marks: list[Mark]
     end: State
     room: int
     states: States | None = None
@@ -49,7 +50,7 @@ class Replay:
         if kept_states is not None:
             states, end = kept_states
             finite(end[0])
-            return cls(training, _InFolder(training, states, steps), end, max(4, room), states)
+            return cls(training, [], end, max(4, room), states)
         room = max(room, 2 * math.isqrt(steps) + 2 if ALLOWED.get() is None else 4)
         marks, end = _marked(training, 0, state, steps, room)
         finite(end[0])
@@ -67,14 +68,16 @@ class Replay:
             ValueError: If steps that are repeated do not give what they gave; the last one always is.
         """
         if self.states is not None:
-            last = len(self.training) if before is None else before
-            found = None if before is None else self.states.read(before)
-            after = self.end if before is None else None if found is None else found[0]
-            yield from _backwards(self.training, _InFolder(self.training, self.states, last), (last, after), self.room)
+            last, after = len(self.training), self.end
+            if before is not None:
+                found = self.states.read(before)
+                last, after = before, None if found is None else found[0]
+            marks = _in_folder(self.training, self.states, last)
+            yield from _backwards(self.training, marks, (last, after), self.room)
             return
-        step, state, gradient = next(iter(reversed(self.marks)))
+        step, state, gradient = self.marks[-1]
         _check((self.training.gradient(step, state[0]),), (gradient,), step, step)
-        yield from _backwards(self.training, self.marks, (len(self.training), self.end), self.room)
+        yield from _backwards(self.training, reversed(self.marks), (len(self.training), self.end), self.room)
 
 
 @dataclass(frozen=True)
@@ -110,29 +113,20 @@ class WayBack:
             states.write_as(self.name, {"step": step}, {"scores": scores, **parts})
 
 
-@dataclass(frozen=True)
-class _InFolder:
-    """The marks of a folder before a step, read one by one, and the start, whether it is there or not."""
-
-    training: Steps
-    states: States
-    before: int
-
-    def __iter__(self) -> Iterator[Mark]:
-        return iter(list(reversed(self))[::-1])
-
-    def __reversed__(self) -> Iterator[Mark]:
-        for step in reversed(self.states.steps()):
-            found = self.states.read(step) if 0 < step < self.before else None
-            if found is not None and found[1] is not None:
-                yield step, found[0], found[1]
-        if self.before:
-            yield next(self.training.walk(self.training.begun(self.training.theta), last=1))
+def _in_folder(training: Steps, states: States, before: int) -> Iterator[Mark]:
+    """Yield the marks of a folder before a step, last first, read one by one, and the start, whether there or not."""
+    for step in reversed(states.steps()):
+        found = states.read(step) if 0 < step < before else None
+        if found is not None and found[1] is not None:
+            yield step, found[0], found[1]
+    if before:
+        yield next(training.walk(training.begun(training.theta), last=1))
 
 
-def _backwards(training: Steps, marks: Reversible[Mark], end: tuple[int, State | None], room: int) -> Iterator[Mark]:
+def _backwards(training: Steps, marks: Iterable[Mark], end: tuple[int, State | None], room: int) -> Iterator[Mark]:
+    """Yield each step before the end, from marks that come last first."""
     last, after = end
-    for mark in reversed(marks):
+    for mark in marks:
         first, state, _ = mark
         if last - first == 1:
             yield mark
@@ -143,7 +137,7 @@ def _backwards(training: Steps, marks: Reversible[Mark], end: tuple[int, State |
             # Large, and not needed where each step is there.
             after = reached if len(inner) < last - first else None
             del reached
-            yield from _backwards(training, inner, (last, after), max(2, room - len(inner)))
+            yield from _backwards(training, reversed(inner), (last, after), max(2, room - len(inner)))
         last, after = first, state
 
 

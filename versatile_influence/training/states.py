@@ -82,11 +82,10 @@ class States:
             return None
         try:
             with open(path, "rb") as file:
-                header, _, sealed = read_arrays(file, [])
-                forms, about = header["forms"], header["about"]
-                _, parts, _ = read_arrays(file, list(forms))
+                header, parts, sealed = read_arrays(file)
             if not sealed:
                 raise ValueError("it has no checksum")
+            forms, about = header["forms"], header["about"]
             tensors = {
                 part: torch.from_numpy(parts[part]).view(getattr(torch, dtype)).reshape(shape)
                 for part, (dtype, *shape) in forms.items()

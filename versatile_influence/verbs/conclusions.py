@@ -1,6 +1,7 @@
 """Ready conclusions for `vif.sensitivity`: a number that is positive while the conclusion holds."""
 
-import torch
+from statistics import NormalDist
+
 from torch import Tensor
 
 from versatile_influence.core.boundary import as_target
@@ -17,6 +18,7 @@ def above(target: object, value: float) -> Conclusion:
     """Return the conclusion that a target of one number is above a value.
 
     Example:
+        >>> import torch
         >>> above(lambda theta: theta.exp(), 1.0)(torch.tensor(0.0)).item()
         0.0
     """
@@ -62,8 +64,7 @@ def insignificant(z: object, *, level: float = 0.05) -> Conclusion:
 
 
 def _critical(level: float) -> float:
-    tail = 1 - number(level, "level", above=0, below=1) / 2
-    return torch.special.ndtri(torch.tensor(tail, dtype=torch.float64)).item()
+    return NormalDist().inv_cdf(1 - number(level, "level", above=0, below=1) / 2)
 
 
 def _size(z: object) -> Conclusion:

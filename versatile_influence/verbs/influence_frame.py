@@ -1,5 +1,6 @@
 """Influence as statisticians know it, one row an object: dfbeta, dfbetas, displacement, leverage, case deletion."""
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch.func import vmap
 
 from versatile_influence.core.arguments import flag
 from versatile_influence.core.checks import instance, number
+from versatile_influence.core.curvature import in_units
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.sizes import at_once
@@ -92,7 +94,7 @@ def influence_frame(loss: CoxLoss, params: Params, *, exact: bool = False, level
 
 def _wald(loss: CoxLoss, level: float) -> PresenceTarget:
     """Return coefficients, hazard ratios, their limits and p as one target."""
-    width = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64)).item()
+    width = NormalDist().inv_cdf((1 + level) / 2)
 
     def numbers(params: Tensor, presence: Tensor) -> Tensor:
         errors = covariance(loss, params, presence, robust=loss.robust).diagonal().sqrt()
@@ -106,10 +108,8 @@ def _leverage(problem: Problem) -> Float[Tensor, " n"]:
     """Return tr H⁻¹(H − H₋ᵢ) of each object, the penalty being nobody's."""
     loss = problem.loss
     whole = loss.hessian(problem.params, problem.everyone())
-    units = torch.ones_like(problem.theta) if loss.units is None else loss.units
-    factor = torch.linalg.cholesky(units[:, None] * whole * units)
-    shares = []
+    factor, shares = torch.linalg.cholesky(in_units(whole, loss.units)), []
     for _, curvatures in hessians_without(problem):
-        lost = units[:, None] * (whole - curvatures) * units
+        lost = in_units(whole - curvatures, loss.units)
         shares.append(torch.cholesky_solve(lost, factor).diagonal(dim1=-2, dim2=-1).sum(-1))
     return torch.cat(shares)

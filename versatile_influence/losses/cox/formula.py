@@ -8,6 +8,7 @@ from typing import Any
 
 from versatile_influence.core.checks import told
 from versatile_influence.core.tables import covariates
+from versatile_influence.core.words import missing
 from versatile_influence.losses.cox.frames import PYTHON, FrameRows, Words, frame_rows, listed
 
 EXAMPLE = '"Surv(months, died) ~ age + C(stage) + strata(site)"'
@@ -62,9 +63,7 @@ def parsed(formula: object, frame: Any) -> SurvivalFormula:
         import formulaic
         from formulaic.errors import FormulaicError
     except ImportError as error:
-        raise ImportError(
-            f"{error}: formulas need formulaic. Run `pip install versatile-influence[frames]`."
-        ) from error
+        raise missing(error, "formulas need formulaic", "frames") from error
     found = re.fullmatch(r"\s*Surv\s*\((.*?)\)\s*~\s*(.+)", formula, re.DOTALL)
     if not found:
         raise ValueError(f"`formula` must be like {EXAMPLE}, got {told(formula)}.")

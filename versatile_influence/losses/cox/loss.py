@@ -18,13 +18,9 @@ from versatile_influence.losses.cox.formula import formula_rows
 from versatile_influence.losses.cox.frames import FrameRows, frame_rows
 from versatile_influence.losses.cox.log_risks import Sorted, training_risks
 from versatile_influence.losses.cox.outer import RiskSetLoss
-from versatile_influence.losses.cox.survival_data import (
-    robust_by_default,
-    survival_rows,
-    tensor,
-    undetermined_without,
-)
+from versatile_influence.losses.cox.survival_data import robust_by_default, survival_rows, tensor
 from versatile_influence.losses.cox.targets import CoxTargets
+from versatile_influence.losses.cox.undetermined import undetermined_without
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,8 +96,7 @@ class CoxLoss(CoxTargets):
             penalty=penalty,
             names=list(map(str, rows.columns)) if model is None else None,
         )
-        if not penalty and model is None:
-            self.undetermined = undetermined_without(rows)
+        self.undetermined = undetermined_without(rows)
         self.columns, self.ties, self.strata_labels, self.strata_cols = rows.columns, ties, rows.strata, []
         self.robust, self.n_dropped, self.design = robust_by_default(rows), 0, None
 

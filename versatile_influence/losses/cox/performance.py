@@ -9,6 +9,7 @@ from versatile_influence.core.checks import instance, number, numbers
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.tables import flags
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
+from versatile_influence.losses.cox.kaplan_meier import kaplan_meier
 from versatile_influence.losses.cox.loss import CoxLoss
 
 
@@ -147,8 +148,8 @@ def _pairs(loss: CoxLoss, x: object, durations: object, events: object) -> tuple
 def _not_censored(times: np.ndarray, happened: np.ndarray, at: object, *, through: bool = False) -> np.ndarray:
     """Return the Kaplan–Meier estimate of not being censored before some times, or `through` them."""
     moments, order = np.asarray(at, dtype=float), np.unique(times)
-    # Events come before censoring at the same time.
-    censored = np.array([((times == t) & ~happened).sum() for t in order])
-    at_risk = np.array([(times > t).sum() + ((times == t) & ~happened).sum() for t in order])
-    left = np.cumprod(1 - censored / np.maximum(at_risk, 1))
-    return np.append(1.0, left)[np.searchsorted(order, moments, side="right" if through else "left")]
+    # Events come before censoring at the same time: half a place apart.
+    place = 2 * np.searchsorted(order, times) + ~happened
+    steps, left = kaplan_meier(place.astype(float), ~happened, np.ones(len(times)))
+    known = order[steps[1:].astype(int) // 2]
+    return left[np.searchsorted(known, moments, side="right" if through else "left")]

@@ -43,6 +43,7 @@ class SurvivalRows:
         shared: Whether the objects are subjects, who may share rows, and not the rows themselves.
         labels: The objects' names, or None.
         columns: Names of the covariates.
+        leverage: (rows,) share of each in the covariates within strata, or None where they may be collinear.
     """
 
     x: np.ndarray
@@ -56,6 +57,7 @@ class SurvivalRows:
     shared: bool
     labels: list | None
     columns: list
+    leverage: np.ndarray | None
 
 
 def survival_rows(
@@ -129,10 +131,9 @@ def survival_rows(
     )
     stratum, strata = (np.zeros(n, dtype=np.int64), None) if strata is None else _codes(strata, "strata", n)
     subject, objects = (np.arange(n), labels) if subjects is None else _codes(subjects, "subjects", n)
-    if not collinear:
-        _check_rank(x, stratum, columns)
-    own = subjects is not None
-    return SurvivalRows(x, stop, event.astype(bool), start, stratum, strata, weight, subject, own, objects, columns)
+    leverage, own = None if collinear else _leverage(x, stratum, columns), subjects is not None
+    given = stratum, strata, weight, subject, own, objects, columns, leverage
+    return SurvivalRows(x, stop, event.astype(bool), start, *given)
 
 
 def _column(values: object, name: str, n: int) -> np.ndarray:
@@ -159,56 +160,36 @@ def _refuse(bad: np.ndarray, rows, describe, advice: str) -> None:
         raise ValueError(f"In row {rows[i]}, {describe(i)}{others}. {advice}.")
 
 
-def _centred(x: np.ndarray, stratum: np.ndarray) -> np.ndarray:
+def centred(x: np.ndarray, stratum: np.ndarray) -> np.ndarray:
     """Return covariates less their means in each stratum."""
     counts = np.bincount(stratum)
     means = np.stack([np.bincount(stratum, weights=column) / np.maximum(counts, 1) for column in x.T], axis=1)
     return x - means[stratum]
 
 
-def undetermined_without(rows: SurvivalRows) -> dict[int, dict[str, Tensor]]:
-    """Return directions of the coefficients that nothing determines without an object, by object and covariate.
+def _leverage(x: np.ndarray, stratum: np.ndarray, columns: list) -> np.ndarray:
+    """Return the leverage of each row on the covariates within strata, xᵢ(XᵀX)⁻¹xᵢ + 1/nₛ; 0 of one that is alone.
 
-    Without it a covariate is constant, or a combination of others, within every stratum. Such an object's leverage on
-    the covariates within strata, xᵢ(XᵀX)⁻¹xᵢ + 1/nₛ, is 1.
+    Raises:
+        ValueError: If a covariate is constant, or a combination of others, within every stratum.
     """
-    centred, size = _centred(rows.x, rows.stratum), np.bincount(rows.stratum)[rows.stratum]
-    alone = np.abs(centred).max(axis=1, initial=0.0) == 0
-    basis = scipy.linalg.qr(centred / centred.std(axis=0), mode="economic")[0]
-    leverage = np.where(alone, 0.0, (basis**2).sum(axis=1) + 1 / size)
-    # Without the only events there are, nothing determines any.
-    events = np.bincount(rows.subject, weights=rows.event)
-    every = {str(name): tensor(unit) for name, unit in zip(rows.columns, np.eye(rows.x.shape[1]), strict=True)}
-    found = {int(one): every for one in np.flatnonzero(events == events.sum())}
-    for one in np.flatnonzero(np.bincount(rows.subject, weights=leverage) > 1 - 1e-9):
-        there = rows.subject != one
-        spread = rows.x.std(axis=0)
-        _, sizes, ways = scipy.linalg.svd(
-            _centred(rows.x[there], rows.stratum[there]) / spread, full_matrices=len(rows.x) <= rows.x.shape[1]
-        )
-        flat = ways[np.append(sizes, np.zeros(len(ways) - len(sizes))) <= 1e-9 * sizes.max(initial=0.0)] / spread
-        if len(flat) and int(one) not in found:
-            found[int(one)] = {str(rows.columns[np.abs(way * spread).argmax()]): tensor(way) for way in flat}
-    return found
-
-
-def _check_rank(x: np.ndarray, stratum: np.ndarray, columns: list) -> None:
-    """Refuse covariates that are constant, or combinations of others, within every stratum."""
-    counts, centred = np.bincount(stratum), _centred(x, stratum)
-    spread = np.sqrt((centred**2).mean(axis=0))
+    counts, less = np.bincount(stratum), centred(x, stratum)
+    spread = np.sqrt((less**2).mean(axis=0))
     flat = spread <= 1e-12 * np.maximum(np.abs(x).max(axis=0), 1e-300)
     if flat.any():
         where = " within every stratum" if len(counts) > 1 else ""
         raise ValueError(f"Column `{columns[_first(flat)]}` is constant{where}: it has no effect to estimate. Drop it.")
     # R of a QR decomposition of the (d, d) Gram factor would lose half the digits; (rows, d) is cheap enough.
-    triangle, order = scipy.linalg.qr(centred / (spread * np.sqrt(len(x))), mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
-    short = np.abs(np.diagonal(triangle[: x.shape[1]])) < 1e-9
+    basis, triangle, order = scipy.linalg.qr(less / (spread * np.sqrt(len(x))), mode="economic", pivoting=True)
+    short = np.abs(np.diagonal(triangle)) < 1e-9
     if short.any() or len(x) < x.shape[1]:
         name = columns[order[_first(short)]] if short.any() else columns[-1]
         raise ValueError(
             f"Column `{name}` is a linear combination of the others (collinear), so its coefficient is not defined. "
             "Drop it, or give a penalty > 0."
         )
+    alone = np.abs(less).max(axis=1, initial=0.0) == 0
+    return np.where(alone, 0.0, (basis**2).sum(axis=1) + 1 / counts[stratum])
 
 
 def robust_by_default(rows: SurvivalRows) -> bool:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.composed import Composed
+from versatile_influence.core.curvature import in_units
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.ravel import Params, flat, shaper
 
@@ -37,10 +38,9 @@ def inverse(matrix: Float[Tensor, "*c p p"], units: Float[Tensor, " p"] | None) 
 
     Of a singular one, without those from whom a coefficient was learned, it is enormous: nothing is known of that.
     """
-    units = torch.ones_like(matrix.flatten()[: matrix.shape[-1]]) if units is None else units
-    found, singular = torch.linalg.inv_ex(units[:, None] * matrix * units)
-    unknown = 1e150 * torch.eye(len(units)).to(matrix)
-    return units[:, None] * torch.where(singular[..., None, None] > 0, unknown, found) * units
+    found, singular = torch.linalg.inv_ex(in_units(matrix, units))
+    unknown = 1e150 * torch.eye(matrix.shape[-1]).to(matrix)
+    return in_units(torch.where(singular[..., None, None] > 0, unknown, found), units)
 
 
 def covariance(loss: Composed, params: Params, presence: Float[Tensor, " n"], *, robust: bool) -> Float[Tensor, "p p"]:
