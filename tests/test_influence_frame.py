@@ -7,6 +7,7 @@ import torch
 from test_cox_frames import OF_R, cases, cases_table
 
 import versatile_influence as vif
+from versatile_influence.datasets import simulated_trial
 from versatile_influence.losses import CoxLoss, standard_errors
 
 SETS = ["rossi", "rossi_w", "veteran", "ovarian", "bladder_ag", "colon", "bigscale"]
@@ -89,3 +90,9 @@ def test_networks_are_refused():
     net = CoxLoss([[1.0], [0.0]], [1, 2], [1, 1], model=torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="network has no coefficients"):
         vif.influence_frame(net, net.zeros())
+
+
+def test_parameters_at_no_minimum_are_told():
+    loss = CoxLoss.from_frame(simulated_trial(60), duration_col="months", event_col="died", strata_cols="site")
+    with pytest.warns(UserWarning, match="The parameters are not at a minimum"):
+        vif.influence_frame(loss, loss.zeros())

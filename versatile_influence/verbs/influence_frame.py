@@ -11,6 +11,7 @@ from torch.func import vmap
 from versatile_influence.core.arguments import flag
 from versatile_influence.core.checks import instance, number
 from versatile_influence.core.curvature import in_units
+from versatile_influence.core.finished import warn_if_unfinished
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.sizes import at_once
@@ -18,7 +19,7 @@ from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.words import errors_named
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
 from versatile_influence.losses.cox.loss import CoxLoss
-from versatile_influence.losses.cox.wald import covariance, normal_tail, score_residuals
+from versatile_influence.losses.cox.wald import covariance, inverse, normal_tail, score_residuals
 from versatile_influence.verbs.newton_step import newton_step
 from versatile_influence.verbs.refit import refit
 from versatile_influence.verbs.without import hessians_without
@@ -53,6 +54,9 @@ def influence_frame(loss: CoxLoss, params: Params, *, exact: bool = False, level
         TypeError: If the loss is none of Cox regression.
         ValueError: If it is of a network, or the level is not between 0 and 1.
 
+    Warns:
+        UserWarning: If the parameters are not at a minimum.
+
     References:
         Reid & Crepeau (1985); Cook (1986), "Assessment of local influence"; Therneau & Grambsch (2000), §7.
 
@@ -72,6 +76,9 @@ def influence_frame(loss: CoxLoss, params: Params, *, exact: bool = False, level
     theta, everyone = problem.theta, problem.everyone()
     changes, naive = dfbeta(loss, theta), standard_errors(loss, theta, robust=False)
     deleted = (refit if exact else newton_step)(loss, theta, _wald(loss, level)).scores
+    # At no minimum, what deletion adds is mixed with what finishing the fit would.
+    unfinished = inverse(loss.hessian(theta, everyone), loss.units) @ problem.gradient
+    warn_if_unfinished(problem, unfinished, deleted[:, : len(theta)].nan_to_num(0.0))
     moved = theta + deleted[:, : len(theta)]
     # What could not be left out has no numbers of its own.
     there = moved.nan_to_num(0.0)
