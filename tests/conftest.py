@@ -1,7 +1,18 @@
 """What every test file may ask for."""
 
 import pytest
+import torch
 from jaxtyping import config
+
+
+def pytest_collectstart():
+    """Let what a test file draws as it is imported be the same in every run and on every machine."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws_in_every_run():
+    torch.manual_seed(0)
 
 
 @pytest.fixture

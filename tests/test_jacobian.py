@@ -15,7 +15,6 @@ nn = torch.nn
 
 
 def network(*layers):
-    torch.manual_seed(0)
     return nn.Sequential(*layers).double()
 
 
@@ -154,7 +153,7 @@ def test_cg_among_the_outputs_names_an_outer_loss_that_curves_downward():
     "solver",
     [
         vif.EKFAC(num_draws=16),
-        vif.solvers.Nystrom(rank=5),
+        vif.solvers.Nystrom(rank=2),
         vif.solvers.Projected(rank=5),
         vif.solvers.Arnoldi(num_steps=5),
         vif.LiSSA(batch_size=None, max_steps=20),

@@ -42,7 +42,7 @@ def from_trainer(trainer: "Trainer", *, field: str | None = None) -> Recording:
         def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
             optimizer = given["optimizer"]
             # accelerate wraps it.
-            recording.begin(getattr(optimizer, "optimizer", optimizer), given["train_dataloader"])
+            recording.begin(vars(optimizer).get("optimizer", optimizer), given["train_dataloader"])
 
         def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
             recording.end()

@@ -19,6 +19,10 @@ from versatile_influence.core.files import alone, read_arrays, write_arrays
 from versatile_influence.core.warn import warn
 
 Kept = tuple[dict, dict[str, Tensor]]
+# What parameters may be in, by name.
+DTYPES = {
+    str(kind).removeprefix("torch."): kind for kind in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class States:
                 raise ValueError("it has no checksum")
             forms, about = header["forms"], header["about"]
             tensors = {
-                part: torch.from_numpy(parts[part]).view(getattr(torch, dtype)).reshape(shape)
+                part: torch.from_numpy(parts[part]).view(DTYPES[dtype]).reshape(shape)
                 for part, (dtype, *shape) in forms.items()
             }
         # Whatever goes wrong in bytes that anybody may have changed, they are no state.

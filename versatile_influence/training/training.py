@@ -174,7 +174,7 @@ class Training(Steps):
 
     def _about(self, presence: Float[Tensor, " n"] | None) -> dict[str, object]:
         """Return what says which training this is."""
-        settings = {name: repr(getattr(self, name)) for name in ("n_objects", "max_norm", "accumulation", "averaging")}
+        settings = {name: repr(vars(self)[name]) for name in ("n_objects", "max_norm", "accumulation", "averaging")}
         rates = [1.0 if self.schedule is None else self.schedule(step) for step in range(len(self))]
         present = torch.ones(self.n_objects) if presence is None else presence
         told = {"start": self.theta, "steps": self.steps, "schedule": rates, "presence": present.double()}
