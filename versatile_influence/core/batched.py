@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from versatile_influence.core.jacobian import Jacobian, Stored
 from versatile_influence.core.outputs import Outputs, Pull
-from versatile_influence.core.ravel import Params, first, flat, shaper
+from versatile_influence.core.ravel import Params, first, flat, parts_of, shaper, squared_norm
 from versatile_influence.core.readings import (
     Call,
     Called,
@@ -108,8 +108,8 @@ class BatchedOutputs(Outputs):
         vars(same).update(_laid_out=self._laid_out)
         return same
 
-    def ready(self, params: Params) -> Named:
-        """Return parameters by name in the precision of the module.
+    def ready(self, params: Params, *, whole: bool = True) -> Named:
+        """Return parameters by name in the precision of the module; all of what it is a function of, if `whole`.
 
         Raises:
             TypeError: If they are no dict.
@@ -118,7 +118,8 @@ class BatchedOutputs(Outputs):
         if not isinstance(params, dict):
             raise TypeError("The parameters are a tensor, but the loss has a `model`. Pass the dict of `loss.zeros()`.")
         known = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        if wrong := (self.trained().keys() - params.keys()) | (params.keys() - known.keys()):
+        missing = self.trained().keys() - params.keys() if whole else set()
+        if wrong := missing | (params.keys() - known.keys()):
             raise ValueError(
                 f"The parameters are not those of the network: {', '.join(sorted(wrong)[:5])} is in one alone. Pass "
                 "all of dict(model.named_parameters()); vif.subset holds some of them fixed."
@@ -211,7 +212,7 @@ class BatchedJacobian(Jacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        return sum(map(sum, self.outputs._laid_out[1])), len(flat(self.params))
+        return sum(map(sum, self.outputs._laid_out[1])), sum(part.numel() for part in parts_of(self.params))
 
     @cached_property
     def ready(self) -> Named:
@@ -252,26 +253,31 @@ class BatchedJacobian(Jacobian):
 
     def _differences(self, direction: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
         """Return (o(θ + hv) − o(θ − hv)) / 2h, with h such that outputs move by the cube root of their rounding."""
-        theta, goal = flat(self.params), torch.finfo(self.outputs.precision).eps ** (1 / 3)
-        length = direction.norm()
-        step = goal * theta.norm().clamp_min(1.0) / length if length > 0 else length
-        ends, moved = self._ends(direction, step), []
-        for place, (run, size) in enumerate(self.outputs.passes()):
-            if not length > 0:
-                moved.append(direction.new_zeros(size))
-                continue
-            here = run(self.ready).double() if not place else None
-            plus, minus = (run(end).to(direction) for end in ends)
+        goal, length = torch.finfo(self.outputs.precision).eps ** (1 / 3), direction.norm()
+        if not length > 0:
+            return direction.new_zeros(self.shape[0])
+        size = squared_norm(self.params).sqrt().clamp_min(1.0)
+        step, ends, moved = goal * size / length, None, []
+        for run, _ in self.outputs.passes():
+            plus, minus = (run(end).to(direction) for end in ends or self._ends(direction, step))
             # What the first shows of how far outputs move serves all.
-            if here is not None and (change := (plus - minus).norm() / 2) > 0:
-                factor = (goal * here.norm() / change).clamp(1e-3, 1e3)
+            if ends is None and (change := (plus - minus).norm() / 2) > 0:
+                factor = (goal * run(self.ready).double().norm() / change).clamp(1e-3, 1e3)
                 if not 1 / 3 < factor < 3:
                     step = step * factor
                     ends = self._ends(direction, step)
                     plus, minus = (run(end).to(direction) for end in ends)
+            ends = ends or self._ends(direction, step)
             moved.append((plus - minus) / (2 * step))
         return torch.cat(moved)
 
     def _ends(self, direction: Float[Tensor, " p"], step: Float[Tensor, ""]) -> tuple[Named, Named]:
-        unravel, theta = shaper(self.params), flat(self.params)
-        return self.outputs.ready(unravel(theta + step * direction)), self.outputs.ready(unravel(theta - step * direction))
+        moves = shaper(self.params)(direction)
+        assert isinstance(moves, dict)
+        assert isinstance(self.params, dict)
+        # One parameter at a time: no second vector of all in float64.
+        plus, minus = {}, {}
+        for name, value in self.params.items():
+            for end, way in ((plus, step), (minus, -step)):
+                end.update(self.outputs.ready({name: value + way * moves[name]}, whole=False))
+        return plus, minus

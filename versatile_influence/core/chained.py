@@ -17,7 +17,7 @@ from versatile_influence.core.batched import BatchedOutputs
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.jacobian import Jacobian, Stored
 from versatile_influence.core.outputs import Outputs, Pull
-from versatile_influence.core.ravel import Params, flat
+from versatile_influence.core.ravel import Params
 
 # From the numbers that the module gives for a batch to the outputs of that batch.
 Map = Callable[[Tensor], Tensor]
@@ -111,7 +111,7 @@ class ChainedJacobian(Jacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        return sum(self.outputs.maps.results), len(flat(self.params))
+        return sum(self.outputs.maps.results), self.inner.shape[1]
 
     def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
         return self.outputs.maps.products(self.numbers, self.inner @ directions)
