@@ -16,7 +16,6 @@ import resource
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 
 import torch

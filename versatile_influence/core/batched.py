@@ -79,6 +79,8 @@ class BatchedOutputs(Outputs):
                 sizes.append(found[1])
                 orders.append(found[2] + start)
                 start += sum(found[1])
+        if not layouts:
+            raise ValueError("There is no batch: `batches` is empty.")
         order = torch.cat(orders)
         return layouts, sizes, None if torch.equal(order, torch.arange(start)) else order
 

@@ -94,9 +94,8 @@ def layout_of(place: int, objects: Tensor, given: list[Any]) -> tuple[Layout, li
     flattened = [tree_flatten(part) for part in given]
     spec, columns = flattened[0][1], list(zip(*(leaves for leaves, _ in flattened), strict=True))
     if not any(floating(column[0]) for column in columns):
-        raise TypeError(
-            f"`model` must return tensors of floating-point numbers, got {told(given[0])} for batch {place}."
-        )
+        said = f"got {told(given[0])} for batch {place}"
+        raise TypeError(f"The `model`, by `call(model, batch)`, must return tensors of floating-point numbers, {said}.")
     leaves, sizes, numbers, start = [], [0] * len(given), [[] for _ in columns], 0
     for part, (values, _) in enumerate(flattened):
         for column, value in enumerate(values):

@@ -81,8 +81,6 @@ class BatchedLoss(Composed):
             None if differences is None else flag(differences, "differences"),
         )
         inner = outer if isinstance(outer, InBatch) else Written(written(outer))
-        if not outputs.layouts:
-            raise ValueError("There is no batch: `batches` is empty.")
         most = max(int(layout.objects.max()) for layout in outputs.layouts) + 1
         number = most if n_objects is None else whole(n_objects, "n_objects", least=most)
         lost = [inner.of(layout) for layout in outputs.layouts]

@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from versatile_influence.core.arguments import function as checked
 from versatile_influence.core.boundary import FunctionLoss
 from versatile_influence.core.chained import Map
+from versatile_influence.core.checks import told
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.readings import Layout
 from versatile_influence.core.settings import Settings, setting
@@ -83,8 +85,8 @@ class Contrast(Settings, InBatch):
         if not fits or (self.across and self.one_way) or n < 2:
             last = ", and last one number 1/τ" * (self.temperature is None)
             raise ValueError(
-                f"Contrast needs two views or more as outputs, each of {n} objects (two or more) by features{last}; "
-                f"two with `across`, and then no `one_way`. Got {[tuple(leaf) for leaf in (*shapes, *scale)]}."
+                f"Contrast needs two views or more as outputs of a batch, each of its {n} objects by features{last}; "
+                f"two objects or more, and with `across` two views and no `one_way`. Got {[tuple(leaf) for leaf in (*shapes, *scale)]}."
             )
         shape, ways = (len(shapes), *shapes[0]), {"across": self.across, "one_way": self.one_way}
         table = torch.arange(n)[None]
@@ -117,6 +119,9 @@ class EachObject(InBatch):
 
     function: Callable[[Any], Tensor]
 
+    def __post_init__(self):
+        checked(self.function, "function", "outputs")
+
     def of(self, layout: Layout) -> Lost:
         """Return what is lost by one batch."""
         n = len(layout.objects)
@@ -141,10 +146,16 @@ class Written(InBatch):
 def cross_entropy(outputs: Any) -> Float[Tensor, " b"]:
     """Return −log softmax of the right class, of outputs (logits (b, c), classes (b,)).
 
+    Raises:
+        TypeError: If they are no such pair.
+
     Example:
         >>> cross_entropy((torch.zeros(1, 2), torch.tensor([1])))
         tensor([0.6931])
     """
+    pair = isinstance(outputs, tuple | list) and len(outputs) == 2
+    if not pair or not all(isinstance(part, Tensor) for part in outputs):
+        raise TypeError(f"`outputs` must be (logits, classes), two tensors of a batch, got {told(outputs)}.")
     logits, classes = outputs
     return torch.nn.functional.cross_entropy(logits, classes, reduction="none")
 
