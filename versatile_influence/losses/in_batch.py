@@ -86,7 +86,7 @@ class Contrast(Settings, InBatch):
             last = ", and last one number 1/τ" * (self.temperature is None)
             raise ValueError(
                 f"Contrast needs two views or more as outputs of a batch, each of its {n} objects by features{last}; "
-                f"two objects or more, and with `across` two views and no `one_way`. Got {[tuple(leaf) for leaf in (*shapes, *scale)]}."
+                f"two objects or more, with `across` two views and no `one_way`. Got {[*map(tuple, shapes + scale)]}."
             )
         shape, ways = (len(shapes), *shapes[0]), {"across": self.across, "one_way": self.one_way}
         table = torch.arange(n)[None]

@@ -51,7 +51,9 @@ def with_errors(
     scale = Scale.of(result.scores)
     rows = rows_to_check(problem, result, scale) if check is True else torch.arange(problem.removals.count)
     error = torch.full((len(result.scores),), float("nan"), dtype=result.scores.dtype)
-    for some in () if not len(rows) else rows.split(at_once(problem.removals.n_objects + len(problem.theta), most=HELD_NUMBERS)):
+    for some in (
+        () if not len(rows) else rows.split(at_once(problem.removals.n_objects + len(problem.theta), most=HELD_NUMBERS))
+    ):
         part = problem if len(some) == problem.removals.count else problem.of_rows(some.tolist())
         with warnings.catch_warnings():
             # What the solver falls short by shows in the errors.
@@ -164,7 +166,7 @@ def _chords(inverse: Inverse) -> Steps:
 def rows_to_check(problem: Problem, result: Attribution, scale: Scale) -> Int[Tensor, " m"]:
     """Return which removals are checked: all where that takes less than a second or than the scores, else a sample.
 
-    None where the least sample takes minutes. Half of the sample move some target most, half are drawn with a fixed seed.
+    None where the least sample takes minutes. Half of it move some target most, half are drawn with a fixed seed.
     """
     k, every = problem.removals.count, torch.arange(problem.removals.count)
     steps = result.solution.num_steps if result.solution is not None else 0
