@@ -92,7 +92,8 @@ def layout_of(place: int, objects: Tensor, given: list[Any]) -> tuple[Layout, li
         ValueError: If parts do not have a row an object.
     """
     flattened = [tree_flatten(part) for part in given]
-    spec, columns = flattened[0][1], list(zip(*(leaves for leaves, _ in flattened), strict=True))
+    spec = flattened[0][1]
+    columns: list[Any] = list(zip(*(leaves for leaves, _ in flattened), strict=True))
     if not any(floating(column[0]) for column in columns):
         said = f"got {told(given[0])} for batch {place}"
         raise TypeError(f"The `model`, by `call(model, batch)`, must return tensors of floating-point numbers, {said}.")

@@ -55,8 +55,15 @@ class Stream:
     held: Named = field(default_factory=dict)
     free: tuple[str, ...] | None = None
 
-    def __post_init__(self):
-        vars(self).update(called=Called(self.model, self.call), precision=next(self.model.parameters()).dtype)
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """What the module runs in."""
+        return next(self.model.parameters()).dtype
+
+    @cached_property
+    def called(self) -> Called:
+        """The module as a function of a batch."""
+        return Called(self.model, self.call)
 
     @cached_property
     def _laid_out(self) -> tuple[list[Layout], list[list[int]], Int[Tensor, " m"] | None]:
