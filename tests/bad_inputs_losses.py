@@ -39,6 +39,15 @@ listmle = with_defaults(losses.ListMLELoss, x=[[0.0], [1.0]], rankings=[[0, 1], 
 soft = with_defaults(losses.SoftmaxRankingLoss, x=[[0.0], [1.0]], rankings=[[0, 1], [2]], n_items=3, penalty=1.0)
 lists = with_defaults(losses.DocumentListMLELoss, x=X, relevance=[0, 1, 0, 1], qid=["a", "a", "b", "b"], penalty=1.0)
 nce = with_defaults(losses.InfoNCELoss, views=VIEWS)
+ROWS = (torch.ones(2, 3), torch.zeros(2, 3))
+batched = with_defaults(
+    losses.BatchedLoss,
+    model=torch.nn.Linear(3, 2),
+    batches=[(ROWS, [0, 1])],
+    outer=losses.Contrast(),
+    call=lambda model, batch: (model(batch[0]), model(batch[1])),
+)
+contrast = with_defaults(lambda **changes: batched(outer=losses.Contrast(**changes)))
 pairwise = with_defaults(losses.PairwiseLoss, winners=[0, 1], losers=[1, 2], penalty=1.0)
 triplet = with_defaults(losses.TripletLoss, triplets=[[0, 1, 2]], x=torch.tensor(X), n_objects=3)
 term = with_defaults(losses.TermLoss, terms=lambda p: p, incidence=[0, 1])
@@ -191,6 +200,58 @@ TABLE = [
             "classes": {"too short": [0], "missing": [0, None, 1, 1], "text": "abcd"},
             "positive_counts": {"zeros": [0.0] * 4, "too short": [1.0], "text": "a"},
         },
+    ),
+    (
+        batched,
+        "BatchedLoss",
+        {"n_objects": whole(2), "at_once": whole(1), "penalty": PENALTY, "labels": NAMES, "model": MODEL},
+    ),
+    (
+        batched,
+        "BatchedLoss",
+        {
+            "batches": {
+                "nothing": None,
+                "none": [],
+                "a tensor": torch.ones(2, 2),
+                "read once": iter([(ROWS, [0, 1])]),
+                "no pair": [ROWS[0]],
+                "objects of text": [(ROWS, ["a", "b"])],
+                "negative": [(ROWS, [0, -1])],
+                "twice": [(ROWS, [0, 0])],
+                "no object": [(ROWS, [])],
+                "other number": [(ROWS, [0, 1, 2])],
+            },
+            "outer": {"a loss": pairwise(), "text": "contrast", "of one argument": lambda outputs: outputs},
+            "call": {
+                "of one argument": lambda model: model,
+                "text": "call",
+                "no outputs": lambda model, batch: None,
+                "whole numbers": lambda model, batch: (torch.ones(2, 2).long(),) * 2,
+            },
+            "differences": {"a half": 0.5, "text": "yes", "one": 1},
+        },
+    ),
+    (
+        contrast,
+        "Contrast",
+        {
+            "temperature": number(),
+            "across": {"text": "yes", "one": 1},
+            "one_way": {"text": "yes", "one": 1},
+        },
+    ),
+    (with_defaults(losses.EachObject), "EachObject", {"function": {"text": "f", "nothing": None}}),
+    (
+        with_defaults(losses.Triplets),
+        "Triplets",
+        {"margin": number(zero=False, negative=False), "smooth": {"text": "yes", "one": 1}},
+    ),
+    (with_defaults(losses.Preferred), "Preferred", {"beta": number()}),
+    (
+        losses.cross_entropy,
+        "cross_entropy",
+        {"outputs": {"one tensor": torch.ones(3), "nothing": None, "classes of text": (torch.ones(2, 2), ["a", "b"])}},
     ),
     (
         pairwise,

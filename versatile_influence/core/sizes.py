@@ -122,6 +122,8 @@ SLOWEST = 0.8
 # Numbers of all gradients of a check up to which every removal is checked (a second on one core), and otherwise, where
 # the scores themselves took no more; of the largest losses so many removals.
 CHECKED_NUMBERS, SAMPLED_NUMBERS, LEAST_CHECKED = 30_000_000, 200_000, 4
+# Where even these take more, none is: of 22 million parameters a column more is minutes, and gigabytes.
+UNCHECKED_NUMBERS = 1_000_000_000
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
 # Seconds up to which a command refits without each object of a linear model unless told otherwise, and how many refits

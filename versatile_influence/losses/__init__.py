@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from versatile_influence.core.faces import on_demand
 
 if TYPE_CHECKING:
+    from versatile_influence.losses.batched import BatchedLoss
     from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
     from versatile_influence.losses.cox.loss import CoxLoss
     from versatile_influence.losses.cox.performance import (
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
     from versatile_influence.losses.graphs.walk_embedding import WalkEmbeddingLoss
     from versatile_influence.losses.graphs.walks import Walks
+    from versatile_influence.losses.in_batch import Contrast, EachObject, Preferred, Triplets, cross_entropy
     from versatile_influence.losses.network import OutputLoss
     from versatile_influence.losses.softmax.contrastive import InfoNCELoss
     from versatile_influence.losses.softmax.documents import DocumentListMLELoss
@@ -35,8 +37,11 @@ else:
     __getattr__, __dir__ = on_demand(__name__)
 
 __all__ = [
+    "BatchedLoss",
+    "Contrast",
     "CoxLoss",
     "DocumentListMLELoss",
+    "EachObject",
     "InfoNCELoss",
     "Linear",
     "ListMLELoss",
@@ -47,6 +52,7 @@ __all__ = [
     "Owners",
     "PairwiseLoss",
     "Poisson",
+    "Preferred",
     "SharedRows",
     "SkipGramLoss",
     "Softmax",
@@ -56,10 +62,12 @@ __all__ = [
     "TermLoss",
     "Terms",
     "TripletLoss",
+    "Triplets",
     "WalkEmbeddingLoss",
     "Walks",
     "brier_score",
     "concordance",
+    "cross_entropy",
     "dfbeta",
     "ndcg_change",
     "query_loss",

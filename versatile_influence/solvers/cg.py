@@ -116,7 +116,7 @@ class CG(Solver):
         stand_in: Product,
         rhs: Float[Tensor, "k p"],
         goal: Float[Tensor, " k"],
-        inner: Callable[[Tensor, Tensor], Tensor] = lambda one, two: (one * two).sum(1),
+        inner: Callable[[Tensor, Tensor], Tensor] = torch.linalg.vecdot,
     ) -> tuple[Float[Tensor, "k p"], Tensor, float, int]:
         """Return the solution of some rows, which of them met a downward curve, the least curvature, and steps.
 
@@ -133,19 +133,29 @@ class CG(Solver):
         smallest, step = float("inf"), 0
         while active.any() and step < limit:
             rows = active.nonzero().squeeze(1)
-            along = direction[rows]
+            # Of millions of parameters each copy of all rows counts.
+            everything = len(rows) == len(active)
+            along = direction if everything else direction[rows]
             turned = product(along)
             curvature = inner(along, turned)
             smallest = min(smallest, (curvature / inner(along, along)).min().item())
             downward = curvature <= 0
             curved_down[rows[downward]] = True
             length = torch.where(downward, 0.0, weighted[rows] / torch.where(downward, 1.0, curvature))[:, None]
-            value[rows] += length * along
-            residual[rows] -= length * turned
-            left = residual[rows]
+            if everything:
+                value.addcmul_(length, along)
+                residual.addcmul_(length, turned, value=-1)
+            else:
+                value[rows] += length * along
+                residual[rows] -= length * turned
+            left = residual if everything else residual[rows]
             towards = stand_in(left)
             new = inner(left, towards)
-            direction[rows] = towards + (new / weighted[rows])[:, None] * along
+            ratio = (new / weighted[rows])[:, None]
+            if everything:
+                direction.mul_(ratio).add_(towards)
+            else:
+                direction[rows] = towards + ratio * along
             squared[rows], weighted[rows] = inner(left, left), new
             active = (squared > goal) & ~curved_down
             step += 1
