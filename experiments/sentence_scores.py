@@ -3,11 +3,12 @@
 all-MiniLM-L6-v2 (22.6 million parameters, float32), fine-tuned by AdamW on MultipleNegatives (in-batch negatives, scale
 20, batches of 32) for three epochs, as `sentence_encoder.py` trains it. Then `vif.attribute` by CG on the Gauss–Newton
 matrix with the penalty of a weight decay of 0.01 of the mean loss (λ = 0.01 n) and no damping: to a loose residual with
-attention by sdpa (products by differences of outputs) and eager (forward mode), and to 1e-4. The target is the cosine
-similarity of two sentences that are not among the pairs. A quick run has 64 pairs.
+attention by sdpa (products by differences of outputs) and eager (forward mode), and to 1e-4; then of the last layer
+alone, and of LoRA adapters (peft, r = 4, on queries and values, trained as long). The target is the cosine similarity
+of two sentences that are not among the pairs. A quick run has 64 pairs.
 
-Seconds are of the processor, on one thread. A gradient is that of the whole loss in plain PyTorch, the least of three.
-Memory is the peak of the process, which trains in another.
+Seconds are of the processor, on one thread. A gradient is that of the whole loss in plain PyTorch, in the parameters
+that are not frozen, the least of three. Memory is the peak of the process so far; it trains all parameters in another.
 
     python experiments/sentence_scores.py [--quick] [--seed N]
 """
@@ -18,6 +19,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import peft
 import torch
 from torch.nn.functional import normalize
 
@@ -26,6 +28,7 @@ from experiments.run import Run
 from experiments.sentence_encoder import ASKED, BATCH, EPOCHS, PAIRS, TEMPERATURE, Encoder, fine_tuned, pairs
 
 WEIGHT_DECAY, LOOSE, TIGHT = 0.01, 3e-2, 1e-4
+LORA_RATE, PARTS = 1e-3, ("all parameters", "last layer", "LoRA")
 # In this order: peaks of memory are read after each.
 SOLVES = {"sdpa": ("sdpa", LOOSE), "solved to 1e-4": ("eager", TIGHT), "eager": ("eager", LOOSE)}
 
@@ -62,17 +65,66 @@ def trained(count, epochs, seed):
     return {name: value.float().numpy() for name, value in found.items()}
 
 
+def summed(model, batch, objects):
+    """Return the loss of one batch in plain PyTorch."""
+    questions, answers = model(*batch)
+    scores = questions @ answers.T / TEMPERATURE
+    return torch.nn.functional.cross_entropy(scores, torch.arange(len(objects)), reduction="sum")
+
+
 def gradient_seconds(model, batches):
     """Return the seconds of one gradient of the loss in plain PyTorch."""
 
     def gradient():
         for batch, objects in batches:
-            questions, answers = model(*batch)
-            scores = questions @ answers.T / TEMPERATURE
-            torch.nn.functional.cross_entropy(scores, torch.arange(len(objects)), reduction="sum").backward()
+            summed(model, batch, objects).backward()
         model.zero_grad()
 
     return min(measured(gradient)[1] for _ in range(3))
+
+
+def adapted(model, batches, epochs, seed):
+    """Let a model have LoRA adapters, trained in plain PyTorch, and all else frozen."""
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(r=4, target_modules=["query", "value"])
+    model.model = peft.get_peft_model(model.model, config).eval()
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=LORA_RATE)
+    for batch, objects in batches * epochs:
+        optimizer.zero_grad()
+        (summed(model, batch, objects) / len(objects)).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+
+
+def prepared(part, model, batches, epochs, seed):
+    """Freeze all but a part of the parameters, and return that part."""
+    if part == "last layer":
+        model.requires_grad_(False)
+        model.model.encoder.layer[-1].requires_grad_(True)
+    elif part == "LoRA":
+        adapted(model, batches, epochs, seed)
+    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+
+
+def solved(model, params, batches, target, *, rtol, penalty):
+    """Return the scores, and what they took."""
+    each = gradient_seconds(model, batches)
+    outer = vif.losses.Contrast(one_way=True, temperature=TEMPERATURE)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loss = vif.losses.BatchedLoss(model, batches, outer, penalty=penalty)
+        solver = vif.CG(rtol=rtol, max_steps=400)
+        result, seconds = measured(
+            lambda: vif.attribute(loss, params, target, solver=solver, curvature=vif.GaussNewton, check=False)
+        )
+    return result.scores[:, 0], {
+        "seconds of a gradient": each,
+        "gradients in all": seconds / each,
+        "steps": result.solution.num_steps,
+        "residual": result.solution.residual.item(),
+        "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "warnings": [str(one.message)[:120] for one in told if one.category is UserWarning],
+    }
 
 
 def main():
@@ -85,43 +137,26 @@ def main():
     encoder = Encoder()
     encoder.model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
     model = Sentences(encoder.model)
-    params = {name: value.detach() for name, value in model.named_parameters()}
     asked = [encoder.tokens(sentences) for sentences in zip(*list(ASKED.values())[:1], strict=True)]
     texts = [encoder.tokens(some) for some in pairs(count, torch.Generator().manual_seed(run.seed))]
     batches = [((texts[0][some], texts[1][some]), some) for some in torch.arange(count).split(BATCH)]
-    numbers = {"parameters": sum(value.numel() for value in params.values()), "pairs": count}
-    numbers |= {"weight decay of the mean loss": WEIGHT_DECAY, "loose residual": LOOSE}
+    numbers = {"pairs": count, "weight decay of the mean loss": WEIGHT_DECAY, "loose residual": LOOSE}
 
     def similarity(params):
         one, other = torch.func.functional_call(model, params, tuple(asked))
         return (one * other).sum(dim=1)
 
-    outer, found = vif.losses.Contrast(one_way=True, temperature=TEMPERATURE), {}
-    for name, (attention, rtol) in SOLVES.items():
-        encoder.model.set_attn_implementation(attention)
-        each = gradient_seconds(model, batches)
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            loss = vif.losses.BatchedLoss(model, batches, outer, penalty=WEIGHT_DECAY * count)
-            method = {"solver": vif.CG(rtol=rtol, max_steps=400), "curvature": vif.GaussNewton, "check": False}
-            result, seconds = measured(
-                lambda loss=loss, method=method: vif.attribute(loss, params, similarity, **method)
-            )
-        found[name] = result.scores[:, 0]
-        numbers[name] = {
-            "attention": attention,
-            "seconds of a gradient": each,
-            "gradients in all": seconds / each,
-            "steps": result.solution.num_steps,
-            "residual": result.solution.residual.item(),
-            "peak memory, GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-            "warnings": [str(one.message)[:120] for one in told if one.category is UserWarning],
-        }
-        del result, loss
-        for one in found.keys() & {"sdpa", "eager"} if "solved to 1e-4" in found else ():
-            both = torch.stack([found[one], found["solved to 1e-4"]])
-            numbers[one]["r with solved to 1e-4"] = torch.corrcoef(both)[0, 1].item()
-        print(name, numbers[name], run.record(numbers), flush=True)
+    for part in PARTS:
+        params, found = prepared(part, model, batches, epochs, run.seed), {}
+        numbers[part] = {"parameters": sum(value.numel() for value in params.values())}
+        for name, (attention, rtol) in SOLVES.items():
+            encoder.model.set_attn_implementation(attention)
+            told = solved(model, params, batches, similarity, rtol=rtol, penalty=WEIGHT_DECAY * count)
+            found[name], numbers[part][name] = told[0], {"attention": attention} | told[1]
+            for one in found.keys() & {"sdpa", "eager"} if "solved to 1e-4" in found else ():
+                both = torch.stack([found[one], found["solved to 1e-4"]])
+                numbers[part][one]["r with solved to 1e-4"] = torch.corrcoef(both)[0, 1].item()
+            print(part, name, numbers[part][name], run.record(numbers), flush=True)
 
 
 if __name__ == "__main__":

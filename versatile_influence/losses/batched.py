@@ -9,7 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.arguments import flag, function, module
 from versatile_influence.core.batched import BatchedOutputs
-from versatile_influence.core.batched_outer import BatchSum, Piece
+from versatile_influence.core.batched_outer import BatchSum, InBatch, Piece, Written
 from versatile_influence.core.chained import ChainedOutputs, Maps
 from versatile_influence.core.checks import told, whole
 from versatile_influence.core.composed import Composed
@@ -17,7 +17,6 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.ravel import all_frozen
 from versatile_influence.core.readings import Call, called, checked_at_once
 from versatile_influence.core.tables import tell_idle
-from versatile_influence.losses.in_batch import InBatch, Written
 
 
 class BatchedLoss(Composed):

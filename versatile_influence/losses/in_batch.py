@@ -1,10 +1,8 @@
 """What is lost by the outputs of a batch: contrast, preference, or a term an object. Values for `BatchedLoss`."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,37 +11,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from versatile_influence.core.arguments import function as checked
-from versatile_influence.core.boundary import FunctionLoss
-from versatile_influence.core.chained import Map
+from versatile_influence.core.batched_outer import InBatch, Lost
 from versatile_influence.core.checks import told
-from versatile_influence.core.loss import Loss
 from versatile_influence.core.readings import Layout
 from versatile_influence.core.settings import Settings, setting
 from versatile_influence.losses.softmax.contrastive import batch_rows, similarities
 from versatile_influence.losses.terms.outer import Terms
-
-
-@dataclass(frozen=True)
-class Lost:
-    """What is lost by one batch.
-
-    Attributes:
-        loss: A loss of outputs and of the presence of the batch's objects.
-        size: How many outputs it has.
-        made: From all numbers that the module gives for the batch to these outputs; None where they are the same.
-    """
-
-    loss: Loss
-    size: int
-    made: Map | None = None
-
-
-class InBatch(ABC):
-    """A loss of the outputs of a batch, whatever its size."""
-
-    @abstractmethod
-    def of(self, layout: Layout) -> Lost:
-        """Return what is lost by one batch."""
 
 
 @dataclass(frozen=True)
@@ -127,20 +100,6 @@ class EachObject(InBatch):
         n = len(layout.objects)
         terms = Terms(lambda outputs: self.function(layout.shaped(outputs)), torch.arange(n)[:, None], n)
         return Lost(terms, sum(layout.sizes))
-
-
-@dataclass(frozen=True)
-class Written(InBatch):
-    """A function of the outputs of a batch and of the presence of its objects."""
-
-    function: Callable[[Any, Tensor], Tensor]
-
-    def of(self, layout: Layout) -> Lost:
-        """Return what is lost by one batch."""
-        return Lost(FunctionLoss(partial(self._shaped, layout), len(layout.objects)), sum(layout.sizes))
-
-    def _shaped(self, layout: Layout, outputs: Any, presence: Tensor) -> Tensor:
-        return self.function(layout.shaped(outputs), presence)
 
 
 def cross_entropy(outputs: Any) -> Float[Tensor, " b"]:
