@@ -208,6 +208,61 @@ def test_a_frozen_layer_is_a_constant_at_the_users_values():
     torch.testing.assert_close(found.scores, same.scores)
 
 
+class Counted(torch.nn.Linear):
+    """A layer that counts its passes."""
+
+    calls = 0
+
+    def forward(self, x):
+        """Return the outputs."""
+        self.calls += 1
+        return super().forward(x)
+
+
+def test_what_no_trained_parameter_reaches_runs_once_a_pass_and_changes_no_score(monkeypatch):
+    model = net()
+    model[0] = Counted(4, 5).double().requires_grad_(False)
+    params = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    found = []
+    for most in (0, 10_000):
+        monkeypatch.setattr("versatile_influence.core.unreached.KEPT_NUMBERS", most)
+        model[0].calls, loss = 0, in_classes(model, penalty=0.3)
+        with pytest.warns(UserWarning, match="not at a minimum"):
+            found.append((vif.attribute(loss, params, similarity(model), **SCORES).scores, model[0].calls))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-12, atol=0)
+    # One view of each batch, and the targets.
+    assert found[1][1] < len(PARTS) + 5 < found[0][1]
+
+
+class Chosen(torch.nn.Module):
+    """Frozen rows, chosen by what a trained layer says."""
+
+    def __init__(self, steered):
+        super().__init__()
+        self.layer, self.rows, self.steered = torch.nn.Linear(4, 3), torch.nn.Embedding(3, 3), steered
+        self.first = torch.nn.Linear(4, 4)
+        self.first.requires_grad_(False)
+        self.rows.requires_grad_(False)
+        self.double()
+
+    def forward(self, x):
+        """Return the embeddings."""
+        scores = self.layer(self.first(x))
+        if self.steered:
+            return scores + self.rows(torch.tensor([0, 2])).sum(0) if scores.sum().item() > 0 else scores
+        return scores + self.rows(scores.argmax(1))
+
+
+@pytest.mark.parametrize("steered", [False, True])
+def test_what_is_chosen_by_a_trained_parameter_is_computed_anew(steered):
+    model = Chosen(steered)
+    loss, everyone = one_way(model, penalty=0.3), torch.ones(12, dtype=torch.float64)
+    for seed in range(4):
+        params = {"layer.weight": data(seed, 3, 4), "layer.bias": data(seed + 9, 3)}
+        model.load_state_dict(params, strict=False)
+        assert loss(params, everyone) == one_way(model, penalty=0.3)(params, everyone)
+
+
 def test_tied_weights_are_one_parameter():
     class Tied(torch.nn.Module):
         def __init__(self):

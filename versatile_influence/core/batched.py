@@ -43,9 +43,7 @@ class BatchedOutputs(Stream, Outputs):
 
     def holding(self, params: Named, free: Sequence[str]) -> "BatchedOutputs":
         held = {name: value.detach() for name, value in params.items() if name not in free}
-        same = replace(self, held=self.held | held, free=tuple(free))
-        vars(same).update(_laid_out=self._laid_out)
-        return same
+        return replace(self, held=self.held | held, free=tuple(free))
 
     def jacobian(self, params: Params) -> "BatchedJacobian":
         return BatchedJacobian(self, params)

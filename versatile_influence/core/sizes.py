@@ -64,6 +64,8 @@ DEAD_END = 1e-12
 # Newton steps of the logistic regression on an embedding: it is strictly convex, and settled to rounding well before.
 LOGISTIC_STEPS = 15
 
+# Numbers that a module's frozen parts give for all batches, up to which they are kept: 200 MB in float32.
+KEPT_NUMBERS = 50_000_000
 # Solvers. Numbers that the gradients of one batch of backward passes may hold.
 PASS_NUMBERS = 20_000_000
 # Up to this many outputs B is a dense matrix, made some columns at a time; beyond, Lanczos steps apply its root.

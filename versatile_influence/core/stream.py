@@ -4,6 +4,7 @@ The module runs in its own precision, float32 or bfloat16 as it was trained.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,7 @@ from versatile_influence.core.readings import (
     parted,
     tensors,
 )
+from versatile_influence.core.unreached import Unreached
 from versatile_influence.core.warn import warn
 
 Named = dict[str, Tensor]
@@ -66,6 +68,10 @@ class Stream:
         return Called(self.model, self.call)
 
     @cached_property
+    def _unreached(self) -> Unreached:
+        return Unreached()
+
+    @cached_property
     def _laid_out(self) -> tuple[list[Layout], list[list[int]], Int[Tensor, " m"] | None]:
         """The layouts, the sizes of the passes of each batch, and the order of their numbers; by one reading."""
         check_constant(self.model)
@@ -74,7 +80,7 @@ class Stream:
             for place, step in enumerate(self.batches):
                 batch, objects = pair(place, step)
                 parts = parted(tensors(batch, self.precision), len(objects), self.at_once)
-                found = layout_of(place, objects, [self.call(self.model, part) for part in parts])
+                found = layout_of(place, objects, [self._first((place, i), part) for i, part in enumerate(parts)])
                 layouts.append(found[0])
                 sizes.append(found[1])
                 orders.append(found[2] + start)
@@ -83,6 +89,15 @@ class Stream:
             raise ValueError("There is no batch: `batches` is empty.")
         order = torch.cat(orders)
         return layouts, sizes, None if torch.equal(order, torch.arange(start)) else order
+
+    def _first(self, key: tuple[int, int], part: Any) -> Any:
+        """Return the outputs of a pass; what no parameter reaches that is free is kept from it."""
+        trained = self.trained()
+        free = [value.detach() for value in trained.values()]
+        values = self.ready_held | {f"model.{name}": value for name, value in zip(trained, free, strict=True)}
+        some_held = len(trained) < len(dict(self.model.named_parameters()))
+        with self._unreached.found(key, self.model, free) if some_held else nullcontext():
+            return functional_call(self.called, values, (part,))
 
     @property
     def layouts(self) -> list[Layout]:
@@ -133,7 +148,7 @@ class Stream:
                 )
             parts = parted(tensors(batch, self.precision), len(objects), self.at_once)
             for number, (part, size) in enumerate(zip(parts, sizes[place], strict=True)):
-                yield self._pass(part, held, number, size), size
+                yield self._pass(part, held, (place, number), size), size
             read += 1
         if read < len(layouts):
             raise ValueError(f"`batches` gave {len(layouts)} batches first, then {read}. Give what can be read again.")
@@ -144,10 +159,11 @@ class Stream:
         known = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return {f"model.{name}": value.to(known[name].dtype) for name, value in self.held.items()}
 
-    def _pass(self, part: Any, held: Named, number: int, size: int) -> Pass:
+    def _pass(self, part: Any, held: Named, key: tuple[int, int], size: int) -> Pass:
         def run(ready: Named) -> Tensor:
-            given = tree_leaves(functional_call(self.called, held | ready, (part,)))
-            numbers = [leaf.reshape(-1) for leaf in given if floating(leaf) and (number == 0 or leaf.dim())]
+            with self._unreached.given(key):
+                given = tree_leaves(functional_call(self.called, held | ready, (part,)))
+            numbers = [leaf.reshape(-1) for leaf in given if floating(leaf) and (key[1] == 0 or leaf.dim())]
             found = numbers[0] if len(numbers) == 1 else torch.cat(numbers)
             if len(found) != size:
                 raise ValueError(f"The outputs of a batch were {size} numbers first, then {len(found)}.")
