@@ -406,6 +406,19 @@ def test_lora_parameters_are_the_ones_that_are_not_frozen():
     torch.testing.assert_close(found.scores, exact, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["both ways", "cross-entropy"])
+@pytest.mark.filterwarnings("ignore:EKFAC left")
+def test_draws_of_ekfac_over_batches_have_the_second_moments_of_all_outputs_together(name):
+    ready, _, call, columns = OUTERS[name]
+    loss = vif.losses.BatchedLoss(net(), pairs_of(*columns), ready, call=call, penalty=0.3)
+    curvature = vif.GaussNewton(loss, PARAMS, torch.ones(12).double())
+    rhs = data(5, sum(value.numel() for value in PARAMS.values()), 4)
+    drawn, exact = (vif.EKFAC(num_draws=draws).solve(curvature, rhs) for draws in (4000, None))
+    torch.testing.assert_close(drawn.value, exact.value, rtol=0.2, atol=0.1 * exact.value.abs().max().item())
+    true = (curvature @ drawn.value - rhs).norm(dim=0) / rhs.norm(dim=0)
+    torch.testing.assert_close(drawn.residual, true)
+
+
 def example(number):
     page = (Path(__file__).parent.parent / "docs" / "a_model_as_it_is.md").read_text()
     program = re.findall(r"```python\n(.*?)```", page, flags=re.S)[number]
@@ -427,3 +440,14 @@ def test_the_two_towers_of_the_page_agree_with_retraining(capsys):
     torch.manual_seed(0)
     example(1)
     assert float(capsys.readouterr().out.split("against retraining: ")[1]) > 0.95
+
+
+def test_images_and_texts_of_the_page_agree_with_retraining(capsys):
+    example(2)
+    assert float(capsys.readouterr().out.split("against retraining: ")[1]) > 0.9
+
+
+def test_preferences_of_the_page_agree_with_retraining(capsys):
+    pytest.importorskip("transformers")
+    example(3)
+    assert float(capsys.readouterr().out.split("against retraining: ")[1]) > 0.9

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
+from versatile_influence.core.batched_outer import BatchSum
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, PASS_NUMBERS, ROOT_STEPS, SINGULAR, at_once
@@ -35,6 +36,11 @@ def pseudo_gradients(
     Raises:
         ValueError: If B is not finite, or exact vectors are asked for with more outputs than a dense B allows.
     """
+    if isinstance(outer, BatchSum) and num_draws is not None:
+        # Batches do not meet in B: each is drawn by itself.
+        parts = [(one.loss, outputs[one.place], presence[one.objects]) for one in outer.pieces]
+        settings = {"num_draws": num_draws, "generator": generator, "dense_outputs": dense_outputs}
+        return torch.cat([pseudo_gradients(*part, **settings) for part in parts], dim=1)
     flat = outputs.detach().reshape(-1)
     slope = grad(lambda values: outer(values.reshape(outputs.shape), presence))
 
@@ -51,7 +57,7 @@ def pseudo_gradients(
             f"There are {len(flat)} outputs, and their curvature is not made dense beyond {dense_outputs}. Ask for a "
             "number of draws, such as num_draws=64."
         )
-    elif (blocks := _by_row(product, flat.reshape(len(outputs), -1))) is not None:
+    elif (blocks := _by_row(product, flat.reshape(_rows(outer, outputs), -1))) is not None:
         size, turned = torch.linalg.eigh(blocks)
         size = torch.where(_above(size.reshape(-1)).reshape(size.shape), size, 0.0).sqrt()
         # Draws of the rank of B alone, as of a dense one: V √Λ Vᵀ.
@@ -61,6 +67,11 @@ def pseudo_gradients(
         each = at_once(len(flat) * min(ROOT_STEPS, len(flat)), most=PASS_NUMBERS)
         found = torch.cat([_rooted(product, some) for some in noise.split(each, dim=1)], dim=1)
     return found.T.reshape(-1, *outputs.shape)
+
+
+def _rows(outer: Loss, outputs: Tensor) -> int:
+    """Return how many rows outputs have: their own, or of a plain vector one an object."""
+    return len(outputs) if outputs.dim() > 1 or len(outputs) % outer.n_objects else outer.n_objects
 
 
 def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) -> Float[Tensor, "n c c"] | None:
