@@ -15,7 +15,7 @@ from bad_inputs import Case
 
 import versatile_influence as vif
 from versatile_influence import datasets, losses
-from versatile_influence.datasets import documents, files, label_ranking, ranking, survival
+from versatile_influence.datasets import documents, files, label_ranking, ranking, survival, svmlight
 from versatile_influence.losses.graphs.graph import Graph
 
 NAN, INF = math.nan, math.inf
@@ -315,7 +315,12 @@ TABLE = [
     ),
     (survival.read_deepsurv, "read_deepsurv", {"path": PATH}),
     (with_defaults(ranking.read_arff, n_labels=1), "read_arff", {"path": PATH}),
-    (documents.read_svmlight, "read_svmlight", {"path": PATH}),
+    (svmlight.read_svmlight, "read_svmlight", {"path": PATH}),
+    (
+        lambda **given: svmlight.read_svmlight(written("g", "1 1:2\n"), **given),
+        "read_svmlight",
+        {"groups": {"nothing there": "/nonexistent", "a number": 5}, "zero_based": {"text": "yes", "a number": 3}},
+    ),
     (survival.metabric, "metabric", {"folder": {"a number": 5, "nothing there": "/nonexistent"}}),
 ]
 # What stands for the argument's name, where it is not said by that.
@@ -539,10 +544,10 @@ SPECIAL = [
         "SkipGramLoss: counts as an array", lambda: skip(counts=np.ones((3, 3))), right=lambda loss: loss.n_objects == 3
     ),
     Case("read_deepsurv: no HDF5", lambda: survival.read_deepsurv(written("a.h5", "hello")), "not an HDF5 file"),
-    Case("read_svmlight: no qid", lambda: documents.read_svmlight(written("a", "1 1:2\n")), "no `qid:`"),
+    Case("read_svmlight: no qid", lambda: svmlight.read_svmlight(written("a", "1 1:2\n")), "no `qid:`"),
     Case(
         "read_svmlight: a number of features",
-        lambda: documents.read_svmlight(written("b", "1 qid:1 1:2\n"), n_features="3"),
+        lambda: svmlight.read_svmlight(written("b", "1 qid:1 1:2\n"), n_features="3"),
         "n_features",
     ),
     Case("read_trec: a number", lambda: documents.read_trec(5, "x"), "`runs` must be a list"),

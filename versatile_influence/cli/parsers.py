@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from versatile_influence import __version__
 from versatile_influence.cli.words import STANDARD_INPUT, count, function_name, literal, pair, source, sources
-from versatile_influence.core.sizes import SUSPICIOUS
+from versatile_influence.core.sizes import FALSE_DISCOVERIES, SUSPICIOUS
 
 EPILOG = """\
 `vif help COMMAND` tells of one. Any input file may be -, the standard input, or a pipe, such as <(zcat FILE).
@@ -26,7 +26,8 @@ RANK = f"""\
 Learn a linear ListMLE ranking from TRAIN, and say how the mean loss of the test queries would change without each
 document, item or query of TRAIN. Negative: the ranking would be better without it.
 
-  vif rank train.svm --test test.svm                      rows with qid (LETOR): documents, or --objects queries
+  vif rank train.svm --test test.svm                      rows with qid (LETOR), or with train.svm.query (LightGBM) or
+                                                          .group (XGBoost) beside: documents, or --objects queries
   vif rank bm25.run,dense.run --qrels train.qrels \\
            --test bm25.test.run,dense.test.run --test-qrels test.qrels
                                                           TREC runs, a feature each: documents or queries
@@ -37,9 +38,9 @@ Without an item, its own place in the test lists goes too, whatever was learned;
 the order is by what goes through the parameters.
 
 One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the median
-absolute deviation) below the median: a place to look, and no verdict. In a trial with promotions planted in a tenth of
-2,000 queries, 27% of those marked had been tampered with, and nearly as many were marked before; the length of a list
-and its training loss told more (experiments/spam.py)."""
+absolute deviation) below the median, and so far that for every ten there is at most {10 * FALSE_DISCOVERIES:g} as far
+above it, the share that is expected to be there by chance: a place to look, and no verdict. Where one query in ten was
+tampered with, none was marked; the length of a list and its training loss told more (experiments/spam.py)."""
 
 
 def command_line() -> argparse.ArgumentParser:
