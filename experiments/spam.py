@@ -21,9 +21,9 @@ on tampered data and on the same data before the attack. A quick run has 300
 queries and one seed.
 
 Found: length and training loss find tampered queries better than influence (a promoted list is one entry longer), and
-the rule marks none, as before the attack: by distance alone it would mark 36, and 33 before. Among items, the sum over the lists that an item heads has the
-best precision; how many lists it heads has the larger area. Removing the item itself finds little, as its direct effect
-hides the rest.
+the rule marks none, as before the attack: by distance alone it would mark 36, and 33 before. Among items, the sum over
+the lists that an item heads has the best precision; how many lists it heads has the larger area. Removing the item
+itself finds little, as its direct effect hides the rest.
 """
 
 from dataclasses import replace

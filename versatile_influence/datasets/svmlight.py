@@ -106,15 +106,8 @@ class Rows:
             raise ValueError(f"{path} has no rows.")
         numbers, relevance, qid, names = (list(column) for column in zip(*heads, strict=True))
         qid, assumed = _queries(qid, numbers, path, groups)
-        return cls(
-            path,
-            relevance,
-            qid,
-            names,
-            numbers,
-            *(np.concatenate(parts) for parts in (counts, columns, values)),
-            assumed,
-        )
+        counted, column, value = (np.concatenate(parts) for parts in (counts, columns, values))
+        return cls(path, relevance, qid, names, numbers, counted, column, value, assumed)
 
     @property
     def from_zero(self) -> bool:
