@@ -40,6 +40,7 @@ soft = with_defaults(losses.SoftmaxRankingLoss, x=[[0.0], [1.0]], rankings=[[0, 
 lists = with_defaults(losses.DocumentListMLELoss, x=X, relevance=[0, 1, 0, 1], qid=["a", "a", "b", "b"], penalty=1.0)
 nce = with_defaults(losses.InfoNCELoss, views=VIEWS)
 pairwise = with_defaults(losses.PairwiseLoss, winners=[0, 1], losers=[1, 2], penalty=1.0)
+factors = with_defaults(losses.MatrixFactorisationLoss, users=[0, 0, 1], items=[0, 1, 2], dim=1)
 triplet = with_defaults(losses.TripletLoss, triplets=[[0, 1, 2]], x=torch.tensor(X), n_objects=3)
 term = with_defaults(losses.TermLoss, terms=lambda p: p, incidence=[0, 1])
 walk = with_defaults(losses.WalkEmbeddingLoss, graph=nx.path_graph(4), length=3, window=1, dim=2, penalty=0.1)
@@ -190,6 +191,23 @@ TABLE = [
             },
             "classes": {"too short": [0], "missing": [0, None, 1, 1], "text": "abcd"},
             "positive_counts": {"zeros": [0.0] * 4, "too short": [1.0], "text": "a"},
+        },
+    ),
+    (
+        factors,
+        "MatrixFactorisationLoss",
+        {
+            "users": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]},
+            "items": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]},
+            "negatives": whole(1) | {"of those had to do with": [[0], [0], [0]], "floats": [[1.5]] * 3},
+            "ratings": {"with bpr": [1.0, 2.0, 3.0]},
+            "dim": whole(1),
+            "n_users": whole(1),
+            "n_items": whole(1),
+            "seed": whole(0),
+            "objects": CHOICE,
+            "kind": CHOICE,
+            "penalty": PENALTY,
         },
     ),
     (

@@ -43,21 +43,28 @@ class Distances:
 
 
 class Proxied(torch.nn.Module):
-    """Distances of a model's embeddings to proxies, which are trained with it: one a class.
+    """Distances of a model's embeddings to proxies, one a class: where these started plus a change that is trained.
+
+    A cosine leaves the length of a proxy free, so that a penalty on the proxies themselves has no minimum; that on
+    their change pulls towards the start, as that of a `ResidualHead` does.
 
     Attributes:
         model: From rows to embeddings.
-        proxies: (classes, d).
+        start: (classes, d) the proxies as they were.
+        proxy_change: (classes, d) what is added to them, trained from 0.
     """
+
+    start: Tensor
 
     def __init__(self, model: torch.nn.Module, proxies: Float[Tensor, "C d"], between: Distances):
         super().__init__()
         self.model, self.between = model, between
-        self.proxies = torch.nn.Parameter(proxies.detach().double().clone())
+        self.register_buffer("start", proxies.detach().double().clone())
+        self.proxy_change = torch.nn.Parameter(torch.zeros_like(self.start))
 
     def forward(self, x: Tensor) -> Float[Tensor, "n C"]:
         """Return the distance of each row's embedding to each proxy."""
-        return self.between(self.model(x), self.proxies)
+        return self.between(self.model(x), self.start + self.proxy_change)
 
 
 def distances(distance: Any) -> Distances:

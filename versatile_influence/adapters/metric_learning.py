@@ -39,8 +39,9 @@ def from_metric_learning(
     make of them, and the divisors of their reducer. Ours is the sum of what their reducer takes the mean of; of two
     parts, the second in the proportion in which theirs adds their means, at the embeddings that we start from.
 
-    Parameters are those of the model; of a loss with proxies `model.…` and `proxies`, which start as they are in
-    `loss_fn`. `embeddings(loss, params, x)` embeds other rows, for a target.
+    Parameters are those of the model; of a loss with proxies `model.…` and `proxy_change`, what is added to the proxies
+    of `loss_fn`, from 0: without a `penalty` trained as theirs, with one held near where they start, as a cosine leaves
+    their length free. `embeddings(loss, params, x)` embeds other rows, for a target.
 
     Args:
         loss_fn: One of those, with an `LpDistance` (p = 2), `CosineSimilarity` or `DotProductSimilarity`. A hinge has
@@ -107,7 +108,7 @@ def embeddings(loss: Composed, params: Params, x: Tensor) -> Float[Tensor, "n d"
     network = instance(loss, "loss", Composed, "what from_metric_learning returns").model
     if isinstance(network, Proxied):
         assert isinstance(params, dict)
-        inner = {name.removeprefix("model."): value for name, value in params.items() if name != "proxies"}
+        inner = {name.removeprefix("model."): value for name, value in params.items() if name != "proxy_change"}
         return through(network.model, inner, x)
     assert network is not None
     return through(network, params, x)
