@@ -349,6 +349,7 @@ SAID = {
     "events": "event",
     "entry": "entry",
     "winners": "winners|losers",
+    "users": "users|items",
     "frame": "frame",
     "path": "path|folder|exist",
     "folder": "folder|holds no",
