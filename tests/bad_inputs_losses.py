@@ -15,7 +15,7 @@ from bad_inputs import Case
 
 import versatile_influence as vif
 from versatile_influence import datasets, losses
-from versatile_influence.datasets import documents, files, label_ranking, ranking, survival
+from versatile_influence.datasets import documents, files, label_ranking, ranking, survival, svmlight
 from versatile_influence.losses.graphs.graph import Graph
 
 NAN, INF = math.nan, math.inf
@@ -49,6 +49,7 @@ batched = with_defaults(
 )
 contrast = with_defaults(lambda **changes: batched(outer=losses.Contrast(**changes)))
 pairwise = with_defaults(losses.PairwiseLoss, winners=[0, 1], losers=[1, 2], penalty=1.0)
+factors = with_defaults(losses.MatrixFactorisationLoss, users=[0, 0, 1], items=[0, 1, 2], dim=1)
 triplet = with_defaults(losses.TripletLoss, triplets=[[0, 1, 2]], x=torch.tensor(X), n_objects=3)
 term = with_defaults(losses.TermLoss, terms=lambda p: p, incidence=[0, 1])
 walk = with_defaults(losses.WalkEmbeddingLoss, graph=nx.path_graph(4), length=3, window=1, dim=2, penalty=0.1)
@@ -254,6 +255,23 @@ TABLE = [
         {"outputs": {"one tensor": torch.ones(3), "nothing": None, "classes of text": (torch.ones(2, 2), ["a", "b"])}},
     ),
     (
+        factors,
+        "MatrixFactorisationLoss",
+        {
+            "users": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]},
+            "items": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]},
+            "negatives": whole(1) | {"of those had to do with": [[0], [0], [0]], "floats": [[1.5]] * 3},
+            "ratings": {"with bpr": [1.0, 2.0, 3.0]},
+            "dim": whole(1),
+            "n_users": whole(1),
+            "n_items": whole(1),
+            "seed": whole(0),
+            "objects": CHOICE,
+            "kind": CHOICE,
+            "penalty": PENALTY,
+        },
+    ),
+    (
         pairwise,
         "PairwiseLoss",
         {"beta": number(), "n_objects": whole(1), "penalty": PENALTY, "margin": number(zero=False, negative=False)},
@@ -376,7 +394,12 @@ TABLE = [
     ),
     (survival.read_deepsurv, "read_deepsurv", {"path": PATH}),
     (with_defaults(ranking.read_arff, n_labels=1), "read_arff", {"path": PATH}),
-    (documents.read_svmlight, "read_svmlight", {"path": PATH}),
+    (svmlight.read_svmlight, "read_svmlight", {"path": PATH}),
+    (
+        lambda **given: svmlight.read_svmlight(written("g", "1 1:2\n"), **given),
+        "read_svmlight",
+        {"groups": {"nothing there": "/nonexistent", "a number": 5}, "zero_based": {"text": "yes", "a number": 3}},
+    ),
     (survival.metabric, "metabric", {"folder": {"a number": 5, "nothing there": "/nonexistent"}}),
 ]
 # What stands for the argument's name, where it is not said by that.
@@ -387,6 +410,7 @@ SAID = {
     "events": "event",
     "entry": "entry",
     "winners": "winners|losers",
+    "users": "users|items",
     "frame": "frame",
     "path": "path|folder|exist",
     "folder": "folder|holds no",
@@ -600,10 +624,10 @@ SPECIAL = [
         "SkipGramLoss: counts as an array", lambda: skip(counts=np.ones((3, 3))), right=lambda loss: loss.n_objects == 3
     ),
     Case("read_deepsurv: no HDF5", lambda: survival.read_deepsurv(written("a.h5", "hello")), "not an HDF5 file"),
-    Case("read_svmlight: no qid", lambda: documents.read_svmlight(written("a", "1 1:2\n")), "no `qid:`"),
+    Case("read_svmlight: no qid", lambda: svmlight.read_svmlight(written("a", "1 1:2\n")), "no `qid:`"),
     Case(
         "read_svmlight: a number of features",
-        lambda: documents.read_svmlight(written("b", "1 qid:1 1:2\n"), n_features="3"),
+        lambda: svmlight.read_svmlight(written("b", "1 qid:1 1:2\n"), n_features="3"),
         "n_features",
     ),
     Case("read_trec: a number", lambda: documents.read_trec(5, "x"), "`runs` must be a list"),

@@ -306,6 +306,43 @@ def rows(params, kept):
 
 NEGATIVES = {"model": vif.losses.NegativeSampling(negatives=3.0)}
 
+SEEN = torch.tensor([[0, 0], [0, 1], [1, 2], [1, 0], [2, 3], [2, 1], [3, 4], [3, 2]])
+BESIDE = torch.tensor([[2, 4], [3, 4], [1, 3], [3, 4], [0, 2], [2, 4], [0, 1], [1, 3]])
+
+
+def factorisation(kind, objects):
+    """Return the maker of a matrix factorisation of four users, five items and eight interactions."""
+
+    def build(kept):
+        kept, rows = list(kept), list(range(8))
+        users, items = SEEN.unbind(1)
+        if objects == "users":
+            rows = [row for row in rows if int(users[row]) in kept]
+            users = torch.tensor([kept.index(int(user)) if int(user) in kept else -1 for user in users])
+        else:
+            rows = kept
+        ratings = data(5, 8)[rows] if kind == "squared" else None
+        return vif.losses.MatrixFactorisationLoss(
+            users[rows],
+            items[rows],
+            kind=kind,
+            ratings=ratings,
+            negatives=BESIDE[rows],
+            dim=2,
+            objects=objects,
+            n_users=len(kept) if objects == "users" else 4,
+            n_items=5,
+            penalty=0.6,
+        )
+
+    return build
+
+
+def users_of(params, kept):
+    """Return the parameters with the rows of users kept."""
+    return {name: value[list(kept)] if name.startswith("user") else value for name, value in params.items()}
+
+
 LOSSES = [
     Case("cox, efron", 12, cox("efron")),
     Case("cox, breslow", 12, cox("breslow")),
@@ -348,6 +385,11 @@ LOSSES = [
     Case("RankNet", 5, pairwise(vif.losses.PairwiseLoss)),
     Case("RankNet, network", 5, pairwise(vif.losses.PairwiseLoss, model=mlp(2, 1)), convex=False),
     Case("hinge of pairs", 5, pairwise(vif.losses.PairwiseLoss, margin=1.0), convex=False),
+    *(
+        Case(f"factors, {kind}, {objects}", n, factorisation(kind, objects), restrict, convex=False)
+        for kind in ("bpr", "squared", "logistic", "softmax")
+        for objects, n, restrict in (("interactions", 8, lambda params, kept: params), ("users", 4, users_of))
+    ),
     Case("triplets", 6, triplets, convex=False),
     Case("triplets, network", 6, partial(triplets, model=mlp(3, 2)), convex=False),
     Case("SimCLR", 7, contrastive(), convex=False),

@@ -8,7 +8,8 @@ import torch
 from cases import data
 
 import versatile_influence as vif
-from versatile_influence.adapters import ResidualHead, from_metric_learning, from_sentence_transformers
+from versatile_influence.adapters import ResidualHead, embeddings, from_metric_learning, from_sentence_transformers
+from versatile_influence.adapters.metric_learning import their_parts
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -118,39 +119,128 @@ X, CLASSES = data(3, 9, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 0])
 
 
 def metric_losses():
-    """Return losses of pytorch-metric-learning, by name."""
+    """Return losses of pytorch-metric-learning, by name; those with proxies have three of dimension 4."""
     losses = pytest.importorskip("pytorch_metric_learning.losses")
-    from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+    from pytorch_metric_learning.distances import CosineSimilarity, DotProductSimilarity, LpDistance
+    from pytorch_metric_learning.reducers import MeanReducer
 
     plain = LpDistance(normalize_embeddings=False, power=2)
-    return {
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        proxied = {
+            "ProxyNCA": losses.ProxyNCALoss(3, 4, softmax_scale=3),
+            "ProxyNCA of cosines": losses.ProxyNCALoss(3, 4, softmax_scale=3, distance=CosineSimilarity()),
+            "ProxyAnchor": losses.ProxyAnchorLoss(3, 4, margin=0.1, alpha=4),
+            "ProxyAnchor of distances": losses.ProxyAnchorLoss(3, 4, margin=0.1, alpha=4, distance=LpDistance()),
+            "ArcFace": losses.ArcFaceLoss(3, 4, margin=20, scale=5),
+        }
+    return proxied | {
         "smooth triplets": losses.TripletMarginLoss(margin=0.3, smooth_loss=True),
         "squared distances": losses.TripletMarginLoss(margin=0.3, smooth_loss=True, distance=plain),
         "hinge and swap": losses.TripletMarginLoss(swap=True, distance=CosineSimilarity()),
         "NTXent": losses.NTXentLoss(temperature=0.5),
         "NTXent of distances": losses.NTXentLoss(temperature=0.5, distance=LpDistance()),
+        "SupCon": losses.SupConLoss(temperature=0.5),
+        "SupCon of dot products": losses.SupConLoss(
+            temperature=2.0, distance=DotProductSimilarity(normalize_embeddings=False)
+        ),
+        "MultiSimilarity": losses.MultiSimilarityLoss(alpha=2, beta=5, base=0.3),
+        "MultiSimilarity of distances": losses.MultiSimilarityLoss(alpha=2, beta=5, base=0.8, distance=LpDistance()),
+        "Contrastive": losses.ContrastiveLoss(pos_margin=0.2, neg_margin=1.2),
+        "Contrastive of squares": losses.ContrastiveLoss(neg_margin=1.5, distance=LpDistance(power=2)),
+        "Contrastive of cosines": losses.ContrastiveLoss(
+            pos_margin=1, neg_margin=0, distance=CosineSimilarity(), reducer=MeanReducer()
+        ),
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["smooth triplets", "squared distances", "hinge and swap", "NTXent", "NTXent of distances"]
-)
-@pytest.mark.parametrize("gone", [(), (4,), (0, 8)])
+METRIC_LOSSES = [
+    *("smooth triplets", "squared distances", "hinge and swap", "NTXent", "NTXent of distances", "SupCon"),
+    *("SupCon of dot products", "MultiSimilarity", "MultiSimilarity of distances", "Contrastive"),
+    *("Contrastive of squares", "Contrastive of cosines", "ProxyNCA", "ProxyNCA of cosines", "ProxyAnchor"),
+    *("ProxyAnchor of distances", "ArcFace"),
+]
+
+
+def metric_params(loss):
+    """Return parameters at which nothing is special."""
+    return {name: value + 0.3 * data(5, *value.shape) for name, value in loss.zeros().items()}
+
+
+@pytest.mark.parametrize("name", METRIC_LOSSES)
+@pytest.mark.parametrize("gone", [(), (4,), (0, 8), (0, 3, 6)])
 def test_a_metric_loss_is_theirs_with_and_without_a_row(name, gone):
     theirs = metric_losses()[name]
     loss = from_metric_learning(theirs, X, CLASSES, rank=4, penalty=0.3)
+    # What theirs divides by stays what it is with everybody, where we start.
+    everyone = {part: multiple for part, (_, multiple) in their_parts(theirs, X, CLASSES, None).items()}
     kept = [i for i in range(9) if i not in gone]
-    params = {"change": 0.3 * data(5, 4, 4)}
-    z = torch.func.functional_call(ResidualHead(X, rank=4), params, (X[kept],))
+    params = metric_params(loss)
+    z, kinds = embeddings(loss, params, X[kept]), CLASSES[kept]
+    for proxies in theirs.parameters():
+        change = params["proxy_change"]
+        proxies.data = proxies.data + (change.T if name == "ArcFace" else change)
     # One tensor twice: by that they know that a row is no pair with itself.
-    kinds = CLASSES[kept]
-    terms = theirs.compute_loss(z, kinds, None, z, kinds)["loss"]["losses"]
-    expected = terms.sum() + 0.15 * params["change"].square().sum()
-    torch.testing.assert_close(loss(params, absent(9, *gone)), expected, rtol=1e-6, atol=1e-6)
-    if not gone:
-        mean = theirs(z, kinds)
-        number = (terms > 0).sum() if "NTXent" not in name else len(terms)
-        torch.testing.assert_close(mean * number, terms.sum())
+    parts = theirs.compute_loss(z, kinds, None, z, kinds)
+    expected = sum(everyone[part] * torch.as_tensor(found["losses"]).sum() for part, found in parts.items())
+    expected = expected + 0.15 * sum(value.square().sum() for value in params.values())
+    torch.testing.assert_close(loss(params, absent(9, *gone)), expected.detach(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METRIC_LOSSES)
+def test_every_metric_loss_is_what_it_says(name):
+    loss = from_metric_learning(metric_losses()[name], X, CLASSES, rank=2, penalty=0.3)
+    vif.check_loss(loss, metric_params(loss))
+
+
+@pytest.mark.parametrize("name", ["Contrastive of cosines", "ProxyAnchor", "SupCon", "smooth triplets"])
+def test_a_metric_loss_is_a_multiple_of_theirs(name):
+    theirs = metric_losses()[name]
+    loss = from_metric_learning(theirs, X, CLASSES, rank=4)
+    others = {key: value + 0.01 * data(5, *value.shape) for key, value in loss.zeros().items()}
+    values = []
+    for params in (loss.zeros(), others):
+        for proxies in theirs.parameters():
+            proxies.data = metric_losses()[name].proxies + params["proxy_change"]
+        values.append((loss(params, absent(9)) / theirs(embeddings(loss, params, X), CLASSES)).item())
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_what_is_asked_of_us_leaves_their_loss_as_it_is():
+    theirs = metric_losses()["ProxyNCA"]
+    before = theirs.proxies.detach().clone()
+    loss = from_metric_learning(theirs, X, CLASSES, rank=2)
+    assert theirs.proxies.dtype == torch.float32
+    assert torch.equal(theirs.proxies, before)
+    torch.testing.assert_close(loss.model.start, before.double())
+
+
+@pytest.mark.parametrize("name", METRIC_LOSSES)
+def test_tuples_of_a_miner_are_frozen_and_die_with_their_rows(name):
+    from pytorch_metric_learning.miners import MultiSimilarityMiner
+
+    theirs = metric_losses()[name]
+    mined = MultiSimilarityMiner(epsilon=0.2)(X, CLASSES)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*objects are in no term")
+        loss = from_metric_learning(theirs, X, CLASSES, rank=4, mined=mined)
+    everyone = {part: multiple for part, (_, multiple) in their_parts(theirs, X, CLASSES, mined).items()}
+    place = torch.full((9,), -1)
+    place[[i for i in range(9) if i != 4]] = torch.arange(8)
+    pairs = [torch.stack([place[first], place[second]]) for first, second in (mined[:2], mined[2:])]
+    left = [index for pair in pairs for index in pair[:, (pair >= 0).all(0)]]
+    z, kinds = X[place >= 0], CLASSES[place >= 0]
+    # Losses of rows make weights of how many tuples hold each: those stay as they are, and are put in by hand.
+    weighs = name.startswith(("ArcFace", "Proxy"))
+    parts = theirs.compute_loss(z, kinds, None if weighs else tuple(left), z, kinds)
+    if not weighs:
+        expected = sum(everyone[part] * torch.as_tensor(found["losses"]).sum() for part, found in parts.items())
+        torch.testing.assert_close(loss(loss.zeros(), absent(9, 4)), expected.detach(), rtol=1e-6, atol=1e-6)
+    elif "Anchor" not in name:
+        held = torch.cat(mined[::2] if "Proxy" in name else mined)
+        weights = (torch.bincount(held, minlength=9) / torch.bincount(held).max())[place >= 0]
+        expected = (weights * parts["loss"]["losses"]).sum()
+        torch.testing.assert_close(loss(loss.zeros(), absent(9, 4)), expected.detach(), rtol=1e-6, atol=1e-6)
 
 
 def test_mined_triplets_are_the_only_ones():
@@ -186,12 +276,25 @@ def test_metric_losses_that_are_not_served_are_named():
     from pytorch_metric_learning.distances import SNRDistance
     from pytorch_metric_learning.regularizers import LpRegularizer
 
-    with pytest.raises(TypeError, match="MultiSimilarityLoss is not served"):
-        from_metric_learning(losses.MultiSimilarityLoss(), X, CLASSES, rank=2)
+    others = [losses.CircleLoss(), losses.NPairsLoss(), losses.SignalToNoiseRatioContrastiveLoss(), losses.NCALoss()]
+    for other in [*others, losses.SubCenterArcFaceLoss(num_classes=3, embedding_size=4), torch.nn.MSELoss()]:
+        with pytest.raises(TypeError, match=f"{type(other).__name__} is not served: use ArcFaceLoss, "):
+            from_metric_learning(other, X, CLASSES, rank=2)
     with pytest.raises(TypeError, match="SNRDistance with p = 2 is not served"):
         from_metric_learning(losses.TripletMarginLoss(distance=SNRDistance()), X, CLASSES, rank=2)
-    with pytest.raises(ValueError, match="embedding regularizer"):
+    with pytest.raises(ValueError, match="weight regularizer"):
         from_metric_learning(losses.NTXentLoss(embedding_regularizer=LpRegularizer()), X, CLASSES, rank=2)
+    with pytest.raises(ValueError, match="weight regularizer"):
+        from_metric_learning(losses.ProxyNCALoss(3, 4, weight_regularizer=LpRegularizer()), X, CLASSES, rank=2)
+
+    class Doubled(losses.NTXentLoss):
+        def compute_loss(self, *given):
+            found = super().compute_loss(*given)
+            found["loss"]["losses"] = 2 * found["loss"]["losses"]
+            return found
+
+    with pytest.raises(ValueError, match="A subclass is not served"):
+        from_metric_learning(Doubled(), X, CLASSES, rank=2)
     with pytest.raises(ValueError, match="There is no tuple"):
         from_metric_learning(losses.NTXentLoss(), X, torch.arange(9), rank=2)
 

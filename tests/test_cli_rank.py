@@ -13,10 +13,10 @@ from versatile_influence.cli import main
 from versatile_influence.cli.rank import read_ranking
 
 
-def written(path, *, seed, spam=False):
-    """Write five queries of four documents, relevance by the first feature; with spam, one document graded wrongly."""
-    x, lines = data(seed, 20, 2), []
-    for row in range(20):
+def written(path, *, seed, spam=False, n=20):
+    """Write queries of four documents, relevance by the first feature; with spam, one document graded wrongly."""
+    x, lines = data(seed, n, 2), []
+    for row in range(n):
         grade = int(x[row, 0] > 0) + int(x[row, 0] > 1)
         if spam and row == 6:
             x[row, 0], grade = -3.0, 2
@@ -26,15 +26,78 @@ def written(path, *, seed, spam=False):
 
 
 def test_the_planted_document_is_what_the_ranking_would_be_better_without(tmp_path, capsys):
-    train, test = written(tmp_path / "train", seed=1, spam=True), written(tmp_path / "test", seed=2)
+    train, test = written(tmp_path / "train", seed=4, spam=True, n=60), written(tmp_path / "test", seed=9, n=60)
     words = ["--penalty", "10", "--out", str(tmp_path / "o.csv"), "--top", "3"]
     assert main(["rank", train, "--test", test, *words]) == 0
-    assert capsys.readouterr().out.splitlines()[7].split()[0::2] == ["d6", "suspicious"]
+    assert capsys.readouterr().out.splitlines()[6].split()[0::2] == ["d6", "suspicious"]
     with open(tmp_path / "o.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 20
+    assert len(rows) == 60
     assert [row["document"] for row in rows if row["suspicious"] == "1"] == ["d6"]
     assert min(rows, key=lambda row: float(row["change"]))["document"] == "d6"
+
+
+def test_in_pure_noise_hardly_a_document_of_thousands_is_suspicious(tmp_path, capsys):
+    from sklearn.datasets import dump_svmlight_file
+
+    for name, n, seed in (("train", 12_000, 3), ("test", 1_000, 4)):
+        x, grades = data(seed, n, 10).numpy(), data(seed + 10, n).gt(1).int().numpy()
+        dump_svmlight_file(x, grades, str(tmp_path / name), query_id=torch.arange(n).numpy() // 50)
+    words = ["rank", str(tmp_path / "train"), "--test", str(tmp_path / "test"), "--by", "attribute", "--check", "0"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    marked = int(said.out.split("suspicious: ")[1].split()[0])
+    # By distance alone over 300 are, 2.5 of a hundred.
+    assert marked <= 0.001 * 12_000
+    assert f"Features of {tmp_path / 'train'} are numbered from 0." in said.err
+
+
+@pytest.mark.parametrize("style", ["scikit-learn", "scikit-learn from 1", "LightGBM", "XGBoost"])
+def test_files_of_libraries_are_read_as_they_are_and_rank_as_the_table_they_hold(tmp_path, capsys, style):
+    from sklearn.datasets import dump_svmlight_file
+
+    sizes, found = [3, 5, 1, 4], []
+    qid = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    for name, seed in (("train", 1), ("test", 2)):
+        x, grades = data(seed, 13, 3), (data(seed + 5, 13) > 0).int()
+        path = str(tmp_path / name)
+        if style.startswith("scikit-learn"):
+            first = {"zero_based": style == "scikit-learn", "comment": "dumped"}
+            dump_svmlight_file(x.numpy(), grades.numpy(), path, query_id=qid.numpy(), **first)
+        else:
+            dump_svmlight_file(x.numpy(), grades.numpy(), path)
+            beside = path + {"LightGBM": ".query", "XGBoost": ".group"}[style]
+            with open(beside, "w", encoding="utf-8") as file:
+                file.write("".join(f"{size}\n" for size in sizes))
+        found.append((path, x, grades))
+    if style == "LightGBM":
+        lightgbm = pytest.importorskip("lightgbm")
+        theirs = lightgbm.Dataset(found[0][0], params={"verbose": -1}).construct()
+        assert theirs.get_group().tolist() == sizes
+    out = tmp_path / "o.csv"
+    words = ["rank", found[0][0], "--test", found[1][0], "--objects", "queries", "--out", str(out)]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert f"Features of {found[0][0]} are numbered from {int(style == 'scikit-learn from 1')}." in said
+    assert "1 of 4 queries: with one document alone nothing is ranked." in said
+    assert ("Queries of" in said) == (not style.startswith("scikit-learn"))
+    with open(out, encoding="utf-8") as file:
+        changes = {row["query"]: float(row["change"]) for row in csv.DictReader(file)}
+    (_, x, grades), (_, x_test, test_grades) = found
+    kept = qid != 2
+    middle, spread = x[kept].mean(0), x[kept].std(0, correction=0)
+    loss, test = (
+        vif.losses.DocumentListMLELoss((part[kept] - middle) / spread, marks[kept], qid[kept], **given)
+        for part, marks, given in (
+            (x, grades, {"penalty": 1.0, "objects": "queries"}),
+            (x_test, test_grades, {"objects": "queries"}),
+        )
+    )
+    best = vif.minimize(loss, loss.zeros())
+    ones = torch.ones(3, dtype=torch.float64)
+    right = vif.refit(loss, best, lambda params: test(params, ones)[None] / 3).scores[:, 0].tolist()
+    names = ["0", "1", "3"] if style.startswith("scikit-learn") else ["1", "2", "4"]
+    assert changes == pytest.approx(dict(zip(names, right, strict=True)), abs=1e-6)
 
 
 def test_queries_are_removed_too(tmp_path, capsys):
@@ -77,7 +140,7 @@ def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):
     assert "has no `qid:`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("feature", ["999999999", "0", "-1"])
+@pytest.mark.parametrize("feature", ["999999999", "-1"])
 def test_a_feature_of_an_impossible_number_is_refused_with_its_line(tmp_path, capsys, feature):
     (tmp_path / "slip").write_text(f"1 qid:1 1:0.5\n0 qid:1 {feature}:1\n")
     assert main(["rank", str(tmp_path / "slip"), "--test", str(tmp_path / "slip")]) == 1

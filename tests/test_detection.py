@@ -32,5 +32,20 @@ def test_nothing_planted_is_an_error_and_so_is_a_k_too_large():
 
 def test_the_rule_marks_normal_changes_as_rarely_as_it_says_and_never_a_positive_one():
     changes = torch.randn(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert suspicious(changes).double().mean().item() == pytest.approx(1 / 4300, rel=0.3)
-    assert not suspicious(changes + 10.0).any()
+    assert suspicious(changes, rate=1.0).double().mean().item() == pytest.approx(1 / 4300, rel=0.3)
+    assert not suspicious(changes + 10.0, rate=1.0).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_heavy_tails_alone_are_not_suspicious_and_what_is_planted_in_them_is_at_the_rate_asked_for(seed):
+    changes = torch.distributions.StudentT(torch.tensor(2.0).double())
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        noise = changes.sample((60_000,))
+    # By distance alone thousands are.
+    assert suspicious(noise, rate=1.0).sum() > 1500
+    assert suspicious(noise).sum() <= 12
+    planted = torch.arange(60_000) < 600
+    marked = suspicious(noise - 30.0 * planted)
+    assert (marked & planted).sum() > 500
+    assert (marked & ~planted).sum() <= 0.2 * marked.sum()

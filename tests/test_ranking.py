@@ -14,7 +14,7 @@ from cases import LISTS, data, item_lists
 
 import versatile_influence as vif
 from versatile_influence.core.owned import Conditioned, Marginalised, Shared
-from versatile_influence.datasets import documents, ranking
+from versatile_influence.datasets import documents, ranking, svmlight
 from versatile_influence.losses import (
     DocumentListMLELoss,
     InfoNCELoss,
@@ -255,21 +255,67 @@ def test_readers(tmp_path):
     assert dense.label_names == ["L1", "L2"]
 
 
+@pytest.mark.parametrize("zero_based", [True, False])
+def test_a_file_is_read_as_scikit_learn_reads_it(tmp_path, zero_based):
+    from sklearn.datasets import dump_svmlight_file, load_svmlight_file
+
+    x = data(3, 40, 6) * (data(4, 40, 6) > 0.3) * 10.0 ** (data(5, 40, 6) * 9)
+    path, qid = tmp_path / "a.svm", torch.arange(40).numpy() // 7
+    dump_svmlight_file(x.numpy(), data(6, 40).numpy(), str(path), query_id=qid, zero_based=zero_based)
+    theirs, grades, queries = load_svmlight_file(path, query_id=True, n_features=6)
+    read = svmlight.read_svmlight(path, n_features=6)
+    assert read.x.tolist() == theirs.toarray().tolist()
+    assert read.relevance.tolist() == grades.tolist()
+    assert read.qid == [str(query) for query in queries]
+    assert read.assumed == (f"Features of {path} are numbered from {0 if zero_based else 1}.",)
+
+
+@pytest.mark.parametrize("line", ["1:2:3", "1:2 3", "1 2:3:4", "a:2", "1:b", "1.5:2", "7", "::", "1:2 1:3"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_line_that_is_no_list_of_features_is_named(tmp_path, line, alone):
+    (tmp_path / "a.svm").write_text(f"# a comment\n1 qid:1 {line}\n" + ("" if alone else "0 qid:1 1:2 2:3\n" * 3))
+    with pytest.raises(ValueError, match=r"Line 2 of .*a.svm (cannot be read: features must be|has feature 1 twice)"):
+        svmlight.read_svmlight(tmp_path / "a.svm")
+
+
+def test_numbers_of_rows_beside_a_file_are_its_queries_and_must_add_up(tmp_path):
+    path = tmp_path / "a.svm"
+    path.write_text("1 1:2\n0 1:3\n2 1:4\n")
+    with pytest.raises(ValueError, match=r"Line 1 .* has no `qid:`.*a\.svm\.query or .*a\.svm\.group"):
+        svmlight.read_svmlight(path)
+    (tmp_path / "a.svm.group").write_text("2\n1\n")
+    read = svmlight.read_svmlight(path, zero_based=True)
+    assert (read.qid, read.x.tolist()) == (["1", "1", "2"], [[0.0, 2.0], [0.0, 3.0], [0.0, 4.0]])
+    (tmp_path / "sizes").write_text("1\n1\n")
+    with pytest.raises(ValueError, match=r"sizes have 2 rows together, and .*a.svm has 3"):
+        svmlight.read_svmlight(path, groups=tmp_path / "sizes")
+    (tmp_path / "sizes").write_text("1\nx\n")
+    with pytest.raises(ValueError, match="'x' is none"):
+        svmlight.read_svmlight(path, groups=tmp_path / "sizes")
+    path.write_text("1 qid:1 1:2\n0 1:3\n")
+    with pytest.raises(ValueError, match="Line 2 of .* has no `qid:`"):
+        svmlight.read_svmlight(path)
+
+
 def test_document_readers(tmp_path):
     (tmp_path / "b.svm").write_text("2 qid:1 1:0.5 3:1 # docid = A\n0 qid:1 2:1 # docid = B\n")
-    read = documents.read_svmlight(tmp_path / "b.svm")
+    read = svmlight.read_svmlight(tmp_path / "b.svm")
     assert read.x.tolist() == [[0.5, 0.0, 1.0], [0.0, 1.0, 0.0]]
     assert (read.qid, read.names) == (["1", "1"], ["A", "B"])
     (tmp_path / "c.svm").write_text("2 1:0.5\n")
     with pytest.raises(ValueError, match=r"Line 1 .* has no `qid:`"):
-        documents.read_svmlight(tmp_path / "c.svm")
+        svmlight.read_svmlight(tmp_path / "c.svm")
     (tmp_path / "run").write_text("q1 Q0 A 1 3.5 t\nq1 Q0 B 2 2.5 t\n")
     (tmp_path / "qrels").write_text("q1 0 B 2\n")
     (tmp_path / "qrels1").write_text("q1 0 B 2\n")
     assert documents.read_trec(tmp_path / "run", tmp_path / "qrels").relevance.tolist() == [0.0, 2.0]
     (tmp_path / "qrels").write_text("q2 0 B 2\n")
-    with pytest.raises(ValueError, match=r"q2 has judgements .* no candidate"):
+    with pytest.raises(ValueError, match=r"No query of .*, such as q2, has a candidate"):
         documents.read_trec(tmp_path / "run", tmp_path / "qrels")
+    (tmp_path / "more").write_text("q1 0 B 2\nq2 0 B 2\n")
+    left = documents.read_trec(tmp_path / "run", tmp_path / "more")
+    assert left.qid == ["q1", "q1"]
+    assert left.assumed[0].startswith("Left out ['q2'], 1 of 2 judged queries of")
     (tmp_path / "other").write_text("q1 Q0 B 1 0.5 u\nq1 Q0 C 2 0.25 u\n")
     both = documents.read_trec([tmp_path / "run", tmp_path / "other"], tmp_path / "qrels1")
     assert both.names == ["A", "B", "C"]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from versatile_influence.adapters.cox_models import from_lifelines, from_scikit_survival, from_statsmodels
     from versatile_influence.adapters.cox_networks import from_pycox, from_torchsurv
     from versatile_influence.adapters.head import ResidualHead
-    from versatile_influence.adapters.metric_learning import from_metric_learning
+    from versatile_influence.adapters.metric_learning import embeddings, from_metric_learning
     from versatile_influence.adapters.sentence_pairs import from_sentence_transformers
     from versatile_influence.adapters.trainer import from_trainer
 else:
@@ -16,6 +16,7 @@ else:
 
 __all__ = [
     "ResidualHead",
+    "embeddings",
     "from_lifelines",
     "from_metric_learning",
     "from_pycox",

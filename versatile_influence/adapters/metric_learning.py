@@ -1,6 +1,7 @@
-"""pytorch-metric-learning's TripletMarginLoss and NTXentLoss on a frozen miner."""
+"""Losses of pytorch-metric-learning on a frozen miner, their own proxies among the parameters."""
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,12 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.adapters.head import ResidualHead
-from versatile_influence.core.models import Mapped, Network
-from versatile_influence.core.ravel import squared_norm
-from versatile_influence.losses.softmax.loss import SoftmaxLoss
-from versatile_influence.losses.softmax.owners import Owners
-from versatile_influence.losses.softmax.shared_rows import SharedRows
-from versatile_influence.losses.terms.loss import TermLoss
+from versatile_influence.adapters.metric_distances import Proxied, distances
+from versatile_influence.adapters.metric_terms import SERVED, Batch
+from versatile_influence.core.arguments import module
+from versatile_influence.core.checks import instance
+from versatile_influence.core.composed import Composed
+from versatile_influence.core.models import Network, through
+from versatile_influence.core.ravel import Params, squared_norm
+from versatile_influence.core.tables import kept, whole_numbers
 
 
 def from_metric_learning(
@@ -26,17 +29,23 @@ def from_metric_learning(
     mined: tuple[Tensor, ...] | None = None,
     penalty: float = 0.0,
     labels: Sequence[object] | None = None,
-) -> TermLoss | SoftmaxLoss:
+) -> Composed:
     """Return a loss of pytorch-metric-learning as a loss of the presence of each row of x.
 
-    The tuples are fixed once, as a miner gave them or all that the classes allow: another choice is another loss. Ours
-    is the sum over the tuples; theirs is that sum divided by the number of non-zero triplets (TripletMarginLoss) or of
-    positive pairs (NTXentLoss). A triplet dies with any of its three, a positive pair with either of its two, and a
-    removed negative leaves the denominators.
+    Served are ArcFaceLoss, ContrastiveLoss, MultiSimilarityLoss, NTXentLoss, ProxyAnchorLoss, ProxyNCALoss, SupConLoss
+    and TripletMarginLoss. A row that is gone is gone from their batch: its tuples die, and it leaves every sum and mean
+    over positives, negatives or the rows of a proxy. What is fixed once, with everybody there: the tuples that a miner
+    gave (mining anew without a row is another loss), the weights that ArcFaceLoss, ProxyNCALoss and ProxyAnchorLoss
+    make of them, and the divisors of their reducer. Ours is the sum of what their reducer takes the mean of; of two
+    parts, the second in the proportion in which theirs adds their means, at the embeddings that we start from.
+
+    Parameters are those of the model; of a loss with proxies `model.…` and `proxy_change`, what is added to the proxies
+    of `loss_fn`, from 0: without a `penalty` trained as theirs, with one held near where they start, as a cosine leaves
+    their length free. `embeddings(loss, params, x)` embeds other rows, for a target.
 
     Args:
-        loss_fn: A `TripletMarginLoss` or `NTXentLoss`, with an `LpDistance` (p = 2), `CosineSimilarity` or
-            `DotProductSimilarity`. A hinge has no curvature at its kink: prefer `smooth_loss=True`.
+        loss_fn: One of those, with an `LpDistance` (p = 2), `CosineSimilarity` or `DotProductSimilarity`. A hinge has
+            no curvature at its kink: prefer `smooth_loss=True`.
         x: (n, …) input of the model, or frozen embeddings (n, d).
         classes: (n,) class of each row, their `labels`.
         model: A network from x to embeddings; None for a `ResidualHead` on x.
@@ -46,7 +55,7 @@ def from_metric_learning(
         labels: Names of the rows.
 
     Raises:
-        TypeError: If the loss or its distance is another one.
+        TypeError: If the loss or its distance is another one; it is named.
         ValueError: If there is no tuple, or the value differs from theirs (a subclass, a regularizer).
 
     References:
@@ -59,109 +68,88 @@ def from_metric_learning(
         >>> loss(loss.zeros(), torch.ones(4).double()).item()  # 8 softplus(0.5)
         7.792...
     """
-    from pytorch_metric_learning import losses
-    from pytorch_metric_learning.utils import loss_and_miner_utils as tuples
-
-    embeddings = Network(ResidualHead(x, rank) if model is None else model, x)
-    between = distances(loss_fn.distance)
-    if isinstance(loss_fn, losses.TripletMarginLoss):
-        many: Any = loss_fn.triplets_per_anchor
-        mined = tuple(tuples.convert_to_triplets(mined, classes, classes, t_per_anchor=many))
-        build = triplet_terms
-    elif isinstance(loss_fn, losses.NTXentLoss):
-        mined = tuple(tuples.convert_to_pairs(mined, classes, classes))
-        build = pair_rows
-    else:
-        raise TypeError(
-            f"{type(loss_fn).__name__} is not served: use TripletMarginLoss or NTXentLoss, or write the terms as a "
-            "`TermLoss` (sums of tuples) or `InfoNCELoss` with `classes` (SupCon)."
+    build, between = served(loss_fn), distances(loss_fn.distance)
+    # A copy: theirs turns its proxies to the precision of what it is given.
+    loss_fn, x = copy.deepcopy(loss_fn), kept(x)
+    network = ResidualHead(x, rank) if model is None else module(model)
+    classes = whole_numbers(classes, "classes", shape=[len(x)])
+    embedded = Network(network, x)
+    z = embedded(embedded.start())
+    theirs = their_parts(loss_fn, z, classes, mined)
+    parts = {name: multiple for name, (_, multiple) in theirs.items()}
+    given = {"penalty": penalty, "labels": labels}
+    loss = build(Batch(loss_fn, between, network, x, classes, mined, parts, given))
+    start = loss.zeros()
+    ours = loss(start, z.new_ones(len(z))) - loss.penalty / 2 * squared_norm(start)
+    total = torch.stack([value * multiple for value, multiple in theirs.values()]).sum()
+    if not torch.allclose(ours, total, rtol=1e-5, atol=1e-8):
+        raise ValueError(
+            f"The sum is {float(ours):.6g} here and {float(total):.6g} there. A subclass is not served: use the plain "
+            "loss."
         )
-    if not len(mined[0]):
-        raise ValueError("There is no tuple: each class needs two rows, and there must be two classes.")
-    loss = build(loss_fn, mined, embeddings, between, penalty=penalty, labels=labels)
-    agrees(loss, loss_fn, embeddings(embeddings.start()), classes, mined)
     return loss
 
 
-def distances(distance: Any) -> Callable[[Tensor], Tensor]:
-    """Return the distances of all rows (n, d), twice differentiable; negative where theirs is a similarity.
+def embeddings(loss: Composed, params: Params, x: Tensor) -> Float[Tensor, "n d"]:
+    """Return the embeddings of rows by the network of a loss of `from_metric_learning`, for a target.
+
+    Args:
+        loss: The loss.
+        params: Its parameters.
+        x: (n, …) rows, as those that the loss was made of.
+
+    Example:
+        >>> from pytorch_metric_learning.losses import ProxyNCALoss
+        >>> x, classes = torch.eye(4).double(), torch.tensor([0, 0, 1, 1])
+        >>> loss = from_metric_learning(ProxyNCALoss(2, 4), x, classes, rank=2)
+        >>> torch.equal(embeddings(loss, loss.zeros(), x), x)
+        True
+    """
+    network = instance(loss, "loss", Composed, "what from_metric_learning returns").model
+    if isinstance(network, Proxied):
+        assert isinstance(params, dict)
+        inner = {name.removeprefix("model."): value for name, value in params.items() if name != "proxy_change"}
+        return through(network.model, inner, x)
+    assert network is not None
+    return through(network, params, x)
+
+
+def served(loss_fn: Any) -> Any:
+    """Return how a loss of presence is made of theirs.
 
     Raises:
-        TypeError: If it is none of those served.
+        TypeError: If that loss is not served; it is named.
     """
-    from pytorch_metric_learning import distances as theirs
+    from pytorch_metric_learning import losses
 
-    euclidean = isinstance(distance, theirs.LpDistance)
-    if distance.p != 2 or not (euclidean or isinstance(distance, theirs.DotProductSimilarity)):
+    name = type(loss_fn).__name__
+    own = next((known for known in SERVED if isinstance(loss_fn, getattr(losses, known))), None)
+    # Classes of theirs that extend another, such as SubCenterArcFaceLoss, are other losses.
+    if own is None or (own != name and name in dir(losses)):
         raise TypeError(
-            f"{type(distance).__name__} with p = {distance.p} is not served: use LpDistance with p = 2, "
-            "CosineSimilarity or DotProductSimilarity."
+            f"{name} is not served: use {', '.join(list(SERVED)[:-1])} or {list(SERVED)[-1]}, or write the terms as a "
+            "`TermLoss` (sums of tuples) or `SoftmaxLoss` (log-softmax rows)."
         )
-
-    def between(z: Tensor) -> Tensor:
-        z = torch.nn.functional.normalize(z, dim=-1) if distance.normalize_embeddings else z
-        products = z @ z.T
-        if not euclidean:
-            return -(products**distance.power)
-        norms = z.square().sum(-1)
-        sums = norms[:, None] + norms
-        squares = sums - 2 * products
-        # The root has no derivative at 0, where a row meets itself or its copy.
-        apart = squares > 1e-14 * sums
-        return torch.where(apart, torch.where(apart, squares, 1.0) ** (distance.power / 2), 0.0)
-
-    return between
+    if loss_fn.embedding_regularizer is not None or "weight_reg_loss" in loss_fn.sub_loss_names():
+        raise ValueError("An embedding or weight regularizer is not served: use `penalty` for the parameters.")
+    return SERVED[own]
 
 
-def triplet_terms(
-    loss_fn: Any, mined: tuple[Tensor, ...], embeddings: Network, between: Callable[[Tensor], Tensor], **given: Any
-) -> TermLoss:
-    """Return the sum of triplets: softplus or hinge of margin + near − far."""
-    anchor, positive, negative = mined
+def their_parts(
+    loss_fn: Any, z: Float[Tensor, "n d"], classes: Int[Tensor, " n"], mined: tuple[Tensor, ...] | None
+) -> dict[str, tuple[Tensor, float]]:
+    """Return the sum of each part of their loss, and what it is multiplied by beside the first.
 
-    def leads(z: Tensor) -> Tensor:
-        apart = between(z)
-        far = apart[anchor, negative]
-        if loss_fn.swap:
-            far = torch.minimum(far, apart[positive, negative])
-        return loss_fn.margin + apart[anchor, positive] - far
-
-    terms = torch.nn.functional.softplus if loss_fn.smooth_loss else torch.nn.functional.relu
-    outputs, n = Mapped(embeddings, leads), len(embeddings.x)
-    return TermLoss(terms, torch.stack(mined, dim=1), n_objects=n, outputs=outputs, **given)
-
-
-def pair_rows(
-    loss_fn: Any, mined: tuple[Tensor, ...], embeddings: Network, between: Callable[[Tensor], Tensor], **given: Any
-) -> SoftmaxLoss:
-    """Return a row for each positive pair: its candidates are the positive and the anchor's negatives.
-
-    Scores are minus the distance over τ of each pair's anchor to all rows of the embeddings.
+    Theirs is Σ sum_p / divisor_p over parts p; ours is divisor_first times that.
     """
-    anchors, positives, others, negatives = mined
-    n = len(embeddings.x)
-    against = torch.zeros(n, n, dtype=torch.bool)
-    against[others, negatives] = True
-    targets = torch.nn.functional.one_hot(positives, n).double()
-    allowed = against[anchors] | (targets > 0)
-    rows = SharedRows(Owners(n, torch.arange(n), anchors), targets[:, None], allowed[:, None])
-    scores = Mapped(embeddings, lambda z: -between(z).index_select(0, anchors) / loss_fn.temperature)
-    return SoftmaxLoss(rows, scores, **given)
+    from pytorch_metric_learning.reducers import MultipleReducers
 
-
-def agrees(
-    loss: TermLoss | SoftmaxLoss, loss_fn: Any, z: Float[Tensor, "n d"], classes: Tensor, mined: tuple[Tensor, ...]
-) -> None:
-    """Check the sum over the tuples against theirs, where we start.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    start = loss.zeros()
-    ours = loss(start, z.new_ones(len(z))) - loss.penalty / 2 * squared_norm(start)
-    theirs = loss_fn.compute_loss(z, classes, mined, z, classes)["loss"]["losses"].sum()
-    if loss_fn.embedding_regularizer is not None or not torch.allclose(ours, theirs, rtol=1e-5, atol=1e-8):
-        raise ValueError(
-            f"The sum is {float(ours):.6g} here and {float(theirs):.6g} there. A subclass or an embedding regularizer "
-            "is not served: use the plain loss, and `penalty` for the parameters."
-        )
+    found = loss_fn.compute_loss(z, classes, mined, z, classes)
+    sums = {name: torch.as_tensor(part["losses"]).detach().to(z).sum() for name, part in found.items()}
+    reducer, divisors = loss_fn.reducer, {}
+    for name, part in found.items():
+        one = reducer.reducers[name] if isinstance(reducer, MultipleReducers) else reducer
+        mean = torch.as_tensor(one({name: part}, z, classes)).detach()
+        divisors[name] = (sums[name] / mean).item() if mean else 1.0
+    first = next(iter(divisors.values()))
+    return {name: (sums[name], first / divisors[name]) for name in sums}

@@ -4,42 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from versatile_influence import __version__
+from versatile_influence.cli.texts import COX, EPILOG, RANK, RECOMMEND
 from versatile_influence.cli.words import STANDARD_INPUT, count, function_name, literal, pair, source, sources
-from versatile_influence.core.sizes import SUSPICIOUS
-
-EPILOG = """\
-`vif help COMMAND` tells of one. Any input file may be -, the standard input, or a pipe, such as <(zcat FILE).
-
-exit status: 0 done; 1 the data or files cannot be used; 2 the words of the call are wrong, whatever the files hold;
-130 interrupted; 141 nobody reads what is printed.
-"""
-COX = """\
-example:
-  vif cox patients.csv --duration-col months --event-col died --id-col patient --strata site --out scores.csv
-  vif cox patients.csv --formula "Surv(months, status == 2) ~ age + C(stage) + strata(site)" --na drop \\
-                       --flip age --report report.html
-
-A change is what leaving the patient out and fitting again would do: the coefficient (log hazard ratio) without the
-patient, minus the coefficient with everybody.
-"""
-RANK = f"""\
-Learn a linear ListMLE ranking from TRAIN, and say how the mean loss of the test queries would change without each
-document, item or query of TRAIN. Negative: the ranking would be better without it.
-
-  vif rank train.svm --test test.svm                      rows with qid (LETOR): documents, or --objects queries
-  vif rank bm25.run,dense.run --qrels train.qrels \\
-           --test bm25.test.run,dense.test.run --test-qrels test.qrels
-                                                          TREC runs, a feature each: documents or queries
-  vif rank train.arff --test test.arff --labels 983       multi-label rows are queries that rank their labels, the
-                                                          items: items, or --objects queries
-
-Without an item, its own place in the test lists goes too, whatever was learned; that direct part is shown apart, and
-the order is by what goes through the parameters.
-
-One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the median
-absolute deviation) below the median: a place to look, and no verdict. In a trial with promotions planted in a tenth of
-2,000 queries, 27% of those marked had been tampered with, and nearly as many were marked before; the length of a list
-and its training loss told more (experiments/spam.py)."""
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -48,7 +14,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vif", description=what, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for add_parser in (_cox, _rank, _graph, _retrain):
+    for add_parser in (_cox, _rank, _recommend, _graph, _retrain):
         command = add_parser(commands)
         command.add_argument("--out", metavar="CSV", help="write all scores, an object a row")
         spreadsheet = "in --out, put ' before names that a spreadsheet would run as formulas (= + - @ first)"
@@ -130,6 +96,29 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--top", type=count, default=10, help="rows to print (default 10)")
     _how(add, "objects", check=20)
+    return parser
+
+
+def _recommend(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("recommend", help="who and what made this user see this item", description=RECOMMEND)
+    add = parser.add_argument
+    add("interactions", type=source, metavar="interactions.csv", help="CSV or Parquet, one row an interaction")
+    add("--user", required=True, help="whose list, by name")
+    add("--item", help="which item, by name (default: the first of the list)")
+    add("--user-col", default="user", metavar="COL", help="names the users (default: %(default)s)")
+    add("--item-col", default="item", metavar="COL", help="names the items (default: %(default)s)")
+    add("--rating-col", metavar="COL", help="ratings, whose squared error is learnt (default: who had to do with what)")
+    kinds = "without ratings, how items had to do with stand above others (default: %(default)s)"
+    add("--kind", choices=["bpr", "logistic", "softmax"], default="bpr", help=kinds)
+    add("--negatives", type=count, default=1, metavar="K", help="other items beside each interaction (%(default)s)")
+    add("--dim", type=count, default=8, metavar="D", help="factors (default: %(default)s)")
+    add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
+    add("--seed", type=count, default=0, help="of what is drawn: other items, and the start (default 0)")
+    add("--list", type=count, default=10, metavar="K", help="how long the list is (default: %(default)s)")
+    kinds = ["interactions", "users", "items"]
+    add("--objects", nargs="+", choices=kinds, default=kinds[:2], help="what is removed (default: the first two)")
+    add("--top", type=count, default=10, help="rows to print of each (default 10)")
+    _how(add, "objects", check=0)
     return parser
 
 
@@ -217,8 +206,19 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
     return None
 
 
+def _recommend_fault(args: argparse.Namespace) -> str | None:
+    least = {"--list": args.list, "--dim": args.dim, "--negatives": args.negatives}
+    return next((f"{flag} must be 1 or more." for flag, given in least.items() if not given), None)
+
+
 def _retrain_fault(args: argparse.Namespace) -> str | None:
     return "--resume goes on with a folder: name it with --store FOLDER." if args.resume and not args.store else None
 
 
-FAULTS = {"cox": _cox_fault, "rank": _rank_fault, "graph": lambda _: None, "retrain": _retrain_fault}
+FAULTS = {
+    "cox": _cox_fault,
+    "rank": _rank_fault,
+    "graph": lambda _: None,
+    "recommend": _recommend_fault,
+    "retrain": _retrain_fault,
+}

@@ -5,13 +5,12 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from versatile_influence.cli.answers import answered, largest_first
 from versatile_influence.cli.tables import inert, plain, table
@@ -19,9 +18,10 @@ from versatile_influence.cli.words import check_out
 from versatile_influence.core.files import write_text
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
-from versatile_influence.datasets.documents import Documents, read_svmlight, read_trec
+from versatile_influence.datasets.documents import Documents, read_trec
 from versatile_influence.datasets.label_ranking import label_queries
 from versatile_influence.datasets.ranking import read_arff
+from versatile_influence.datasets.svmlight import read_together
 from versatile_influence.losses.softmax.documents import DocumentListMLELoss
 from versatile_influence.losses.softmax.listmle import ListMLELoss
 from versatile_influence.losses.softmax.loss import SoftmaxLoss
@@ -141,10 +141,10 @@ def _of_documents(args: argparse.Namespace, objects: str) -> Ranking:
         if train.x.shape[1] != test.x.shape[1]:
             raise ValueError(f"TRAIN has {train.x.shape[1]} runs and --test {test.x.shape[1]}: give as many to each.")
     else:
-        train, test = read_svmlight(args.train), read_svmlight(args.test)
-        # A feature that is 0 in all lines of a file may be missing from it.
-        width = max(train.x.shape[1], test.x.shape[1])
-        train, test = (replace(data, x=pad(data.x, (0, width - data.x.shape[1]))) for data in (train, test))
+        train, test = read_together(args.train, args.test)
+    train, test = train.ranked(), test.ranked()
+    for said in dict.fromkeys((*train.assumed, *test.assumed)):
+        print(f"vif: {plain(said)}", file=sys.stderr)
     # One scale for all features, fitted on the training rows, so that one penalty suits them.
     centre, scale = train.x.mean(0), train.x.std(0, correction=0)
     scale = torch.where(scale > 0, scale, 1.0)

@@ -97,6 +97,8 @@ NEWTON_FROM = 1e-5
 # Largest number of a feature in an svmlight file: the table made of it is dense (LETOR's have 46 to 700), and a slip of
 # the pen, 999999999, asks for 8 GB a row.
 SPARSE_FEATURES = 100_000
+# Lines of such a file that are taken apart at once: its text as a whole is several times the table that it becomes.
+LINES = 20_000
 # Files. Seconds to wait for a folder that another run holds: what a killed run leaves behind, a DataLoader's workers
 # for up to five, may hold it on.
 LOCK_SECONDS = 6.0
@@ -140,6 +142,9 @@ BEAM, FEW, GREEDY_STEPS = 25, 3, 20
 DELETED, TESTED, CARRIERS, DRAWN, ROWS, CURVES = 5000, 2000, 5, 8, 12, 6
 # How many robust standard deviations below the median a change is suspicious: 1 in 4,300 by chance if they were normal.
 SUSPICIOUS = 3.5
+# Share of ordinary objects among suspicious ones, expected at most. In pure noise of 60,000 documents 1,495 are beyond
+# 3.5 deviations, as changes have heavy tails.
+FALSE_DISCOVERIES = 0.1
 
 # How many numbers of one array a caller allows, by `memory_budget` in core/memory.py.
 ALLOWED: ContextVar[int | None] = ContextVar("allowed", default=None)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from versatile_influence.losses.softmax.owners import Owners
     from versatile_influence.losses.softmax.shared_rows import SharedRows
     from versatile_influence.losses.softmax.targets import ndcg_change, query_loss, top_k_probability
+    from versatile_influence.losses.terms.factorisation import MatrixFactorisationLoss
     from versatile_influence.losses.terms.families import Linear, Logistic, Poisson, SquaredError
     from versatile_influence.losses.terms.loss import TermLoss, term_values
     from versatile_influence.losses.terms.outer import Terms
@@ -46,6 +47,7 @@ __all__ = [
     "Linear",
     "ListMLELoss",
     "Logistic",
+    "MatrixFactorisationLoss",
     "NegativeSampling",
     "NestedRows",
     "OutputLoss",

@@ -4,26 +4,42 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from versatile_influence.core.checks import numbers, whole
-from versatile_influence.core.sizes import SUSPICIOUS
+from versatile_influence.core.checks import number, numbers, whole
+from versatile_influence.core.sizes import FALSE_DISCOVERIES, SUSPICIOUS
 from versatile_influence.core.tables import flags
 
 
-def suspicious(changes: object) -> Bool[Tensor, " n"]:
+def suspicious(changes: object, *, rate: float = FALSE_DISCOVERIES) -> Bool[Tensor, " n"]:
     """Return which objects a trusted loss is better without by far: below 0 and far below the median change.
 
-    Far is 3.5 robust standard deviations, 1.4826 times the median absolute deviation.
+    Far is 3.5 robust standard deviations, 1.4826 times the median absolute deviation, and further where tails are
+    heavy: changes of ordinary objects lie as far on either side of the median, so that those above it by t or more tell
+    how many of those below by t are there by chance. The nearest t is taken at which these are at most `rate` of them.
 
     Args:
         changes: Predicted change of the trusted loss without each object, f(θ without i) − f(θ).
+        rate: Expected share of ordinary objects among those returned, up to 1, which asks for 3.5 deviations alone.
+
+    References:
+        Barber & Candès (2015), "Controlling the false discovery rate via knockoffs": the count of the other side,
+        without their + 1, as few objects must do.
 
     Example:
         >>> suspicious(torch.tensor([0.1, 0.2, -0.1, 0.0, -9.0])).tolist()
         [False, False, False, False, True]
+        >>> suspicious(torch.tensor([0.1, 9.5, -0.1, 0.0, -9.0])).any().item()
+        False
     """
-    found = numbers(changes, "changes", shape=[None], finite=False)
-    middle = found.nanmedian()
-    return (found < 0) & (found < middle - SUSPICIOUS * 1.4826 * (found - middle).abs().nanmedian())
+    found, rate = numbers(changes, "changes", shape=[None], finite=False), number(rate, "rate", least=0)
+    below = found.nanmedian() - found
+    far = (found < 0) & (below > SUSPICIOUS * 1.4826 * below.abs().nanmedian())
+    if rate >= 1 or not far.any():
+        return far
+    distances = below[far].sort(descending=True).values
+    above = (-below[below < 0]).sort().values
+    as_far = len(above) - torch.searchsorted(above, distances)
+    kept = (as_far <= rate * torch.arange(1, len(distances) + 1)).nonzero()
+    return far & (below >= distances[kept[-1, 0]]) if len(kept) else torch.zeros_like(far)
 
 
 def area(score: object, planted: object) -> float:

@@ -20,6 +20,7 @@ class SharedRows(Rows):
         owners: Who owns what.
         targets: (R, V, B) weights T on the positives, V views of each candidate.
         allowed: (R, V, B) True where a view is a candidate.
+        mean: Whether weights are shares of those of the positives present, so that each row is a mean over these.
 
     Example:
         >>> three = torch.arange(3)
@@ -31,9 +32,10 @@ class SharedRows(Rows):
     owners: Owners
     targets: Float[Tensor, "R V B"]
     allowed: Bool[Tensor, "R V B"]
+    mean: bool = False
 
     def of_rows(self, rows: Chosen) -> "SharedRows":
-        return SharedRows(self.owners.part(rows), self.targets[rows], self.allowed[rows])
+        return SharedRows(self.owners.part(rows), self.targets[rows], self.allowed[rows], self.mean)
 
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " R"]:
         scores = self.shaped(params)
@@ -56,9 +58,14 @@ class SharedRows(Rows):
         others = leave_one_out_sums(mass)
         total = weights.sum(1, keepdim=True)
         logs = (torch.where(total[:, 0] > 0, mass.sum(1), 1.0).log() + shift)[:, None]
-        removed = log_growth(mass, others)
-        units = (total - weights) * removed + weights * logs - aligned
-        return units, total[:, 0] * logs[:, 0] - aligned.sum(1)
+        removed, rest = log_growth(mass, others), total - weights
+        whole = total[:, 0] * logs[:, 0] - aligned.sum(1)
+        if not self.mean:
+            return rest * removed + weights * logs - aligned, whole
+        whole = whole / torch.where(total > 0, total, 1.0)[:, 0]
+        # Without a positive the mean is over the others; without all of them there is no term.
+        mean = (aligned.sum(1, keepdim=True) - aligned) / torch.where(rest > 0, rest, 1.0)
+        return whole[:, None] - torch.where(rest > 0, logs - removed - mean, 0.0), whole
 
     def stages(self, scores: Params, presence: Float[Tensor, " n"]) -> Iterator[Stage]:
         rows, _, mass, weights = self._present(self.shaped(scores), presence)
@@ -68,4 +75,8 @@ class SharedRows(Rows):
         """Return which rows are present, each row's shift, and of who is present the masses and the weights."""
         units, rows = self.owners.present(presence)
         units = units.unsqueeze(-2)
-        return rows, *masses(scores, self.allowed, units), self.targets * units
+        weights = self.targets * units
+        if self.mean:
+            total = weights.sum((-2, -1), keepdim=True)
+            weights = weights / torch.where(total > 0, total, 1.0)
+        return rows, *masses(scores, self.allowed, units), weights
