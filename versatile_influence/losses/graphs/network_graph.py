@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -127,6 +129,14 @@ class NetworkGraph:
         which = self._leaving.lists(nodes)[1]
         which = which[inside[self.arcs[1, which]]].sort().values
         return Piece(nodes, which, (inside.long().cumsum(0) - 1)[self.arcs[:, which]])
+
+    @cached_property
+    def order(self) -> Int[Tensor, " n"]:
+        """The place of each node in an order in which neighbours are near each other (reverse Cuthill–McKee)."""
+        n = len(self.x)
+        matrix = sp.csr_array((np.ones(self.arcs.shape[1]), tuple(self.arcs.numpy())), shape=(n, n))
+        order = sp.csgraph.reverse_cuthill_mckee(sp.csr_matrix(matrix + matrix.T), symmetric_mode=True)
+        return torch.from_numpy(order.astype(np.int64)).argsort()
 
     @cached_property
     def _neighbours(self) -> Incidence:

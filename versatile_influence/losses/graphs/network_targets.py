@@ -4,20 +4,18 @@ A target sees one of two graphs: the one of everybody ("fixed"), so that an obje
 one that is left ("without"), as the model without it would see, and the score has a direct part too.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.func import jacrev
 from torch.nn.functional import cross_entropy, softplus
 
 from versatile_influence.core.checks import one_of
-from versatile_influence.core.derivatives import chunk_that_fits, jacobian_products
-from versatile_influence.core.ravel import Params, flat, shaper
-from versatile_influence.core.target import Effects, LabelledTarget, PresenceTarget
+from versatile_influence.core.ravel import Params, flat
+from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.core.tables import flags, whole_numbers
 from versatile_influence.losses.graphs.network_terms import Passing, Reading
 
@@ -92,7 +90,7 @@ class NetworkTargets:
         numbers = Numbers(self.passing, reading, self.n_objects, mean=mean)
         if graph == "fixed":
             return LabelledTarget(numbers.fixed, labels, about=about)
-        return PresenceTarget(numbers, labels, numbers.effects, about)
+        return PresenceTarget(numbers, labels, about=about)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,36 +116,6 @@ class Numbers:
     def fixed(self, params: Params) -> Float[Tensor, " t"]:
         """Return the numbers on the graph of everybody."""
         return self(params, flat(params).new_ones(self.n_objects))
-
-    def effects(self, params: Params, changes: Float[Tensor, "k p"], objects: Int[Tensor, " k"]) -> Effects:
-        """Return f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ of each object, computed anew within its reach alone."""
-        theta, unravel = flat(params), shaper(params)
-        fixed = lambda vector: self.fixed(unravel(vector))  # noqa: E731
-        parameter = changes @ jacrev(fixed, chunk_size=chunk_that_fits(fixed, theta))(theta).T
-        direct = torch.zeros_like(parameter)
-        for row, (members, change) in enumerate(zip(objects.split(1), changes, strict=True)):
-            which = self.reading.at(self.passing.changed(members))
-            if not len(which):
-                continue
-            gained = self._gained(unravel, members, which)
-            here, moved = gained(theta), jacobian_products(gained, theta, change[:, None])[:, 0]
-            places = torch.zeros_like(which) if self.mean else which
-            share = 1 / len(self.reading.nodes) if self.mean else 1.0
-            direct[row].index_add_(0, places, share * here)
-            parameter[row].index_add_(0, places, share * moved)
-        return direct, parameter
-
-    def _gained(
-        self, unravel: Callable[[Tensor], Params], members: Int[Tensor, " m"], which: Int[Tensor, " s"]
-    ) -> Callable[[Tensor], Float[Tensor, " s"]]:
-        piece, place = self.passing.around(self.reading.nodes[which].reshape(-1))
-
-        def gained(vector: Tensor) -> Tensor:
-            params, everyone = unravel(vector), vector.new_ones(self.n_objects)
-            read = lambda presence: self.reading(self.passing(params, presence, piece), which, place)  # noqa: E731
-            return read(everyone.index_fill(0, members, 0.0)) - read(everyone)
-
-        return gained
 
 
 def node_numbers(nodes: object, n: int, name: str) -> Int[Tensor, " t"]:

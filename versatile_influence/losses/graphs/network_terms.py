@@ -4,7 +4,7 @@
 
 The outputs z depend on who is present. A removal changes them within reach only: `hops` messages away from where an
 edge, a degree or a feature changes; and what is computed there depends on as many hops again, and on degrees one
-further. Differences are computed on that part of the graph, exactly.
+further. Differences are computed on that part of the graph, exactly, for some removals that are near each other at once.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.func import grad
 from tqdm.auto import tqdm
 
+from versatile_influence.core.derivatives import by_masks, jacobian_products, numbers_held
 from versatile_influence.core.loss import Loss, Objects
 from versatile_influence.core.ravel import Params, first, flat, shaper
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.sizes import PATIENCE
+from versatile_influence.core.sizes import PATIENCE, at_once
 from versatile_influence.losses.graphs.chain import Incidence
 from versatile_influence.losses.graphs.messages import MessageNetwork
 from versatile_influence.losses.graphs.network_graph import NetworkGraph, Piece
@@ -29,6 +30,8 @@ from versatile_influence.losses.graphs.network_graph import NetworkGraph, Piece
 Kind = Literal["edges", "nodes", "features", "labels"]
 # From outputs at the nodes of each term, (T, c) or (T, 2, c), and what is known of them, to one number a term.
 Criterion = Callable[[Tensor, Tensor], Tensor]
+# Directions up to which all removals are derived together: each takes as long as half a gradient of every removal.
+ALONG = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +53,9 @@ class Passing:
     def __call__(self, params: Params, presence: Float[Tensor, " k"], piece: Piece | None = None) -> Tensor:
         """Return the outputs at the nodes of a piece; None for all."""
         graph = self.graph
-        piece = graph.whole if piece is None else piece
-        x, here = graph.x[piece.nodes].to(first(params)), torch.ones(len(piece.which)).to(presence)
+        # Of the whole graph the features are no copy.
+        x, piece = (graph.x, graph.whole) if piece is None else (graph.x[piece.nodes], piece)
+        x, here = x.to(first(params)), torch.ones(len(piece.which)).to(presence)
         if self.objects == "edges":
             here = presence[graph.edge[piece.which]]
         elif self.objects == "nodes":
@@ -60,6 +64,14 @@ class Passing:
         elif self.objects == "features":
             x = x * presence[piece.nodes].to(x)[:, None]
         return self.network(params, x, piece.arcs, here, graph.weights[piece.which])
+
+    @cached_property
+    def order(self) -> Int[Tensor, " n"]:
+        """A place for each object, so that neighbours are near each other."""
+        place = self.graph.order
+        if self.objects == "edges":
+            return place[self.graph.ends].amin(1)
+        return place if self.objects != "labels" else torch.arange(len(place))
 
     def changed(self, members: Int[Tensor, " m"]) -> Int[Tensor, " s"]:
         """Return the nodes whose outputs may change without these objects."""
@@ -142,36 +154,72 @@ class GraphTerms(Loss):
         return self._alive(presence, self.reading.every) * values
 
     def removal_differences(self, params: Params, objects: Objects = None) -> Float[Tensor, " k"]:
-        removals = Removals.of(objects, self.n_objects)
-        return torch.stack([self._difference(params, members) for members in removals.groups()])
+        return self._each(params, objects, lambda some: self._differences(params, some))
 
     def removal_products(
         self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
     ) -> Float[Tensor, "k q"]:
-        """Return the Jacobian of the removal differences, or its product with directions: one gradient a removal."""
-        removals, theta, unravel = Removals.of(objects, self.n_objects), flat(params), shaper(params)
-        rows = []
-        for members in tqdm(removals.groups(), desc="removing", unit=" removals", delay=PATIENCE, leave=False):
-            row = grad(lambda vector, members=members: self._difference(unravel(vector), members))(theta)
-            rows.append(row if directions is None else row @ directions)
-        return torch.stack(rows)
+        """Return the Jacobian of the removal differences, or its product with directions.
+
+        Along a few directions by derivatives of all differences together, where what the removals share, such as the
+        first product with the features, is had once; otherwise by a gradient each.
+        """
+        theta, unravel = flat(params), shaper(params)
+
+        def products(some: "Nearby") -> Tensor:
+            if directions is not None and directions.shape[1] <= ALONG:
+                return jacobian_products(lambda vector: self._differences(unravel(vector), some), theta, directions)
+            slope = grad(lambda vector, presence: self._without(unravel(vector), presence, some))
+            rows = slope(theta, self.everyone(params)) - by_masks(lambda presence: slope(theta, presence), some.masks)
+            return rows if directions is None else rows @ directions
+
+        return self._each(params, objects, products)
 
     def gradients_without(self, params: Params, removals: Removals) -> Float[Tensor, "k p"]:
         return self.gradient(params, self.everyone(params)) - self.removal_products(params, None, removals)
 
-    def _difference(self, params: Params, members: Int[Tensor, " m"]) -> Float[Tensor, ""]:
-        """Return ΔL of one removal, from the part of the graph within its reach."""
+    def _each(self, params: Params, objects: Objects, function: Callable[["Nearby"], Tensor]) -> Tensor:
+        """Return `function` of all removals, some neighbours at a time."""
+        removals = Removals.of(objects, self.n_objects)
+        groups, masks = removals.groups(), removals.presences(first(params))
+        places = self.passing.order[torch.stack([members[0] for members in groups])].argsort()
+        size = at_once(numbers_held(self, params, self.everyone(params)))
+        shown = tqdm(places.split(size), desc="removing", unit=f" × {size} removals", delay=PATIENCE, leave=False)
+        found = [function(self._nearby(torch.cat([groups[i] for i in rows]), masks[rows])) for rows in shown]
+        return torch.cat(found)[places.argsort()]
+
+    def _nearby(self, members: Int[Tensor, " m"], masks: Float[Tensor, "k n"]) -> "Nearby":
         dying = self._dying.lists(members)[1]
         which = torch.unique(torch.cat([self.reading.at(self.passing.changed(members)), dying]))
-        if not len(which):
-            return 0.0 * flat(params).sum()
-        piece, place = self.passing.around(self.reading.nodes[which].reshape(-1))
-        everyone = self.everyone(params)
-        presence = everyone.index_fill(0, members, 0.0)
-        with_them = self.reading(self.passing(params, everyone, piece), which, place).sum()
-        # A label that goes leaves the outputs as they are, but one evaluation is the price of one way for all.
-        left = self.reading(self.passing(params, presence, piece), which, place)
-        return with_them - (self._alive(presence, which) * left).sum()
+        return Nearby(masks, which, *self.passing.around(self.reading.nodes[which].reshape(-1)))
+
+    def _differences(self, params: Params, some: "Nearby") -> Float[Tensor, " k"]:
+        without = by_masks(lambda presence: self._without(params, presence, some), some.masks)
+        return self._without(params, self.everyone(params), some) - without
+
+    def _without(self, params: Params, presence: Float[Tensor, " n"], some: "Nearby") -> Float[Tensor, ""]:
+        """Return the sum of the terms within reach."""
+        if not len(some.which):
+            return 0.0 * (flat(params).sum() + presence.sum())
+        values = self.reading(self.passing(params, presence, some.piece), some.which, some.place)
+        return (self._alive(presence, some.which) * values).sum()
 
     def _alive(self, presence: Float[Tensor, " n"], which: Int[Tensor, " s"]) -> Float[Tensor, " s"]:
         return torch.cat([presence, presence.new_ones(1)])[self.members[which]].prod(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Nearby:
+    """Removals near each other, and all that changes without any of them.
+
+    Attributes:
+        masks: Presence without each.
+        which: The terms within reach.
+        piece: The part of the graph that these depend on.
+        place: The place of each node in it.
+    """
+
+    masks: Float[Tensor, "k n"]
+    which: Int[Tensor, " s"]
+    piece: Piece
+    place: Int[Tensor, " n"]
