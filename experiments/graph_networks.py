@@ -34,7 +34,7 @@ import versatile_influence as vif
 from experiments.run import Run
 from versatile_influence.losses import GraphNetworkLoss
 
-HIDDEN, STARTS, DRAWN, ASKED = 6, 5, 60, 10
+HIDDEN, STARTS, DRAWN, ASKED = 6, 3, 60, 10
 LAYERS = {
     "GCN": GCNConv,
     "SAGE": SAGEConv,
@@ -79,10 +79,10 @@ def planted(seed: int) -> Problem:
     graph = nx.planted_partition_graph(4, 250, 0.02, 0.002, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(1000) // 250
-    x = 1.5 * torch.randn(1000, 8, generator=generator, dtype=torch.float64)
+    x = torch.randn(1000, 8, generator=generator, dtype=torch.float64)
     x[torch.arange(1000), y] += 1.0
     order = torch.randperm(1000, generator=generator)
-    return Problem("planted partition, 1,000 nodes", data_of(graph, x, y), order[:200], order[200:], 1.0)
+    return Problem("planted partition, 1,000 nodes, penalty 2", data_of(graph, x, y), order[:200], order[200:], 2.0)
 
 
 def karate(penalty: float) -> Problem:
@@ -231,7 +231,7 @@ def measured(problem: Problem, name: str, quick: bool, seed: int) -> dict:
             "seconds of a retraining, on from the parameters of everybody": round(each, 4),
             "seconds of a training from scratch": round(float(np.mean(scratch)), 4),
             "all retrainings over all scores": round(each * loss.n_objects / seconds, 1),
-            "all trainings from scratch over all scores": round(np.mean(scratch) * loss.n_objects / seconds, 1),
+            "all trainings from scratch over all scores": round(float(np.mean(scratch)) * loss.n_objects / seconds, 1),
         }
     return found
 

@@ -203,11 +203,18 @@ def check_masks(passing: Passing, params: Params) -> None:
     piece, here = graph.piece(kept), kept[graph.arcs].all(0).double()
     masked = passing.network(there, graph.x, graph.arcs, here, graph.weights)[kept]
     ones = torch.ones(len(piece.which), dtype=torch.float64)
-    right = passing.network(there, graph.x[kept], piece.arcs, ones, graph.weights[piece.which])
+    name = type(passing.network.module).__name__
+    try:
+        right = passing.network(there, graph.x[kept], piece.arcs, ones, graph.weights[piece.which])
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} cannot be evaluated on a part of its graph: {error} Removals are evaluated where they matter. A "
+            "layer that keeps the normalisation of the first graph it saw needs cached=False."
+        ) from error
     if not torch.allclose(masked, right, rtol=1e-6, atol=1e-9):
         raise ValueError(
             f"Weight 0 on the edges of a node is not the same as the graph without it: outputs of "
-            f"{type(passing.network.module).__name__} differ by {(masked - right).abs().max().item():.2g}. (a) A layer "
-            "is not given `edge_weight`, or caches its normalisation (cached=True); (b) it takes a maximum over "
+            f"{name} differ by {(masked - right).abs().max().item():.2g}. (a) A layer "
+            "is not given `edge_weight`; (b) it takes a maximum over "
             "neighbours, or an attention of its own; (c) something couples all nodes, such as a graph norm."
         )

@@ -66,7 +66,7 @@ class Passing:
         return self.network(params, x, piece.arcs, here, graph.weights[piece.which])
 
     @cached_property
-    def order(self) -> Int[Tensor, " n"]:
+    def order(self) -> Int[Tensor, " o"]:
         """A place for each object, so that neighbours are near each other."""
         place = self.graph.order
         if self.objects == "edges":
@@ -83,7 +83,7 @@ class Passing:
             touched = torch.cat([touched, self.graph.neighbours(members)])
         return self.graph.ball(touched, self.hops).nonzero()[:, 0]
 
-    def around(self, nodes: Int[Tensor, " s"]) -> tuple[Piece, Int[Tensor, " n"]]:
+    def around(self, nodes: Int[Tensor, " s"]) -> tuple[Piece, Int[Tensor, " v"]]:
         """Return the piece that the outputs at these nodes depend on, and the place of each node in it."""
         inside = self.graph.ball(torch.unique(nodes), self.hops + 1)
         return self.graph.piece(inside), inside.long().cumsum(0) - 1
@@ -103,7 +103,7 @@ class Reading:
     known: Tensor
     criterion: Criterion
 
-    def __call__(self, outputs: Tensor, which: Int[Tensor, " s"], place: Int[Tensor, " n"] | None = None) -> Tensor:
+    def __call__(self, outputs: Tensor, which: Int[Tensor, " s"], place: Int[Tensor, " v"] | None = None) -> Tensor:
         """Return those numbered `which`, of outputs in whose rows node v is at `place[v]`; None for row v."""
         nodes, known = self.nodes[which], self.known[which]
         rows = outputs[nodes if place is None else place[nodes]]
@@ -222,4 +222,4 @@ class Nearby:
     masks: Float[Tensor, "k n"]
     which: Int[Tensor, " s"]
     piece: Piece
-    place: Int[Tensor, " n"]
+    place: Int[Tensor, " v"]
