@@ -165,14 +165,14 @@ def test_an_unknown_kind_of_graph_is_refused():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("source target\n0 1\n1 2\n", "Line 1 .* header"),
-        ("a b\n0 1\n1 2\n", "Line 1 .* header"),
+        ("source target\n", "a header and no edges"),
         ("0 1 1.0\n1 2 -3\n", "Line 2 .* -3"),
         ("0 1 1.0\n1 2 nan\n", "Line 2 .* nan"),
         ("0 1 1.0\n1 2 x\n", "Line 2 .* not a number"),
         ("0 1\n1 2 3.0\n", "Line 2 .* 3 columns"),
-        ("0 1\n1 0\n", "listed 2 times"),
-        ("0 1\n1 1\n", "self-loop"),
+        ("0 1\n0 1\n", "Line 2 .* again, after Line 1"),
+        ("0 1 1.0\n1 0 2.0\n", "Line 2 .* weights 1 and 2"),
+        ("0 1\n1 1\n", "Line 2 .* to itself"),
         ("# nothing\n", "no edges"),
     ],
 )
