@@ -13,7 +13,7 @@ from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.losses.graphs.context_models import Bends, Embeddings, Model, NegativeSampling, Softmax
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
 
@@ -181,11 +181,14 @@ class AtPresence(Loss):
         self.loss, self.model, self.nodes, self.counts = loss, loss.model, nodes, counts
         self.n_objects, self.object_labels = loss.n_objects, loss.object_labels
         self.penalty, self.treatment = loss.penalty, loss.treatment
+        self.bent: Bends | None = None
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
         return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
 
-    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:  # noqa: ARG002
+    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
+        if self.loss.large:
+            return self.gradient_and_value(params, presence)[0]
         slopes = self.model.slopes(params, self.counts, self.nodes)
         found = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
         return flat(found) + self.penalty * flat(params)
@@ -193,7 +196,20 @@ class AtPresence(Loss):
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        return self.gradient(params, presence), self(params, presence)
+        if not self.loss.large:
+            return self.gradient(params, presence), self(params, presence)
+        found, value = self.model.gradient_and_value(params, self.counts, self.nodes)
+        return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
+
+    def hessian_products(
+        self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]
+    ) -> Float[Tensor, "p q"]:
+        if not self.loss.large:
+            return super().hessian_products(params, presence, vectors)
+        # Kept for the products to come: an iterative solver asks at the same parameters again and again.
+        if self.bent is None or self.bent.params is not params:
+            self.bent = self.model.bends(params, self.counts, self.nodes)
+        return self.bent @ vectors + self.penalty * vectors
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
         whole = self.model.hessian(params, self.counts, self.nodes)

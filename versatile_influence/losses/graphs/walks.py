@@ -142,6 +142,33 @@ class Walks:
                     total = total + (sigma[o][..., None] * met).sum(0)
         return total
 
+    def met(
+        self, steps: Steps, sigma: list[Float[Tensor, "s k"]], values: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n k d"], Float[Tensor, "n k d"]]:
+        """Return C x and Cᵀ x for each removal, without forming C."""
+        n, k, d = self.graph.n_nodes, sigma[0].shape[1], values.shape[1]
+        here = values[self.chain.node][:, None, :].expand(-1, k, -1)
+        reach = max(map(abs, self.offsets))
+        there, found = here, [torch.zeros_like(here, memory_format=torch.contiguous_format) for _ in range(2)]
+        # By Horner's rule: Σ_o (Pᵀ)ᵒ (σ_o ∘ x), each step back taken once for all offsets that go as far.
+        back = [torch.zeros_like(one) for one in found]
+        for o in range(reach, -1, -1):
+            back = [steps.behind_each(one) if o < reach else one for one in back]
+            for place, offset in enumerate((-o, o)):
+                if offset in self.offsets and (o or not place):
+                    back[place] = back[place] + sigma[o][..., None] * here
+        for o in range(reach + 1):
+            there = steps.ahead(there) if o else there
+            for place, offset in enumerate((o, -o)):
+                if offset in self.offsets and o:
+                    found[place] = found[place] + sigma[o][..., None] * there
+        # A node's own offset 0 is in `back` of C once, and is its own transpose.
+        both = [one + two for one, two in zip(found, back, strict=True)]
+        if 0 in self.offsets:
+            both[1] = both[1] + sigma[0][..., None] * here
+        empty = here.new_zeros(n, k, d)
+        return empty.index_add(0, self.chain.node, both[0]), empty.index_add(0, self.chain.node, both[1])
+
     def counts(
         self, nodes: Float[Tensor, " n"] | None = None, edges: Float[Tensor, " m"] | None = None
     ) -> Float[Tensor, "n n"]:
