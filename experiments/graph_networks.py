@@ -34,7 +34,7 @@ import versatile_influence as vif
 from experiments.run import Run
 from versatile_influence.losses import GraphNetworkLoss
 
-HIDDEN, STARTS, DRAWN, ASKED = 6, 3, 60, 10
+HIDDEN, STARTS, DRAWN, ASKED = 6, 2, 50, 10
 LAYERS = {
     "GCN": GCNConv,
     "SAGE": SAGEConv,
@@ -257,7 +257,7 @@ def main() -> int:
             begun = time.perf_counter()
             numbers[problem.name][name] = found = measured(problem, name, run.quick, run.seed)
             print(problem.name, name, f"{time.perf_counter() - begun:.0f} s", found, sep=", ", flush=True)
-    run.record(numbers)
+        run.record(numbers)
     return 0
 
 

@@ -71,6 +71,22 @@ class Bends:
         return torch.stack(columns, dim=1)
 
 
+    def blocks(self, ridge: float) -> Float[Tensor, "r d d"]:
+        """Return the inverse of each row's own block of the Hessian, curvatures less than `ridge` taken for it."""
+        e, o = self.params["embedding"], self.params["output"]
+        n, d = e.shape
+        left = (self.weight @ (o[:, :, None] * o[:, None, :]).reshape(n, -1)).reshape(n, d, d)
+        shared = self.weight
+        if self.met is not None:
+            met = self.met.clamp_min(torch.finfo(e.dtype).tiny)
+            mean = self.weight @ o
+            left = left - mean[:, :, None] * (mean / met)[:, None, :]
+            shared = self.weight - self.weight.square() / met
+        right = (shared.T @ (e[:, :, None] * e[:, None, :]).reshape(n, -1)).reshape(n, d, d)
+        curvature, turned = torch.linalg.eigh(torch.cat([left, right]))
+        return (turned / (curvature + ridge).clamp_min(max(ridge, 1e-8))[:, None, :]) @ turned.mT
+
+
 @dataclass(frozen=True)
 class Softmax:
     """Negative log-softmax over the nodes that are present: no negatives are drawn, all are used.

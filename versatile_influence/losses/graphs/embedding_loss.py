@@ -1,7 +1,8 @@
 """What losses of node embeddings share: two layers of parameters, counts of who meets whom, and a model of contexts."""
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,10 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import instance, number, one_of, whole
+from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
+from versatile_influence.core.solver import Preconditioner
 from versatile_influence.losses.graphs.context_models import Bends, Embeddings, Model, NegativeSampling, Softmax
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
@@ -166,6 +169,16 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return directions
 
 
+@dataclass(frozen=True)
+class NodeBlocks(Preconditioner):
+    """Stand in for H⁻¹ with the inverse of each node's own blocks of H: of its embedding, and of its output row."""
+
+    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
+        loss, params = hessian.loss.at(hessian.presence), hessian.params
+        blocks = loss.bends(params).blocks(hessian.floor)
+        return lambda columns: (blocks @ columns.reshape(*blocks.shape[:2], -1)).reshape(columns.shape)
+
+
 class AtPresence(Loss):
     """An embedding loss for one presence: a function of the parameters only, whatever presence it is given.
 
@@ -182,6 +195,7 @@ class AtPresence(Loss):
         self.n_objects, self.object_labels = loss.n_objects, loss.object_labels
         self.penalty, self.treatment = loss.penalty, loss.treatment
         self.bent: Bends | None = None
+        self.stand_in = NodeBlocks() if loss.large else None
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
         return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
@@ -206,10 +220,13 @@ class AtPresence(Loss):
     ) -> Float[Tensor, "p q"]:
         if not self.loss.large:
             return super().hessian_products(params, presence, vectors)
-        # Kept for the products to come: an iterative solver asks at the same parameters again and again.
+        return self.bends(params) @ vectors + self.penalty * vectors
+
+    def bends(self, params: Any) -> Bends:
+        """Return second derivatives, kept for what is to come: a solver asks at the same parameters again and again."""
         if self.bent is None or self.bent.params is not params:
             self.bent = self.model.bends(params, self.counts, self.nodes)
-        return self.bent @ vectors + self.penalty * vectors
+        return self.bent
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
         whole = self.model.hessian(params, self.counts, self.nodes)

@@ -146,28 +146,22 @@ class Walks:
         self, steps: Steps, sigma: list[Float[Tensor, "s k"]], values: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n k d"], Float[Tensor, "n k d"]]:
         """Return C x and Cᵀ x for each removal, without forming C."""
-        n, k, d = self.graph.n_nodes, sigma[0].shape[1], values.shape[1]
+        n, k, reach = self.graph.n_nodes, sigma[0].shape[1], max(map(abs, self.offsets))
         here = values[self.chain.node][:, None, :].expand(-1, k, -1)
-        reach = max(map(abs, self.offsets))
-        there, found = here, [torch.zeros_like(here, memory_format=torch.contiguous_format) for _ in range(2)]
-        # By Horner's rule: Σ_o (Pᵀ)ᵒ (σ_o ∘ x), each step back taken once for all offsets that go as far.
-        back = [torch.zeros_like(one) for one in found]
-        for o in range(reach, -1, -1):
-            back = [steps.behind_each(one) if o < reach else one for one in back]
-            for place, offset in enumerate((-o, o)):
-                if offset in self.offsets and (o or not place):
-                    back[place] = back[place] + sigma[o][..., None] * here
+        started = [weight[..., None] * here for weight in sigma[: reach + 1]]
+        ahead, there = [torch.zeros_like(started[0]) for _ in range(2)], here
         for o in range(reach + 1):
             there = steps.ahead(there) if o else there
-            for place, offset in enumerate((o, -o)):
-                if offset in self.offsets and o:
-                    found[place] = found[place] + sigma[o][..., None] * there
-        # A node's own offset 0 is in `back` of C once, and is its own transpose.
-        both = [one + two for one, two in zip(found, back, strict=True)]
-        if 0 in self.offsets:
-            both[1] = both[1] + sigma[0][..., None] * here
-        empty = here.new_zeros(n, k, d)
-        return empty.index_add(0, self.chain.node, both[0]), empty.index_add(0, self.chain.node, both[1])
+            for place, wanted in enumerate((o, -o)):
+                ahead[place] = ahead[place] + sigma[o][..., None] * there if wanted in self.offsets else ahead[place]
+        # By Horner's rule: Σ_o (Pᵀ)ᵒ (σ_o ∘ x), each step back taken once for all offsets that go as far.
+        back = [torch.zeros_like(started[0]) for _ in range(2)]
+        for o in range(reach, 0, -1):
+            for place, wanted in enumerate((-o, o)):
+                back[place] = steps.behind_each(back[place] + started[o] if wanted in self.offsets else back[place])
+        empty = here.new_zeros(n, k, values.shape[1])
+        one, other = (empty.index_add(0, self.chain.node, a + b) for a, b in zip(ahead, back, strict=True))
+        return one, other
 
     def counts(
         self, nodes: Float[Tensor, " n"] | None = None, edges: Float[Tensor, " m"] | None = None
