@@ -1,6 +1,6 @@
 """Three uses of removals from a graph network: unlearning, what made a link prediction, poisoned edges.
 
-    python examples/graph_networks.py
+python examples/graph_networks.py
 """
 
 from types import SimpleNamespace
@@ -94,7 +94,9 @@ def poisoned_edges(count: int = 25) -> tuple[list[bool], torch.Tensor]:
 
 if __name__ == "__main__":
     for objects in ("edges", "nodes"):
-        print(f"{objects}: distance to retrained parameters after unlearning, of that before: {unlearning(objects):.3f}")
+        print(
+            f"{objects}: distance to retrained parameters after unlearning, of that before: {unlearning(objects):.3f}"
+        )
     predicted, refitted = behind_a_link()
     print("a link without each edge: r =", round(vif.pearson(predicted.part(refitted.objects), refitted).item(), 4))
     print(predicted.to_frame().sort_values(predicted.to_frame().columns[0]).head(3))

@@ -2,8 +2,8 @@
 
 A planted partition of 1,000 nodes in four blocks, features of 8 dimensions with noise, 200 nodes trained on; and
 Zachary's karate club, which ships with networkx, four eigenvectors of its Laplacian as features, two nodes of three
-trained on. Each with two penalties, the weaker of which leaves minima that are easily left for others. Two layers of PyTorch Geometric with tanh between; GAT attends without the kink of its
-leaky ReLU (negative_slope=1).
+trained on. Each with two penalties, the weaker of which leaves minima that are easily left for others. Two layers of
+PyTorch Geometric with tanh between; GAT attends without the kink of its leaky ReLU (negative_slope=1).
 Trained to a minimum, the lowest of some starts. Targets: the test loss, on the graph of everybody and on the graph
 without the object, and class probabilities of some test nodes. A removal is trusted where its estimated error is small.
 
@@ -82,7 +82,9 @@ def planted(penalty: float, seed: int) -> Problem:
     x = torch.randn(1000, 8, generator=generator, dtype=torch.float64)
     x[torch.arange(1000), y] += 1.0
     order = torch.randperm(1000, generator=generator)
-    return Problem(f"planted partition, 1,000 nodes, penalty {penalty:g}", data_of(graph, x, y), order[:200], order[200:], penalty)
+    return Problem(
+        f"planted partition, 1,000 nodes, penalty {penalty:g}", data_of(graph, x, y), order[:200], order[200:], penalty
+    )
 
 
 def karate(penalty: float) -> Problem:
@@ -177,7 +179,7 @@ def measured(problem: Problem, name: str, quick: bool, seed: int) -> dict:
         scratch.append(time.process_time() - begun)
         loss = GraphNetworkLoss(net, data, train=problem.train, penalty=problem.penalty)
         fits.append((loss(params := vif.minimize(loss, loss.zeros()), torch.ones(loss.n_objects)).item(), params))
-    least, params = min(fits, key=lambda fit: fit[0])
+    _, params = min(fits, key=lambda fit: fit[0])
     net.load_state_dict(params)
     outputs = net(data.x, data.edge_index)[problem.test].argmax(1)
     generator = torch.Generator().manual_seed(seed)
@@ -242,7 +244,6 @@ def both(loss, test: torch.Tensor, asked: torch.Tensor, graph: str):
     if graph == "fixed":
         return lambda params: torch.cat([whole(params), each(params)])
     return vif.PresenceTarget(lambda *given: torch.cat([whole(*given), each(*given)]))
-
 
 
 def main() -> int:

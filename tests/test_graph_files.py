@@ -1,4 +1,4 @@
-"""Graphs as people have them: files, tables and objects of other libraries are read as they are, or named by the row."""
+"""Graphs as people have them: files, tables and objects of other libraries are read as they are, or told by the row."""
 
 import gzip
 
@@ -36,7 +36,10 @@ def lines(graph: nx.Graph, form: str, *, both: bool = False) -> str:
 
 def same(read: Graph, graph: nx.Graph, *, weighted: bool = True) -> None:
     """Check that the same nodes are joined by the same weights."""
-    found = {frozenset(read.labels[v] for v in pair): w for pair, w in zip(read.ends.tolist(), read.weights.tolist())}
+    found = {
+        frozenset(read.labels[v] for v in pair): w
+        for pair, w in zip(read.ends.tolist(), read.weights.tolist(), strict=True)
+    }
     right = {frozenset((a, b)): data.get("weight", 1.0) if weighted else 1.0 for a, b, data in graph.edges(data=True)}
     assert found == right
     assert set(read.labels) == set(graph)

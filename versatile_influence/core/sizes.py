@@ -87,8 +87,8 @@ EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
 NEGATIVE, SADDLES = 1e-7, 10
 # A curvature below this share may be that of a saddle that is not quite reached; so many such directions are looked at.
 LEVEL, FLATS = 1e-4, 8
-# Gradients that training an embedding takes: 250 to 450 on power-law graphs of 600 to 2,000 nodes. Above so many seconds
-# a command says so before it begins.
+# Gradients that training an embedding takes, 250 to 450 on power-law graphs of 600 to 2,000 nodes, and seconds from
+# which a command says so before it begins.
 GRADIENTS, SAID_SECONDS = 400, 5.0
 # Seconds after which one who waits is shown progress.
 PATIENCE = 10.0
@@ -107,8 +107,7 @@ BLOCK_NUMBERS = 1_000_000
 # Names in a message, beside the largest dots and under the columns of a picture (more would overlap), rows that
 # `vif retrain` and the check of `vif cox` list.
 NAMED, NAMED_DOTS, NAMED_COLUMNS, SHOWN, LISTED = 5, 3, 16, 10, 6
-# Nodes of a graph up to which a picture names each of them, and so many of the strongest beyond: names of 77 characters
-# of Les Misérables still can be read, of 300 nodes 12.
+# Nodes of a graph up to which a picture names each of them, and so many of the strongest beyond: 77 names can be read.
 FEW_NODES, NAMED_NODES = 80, 12
 # Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
 MANY_DOTS = 2000

@@ -167,7 +167,7 @@ def _curvature(check: Point) -> None:
         right = torch.stack([Loss.hessian_products(loss, params, presence, some) for presence in presences])
         given = loss.hessians_without(params, removals) @ some
         check.same("hessians_without", given, right, "times random directions", objects=objects or range(n))
-    # What a composition adds it holds; and without any edge a loss still has the labels of nodes, and need not be convex.
+    # What a composition adds it holds; and without edges the labels of nodes stay, whose loss need not be convex.
     if loss.penalty > (loss.ridge if isinstance(loss, Composed) else 0.0):
         nobody = Loss.hessian_products(loss, params, torch.zeros_like(loss.everyone(params)), some)
         least = (some * nobody).sum(0) / some.square().sum(0)

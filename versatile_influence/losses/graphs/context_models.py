@@ -70,7 +70,6 @@ class Bends:
             columns.append(torch.stack([bent @ o + self.slopes @ do, bent.T @ e + self.slopes.T @ de]).reshape(-1))
         return torch.stack(columns, dim=1)
 
-
     def blocks(self, ridge: float) -> Float[Tensor, "r d d"]:
         """Return the inverse of each row's own block of the Hessian, curvatures less than `ridge` taken for it."""
         e, o = self.params["embedding"], self.params["output"]
@@ -112,7 +111,7 @@ class Softmax:
         met = counts.sum(dim=1, keepdim=True)
         mean, (n, d) = shares @ params["output"], e.shape
         whole = curvature(params, met * shares, met * shares - counts)
-        # Less Σ_u c_u (x_u x_uᵀ), with x_u the derivative of the mean score of centre u: of its own row and all outputs.
+        # Less Σ_u c_u (x_u x_uᵀ), with x_u the derivative of the mean score of centre u: its own row, and all outputs.
         blocks, place = whole.reshape(2, n, d, 2, n, d), torch.arange(n)
         blocks[0, place, :, 0, place] -= (met * mean)[:, :, None] * mean[:, None, :]
         others = (shares[:, :, None] * e[:, None, :]).reshape(n, n * d)

@@ -17,11 +17,14 @@ from torch import Tensor
 from versatile_influence.core.tables import file
 
 # What the columns of ends and weights are called: by Gephi, igraph, Cytoscape, networkx and in data sets.
-STARTS, ENDS = {"source", "from", "src", "node1", "u", "start", "id1"}, {"target", "to", "dst", "node2", "v", "end", "id2"}
+STARTS, ENDS = (
+    {"source", "from", "src", "node1", "u", "start", "id1"},
+    {"target", "to", "dst", "node2", "v", "end", "id2"},
+)
 WEIGHTS = {"weight", "weights", "w", "value", "count"}
 FORM = (
-    "An edge is `source target` or `source target weight`, separated by blanks, or by tabs, commas or semicolons, which "
-    "names with blanks need; the same number of columns on every line."
+    "An edge is `source target` or `source target weight`, separated by blanks, or by tabs, commas or semicolons, "
+    "which names with blanks need; the same number of columns on every line."
 )
 
 
@@ -114,7 +117,9 @@ def of_file(path: str | PathLike, *, weight: str | None = None) -> Edges:
             raise ValueError(f"{row} has {len(found)} columns: {' '.join(found)!r}. {FORM}")
     numbers = all(_is_whole(found[place]) for found in table for place in (start, end))
     ends = [(found[start], found[end]) for found in table]
-    weights = [1.0 if third is None else _weight(found[third], row, weight) for found, row in zip(table, rows, strict=True)]
+    weights = [
+        1.0 if third is None else _weight(found[third], row, weight) for found, row in zip(table, rows, strict=True)
+    ]
     return Edges([(int(a), int(b)) for a, b in ends] if numbers else ends, weights, rows)
 
 
@@ -131,7 +136,7 @@ def of_frame(frame: Any, *, weight: str | None = None) -> Edges:
     rows = [f"Row {name!r} of the frame" for name in frame.index.tolist()]
     ends = list(zip(frame.iloc[:, start].tolist(), frame.iloc[:, end].tolist(), strict=True))
     for row, pair in zip(rows, ends, strict=True):
-        if any(name is None or name != name for name in pair):
+        if any(name is None or str(name) in ("nan", "<NA>", "NaT") for name in pair):
             raise ValueError(f"{row} has no name for a node: {pair}. Leave such rows out, or name the node.")
     given = [1.0] * len(ends) if third is None else frame.iloc[:, third].tolist()
     return Edges(ends, [_weight(one, row, weight) for one, row in zip(given, rows, strict=True)], rows)
@@ -154,10 +159,17 @@ def of_pairs(pairs: Iterable[tuple], *, weight: str | None = None) -> Edges:
     return Edges(ends, weights, rows)
 
 
-def is_frame(value: object) -> bool:
-    """Return whether a value is a pandas frame."""
+def listed(graph: Any, *, weight: str | None) -> Edges | None:
+    """Return the edges of a file, a frame or a list; None of what is none of those."""
+    if isinstance(graph, str | PathLike):
+        return of_file(graph, weight=weight)
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, pandas.DataFrame)
+    if pandas is not None and isinstance(graph, pandas.DataFrame):
+        return of_frame(graph, weight=weight)
+    # Rows of a dense matrix are lists.
+    if isinstance(graph, list) and all(isinstance(entry, tuple) for entry in graph):
+        return of_pairs(graph, weight=weight)
+    return None
 
 
 def _words(lines: list[str]) -> list[list[str]]:

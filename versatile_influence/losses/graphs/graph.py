@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from versatile_influence.core.checks import array, numbers, whole
 from versatile_influence.core.labels import names
 from versatile_influence.core.tables import whole_numbers
-from versatile_influence.losses.graphs.edge_list import Edges, is_frame, of_file, of_frame, of_pairs
+from versatile_influence.losses.graphs.edge_list import listed
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Graph:
         """Return the graph of whatever holds one.
 
         Args:
-            graph: A networkx graph; a scipy sparse adjacency matrix; PyG `Data`, or an `edge_index` (2, arcs) alone; the
+            graph: A networkx graph; a scipy sparse adjacency matrix; PyG `Data`, or an `edge_index` (2, arcs); the
                 path of a file with an edge a line (`source target [weight]`; CSV, TSV and what networkx writes too); a
                 pandas frame with columns `source` and `target`; a list of tuples (source, target), perhaps
                 with a weight; or already a `Graph`. An undirected edge may be listed both ways.
@@ -99,16 +98,11 @@ class Graph:
         """
         if isinstance(graph, Graph):
             return graph
-        if isinstance(graph, str | PathLike):
-            return cls._listed(of_file(graph, weight=weight), directed=directed)
-        if is_frame(graph):
-            return cls._listed(of_frame(graph, weight=weight), directed=directed)
-        # Rows of a dense matrix are lists.
-        if isinstance(graph, list) and all(isinstance(entry, tuple) for entry in graph):
-            return cls._listed(of_pairs(graph, weight=weight), directed=directed)
-        if isinstance(graph, Tensor | np.ndarray) and len(graph) == 2 and graph.ndim == 2:
-            index = whole_numbers(graph, "edge_index", shape=[2, None])
-            return _from_index(index, int(index.max()) + 1 if index.numel() else 0, directed=directed)
+        if (edges := listed(graph, weight=weight)) is not None:
+            labels, ends, weights = edges.graph(directed=directed)
+            return cls(len(labels), ends, weights, directed=directed, labels=labels)
+        if isinstance(graph, Tensor | np.ndarray) and graph.ndim == 2 and len(graph) == 2:
+            return _from_index(whole_numbers(graph, "edge_index", shape=[2, None]), directed=directed)
         if hasattr(graph, "edge_index"):
             return _from_data(graph, directed=directed, weight=weight)
         if sp.issparse(graph):
@@ -116,15 +110,10 @@ class Graph:
         if hasattr(graph, "is_directed") and hasattr(graph, "edges"):
             return _from_networkx(graph, directed=directed, weight=weight)
         raise TypeError(
-            "A graph is a networkx graph, a scipy sparse adjacency matrix, the path of an edge list, a pandas frame or a "
-            f"list of edges, an edge_index (2, arcs), or an object with `edge_index` and `num_nodes`, got "
+            "A graph is a networkx graph, a scipy sparse adjacency matrix, the path of an edge list, a pandas frame or "
+            f"a list of edges, an edge_index (2, arcs), or an object with `edge_index` and `num_nodes`, got "
             f"{type(graph).__name__}. Wrap a dense matrix: scipy.sparse.csr_array(a)."
         )
-
-    @classmethod
-    def _listed(cls, edges: Edges, *, directed: bool) -> "Graph":
-        labels, ends, weights = edges.graph(directed=directed)
-        return cls(len(labels), ends, weights, directed=directed, labels=labels)
 
     def arcs(self) -> tuple[Int[Tensor, " a"], Int[Tensor, " a"], Int[Tensor, " a"]]:
         """Return start, end and edge number of each way an edge can be walked."""
@@ -195,7 +184,8 @@ def _from_data(data: Any, *, directed: bool, weight: str | None) -> Graph:
     return _from_sparse(sp.coo_array((given, (start, end)), shape=(n, n)), directed=directed)
 
 
-def _from_index(index: Int[Tensor, "2 a"], n: int, *, directed: bool) -> Graph:
+def _from_index(index: Int[Tensor, "2 a"], *, directed: bool) -> Graph:
     """Return the graph of an `edge_index`; of an undirected one both ways of an edge, or one of them."""
-    pairs = index.T if directed else index.T.sort(dim=1).values
-    return Graph(n, pairs.unique(dim=0), torch.ones(len(pairs.unique(dim=0))), directed=directed)
+    pairs = (index.T if directed else index.T.sort(dim=1).values).unique(dim=0)
+    n = int(index.max()) + 1 if index.numel() else 0
+    return Graph(n, pairs, torch.ones(len(pairs)), directed=directed)

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.func import grad
 
-from versatile_influence.core.arguments import flag, function, module
+from versatile_influence.core.arguments import flag, function
 from versatile_influence.core.checks import instance, one_of, whole
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.labels import names
@@ -97,7 +97,8 @@ class GraphNetworkLoss(Composed, NetworkTargets):
             weight=weight,
             directed=flag(directed, "directed"),
         )
-        network, n = MessageNetwork(checked(module)), len(graph.x)
+        network = MessageNetwork(instance(module, "module", torch.nn.Module, "Net()"))
+        n = len(graph.x)
         self.node_labels = names(labels, n, "node", unique=True) or list(range(n))
         self.classes = _classes(data, n) if links is None else None
         if links is None:
@@ -122,9 +123,6 @@ class GraphNetworkLoss(Composed, NetworkTargets):
         if self.passing.objects == "labels":
             return [", ".join(str(name[v]) for v in nodes) for nodes in self.reading.nodes.tolist()]
         return list(name[:count])
-
-
-checked = module
 
 
 def _given(criterion: Criterion | None) -> Criterion | None:

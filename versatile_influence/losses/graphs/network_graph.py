@@ -98,8 +98,8 @@ class NetworkGraph:
         if not self.directed and len(single := (~torch.isin(end * n + start, known)).nonzero()):
             a, b = self.arcs[:, int(single[0, 0])].tolist()
             raise ValueError(
-                f"`edge_index` has the arc {a}→{b} and not {b}→{a}. Pass directed=True where each arc is an edge of its "
-                "own, or add both ways: torch_geometric.utils.to_undirected(edge_index)."
+                f"`edge_index` has the arc {a}→{b} and not {b}→{a}. Pass directed=True where each arc is an edge of "
+                "its own, or add both ways: torch_geometric.utils.to_undirected(edge_index)."
             )
         low, high = (start, end) if self.directed else (torch.minimum(start, end), torch.maximum(start, end))
         edges, edge = torch.unique(low * n + high, return_inverse=True)

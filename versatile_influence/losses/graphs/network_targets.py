@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy, softplus
 
 from versatile_influence.core.checks import one_of
 from versatile_influence.core.ravel import Params, flat
-from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.core.tables import flags, whole_numbers
+from versatile_influence.core.target import LabelledTarget, PresenceTarget
 from versatile_influence.losses.graphs.network_terms import Passing, Reading
 
 Which = Literal["fixed", "without"]

@@ -4,7 +4,7 @@
 
 The outputs z depend on who is present. A removal changes them within reach only: `hops` messages away from where an
 edge, a degree or a feature changes; and what is computed there depends on as many hops again, and on degrees one
-further. Differences are computed on that part of the graph, exactly, for some removals that are near each other at once.
+further. Differences are computed on that part of the graph, exactly, for some removals near each other at once.
 """
 
 from collections.abc import Callable

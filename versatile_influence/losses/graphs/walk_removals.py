@@ -167,8 +167,8 @@ class Denominators:
 
     def means(self, removals: Removals, values: Float[Tensor, "n d"]) -> Float[Tensor, "n k d"]:
         """Return Σ_w p_w x_w over the nodes that are left, in shares of the denominators of everyone."""
-        head, (k, d) = self.largest == removals.members, (removals.count, values.shape[1])
-        zeros = values.new_zeros(len(values), k)
+        head = self.largest == removals.members
+        zeros = values.new_zeros(len(values), removals.count)
         headless = zeros.index_add(1, removals.rows, head.to(zeros)) > 0
         without = self.shares.scatter(1, self.largest, 0.0)
         gone = torch.where(head, 0.0, self.shares[:, removals.members])[..., None] * values[removals.members]
