@@ -50,6 +50,8 @@ def network(
     """
     import matplotlib.pyplot as plt
     import networkx as nx
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     n = instance(graph, "graph", Graph, "Graph.of(…)").n_nodes
     ax = axes(ax, figsize=(6.4, 4.8))
@@ -85,7 +87,7 @@ def network(
         shift = (3, 3) if crowded else (0, 0)
         ax.annotate(plain(graph.labels[node]), (x, y), xytext=shift, textcoords="offset points", **words)
     if label is not None:
-        shades = plt.cm.ScalarMappable(plt.Normalize(-size, size), "RdBu_r")
+        shades = ScalarMappable(Normalize(-size, size), "RdBu_r")
         ax.figure.colorbar(shades, ax=ax, label=label, shrink=0.7)
     ax.set_axis_off()
     return ax

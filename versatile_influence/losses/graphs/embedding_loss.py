@@ -224,9 +224,10 @@ class AtPresence(Loss):
 
     def bends(self, params: Any) -> Bends:
         """Return second derivatives, kept for what is to come: a solver asks at the same parameters again and again."""
-        if self.bent is None or self.bent.params is not params:
-            self.bent = self.model.bends(params, self.counts, self.nodes)
-        return self.bent
+        known = self.bent
+        if known is None or known.params is not params:
+            self.bent = known = self.model.bends(params, self.counts, self.nodes)
+        return known
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
         whole = self.model.hessian(params, self.counts, self.nodes)
