@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 
@@ -283,6 +284,34 @@ def walk_embedding(**arguments):
     return build
 
 
+class Convolution(torch.nn.Module):
+    """Two graph convolutions with tanh between."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+    def forward(self, x, edge_index, edge_weight):
+        """Return a row a node."""
+        start, end = edge_index
+        degree = torch.ones_like(x[:, 0]).index_add(0, end, edge_weight)
+        share = edge_weight / (degree[start] * degree[end]).sqrt()
+        for layer in (self.first, self.second):
+            x = layer(x / degree[:, None]).index_add(0, end, share[:, None] * layer(x)[start]).tanh()
+        return x
+
+
+def graph_network(kept):
+    """Make a loss of a graph network whose objects are nodes."""
+    ends = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0], [0, 2], [1, 4], [3, 5], [2, 5]])
+    place = {node: position for position, node in enumerate(kept)}
+    left = torch.tensor([[place[a], place[b]] for a, b in ends.tolist() if a in place and b in place]).T
+    rows = list(kept)
+    arcs = torch.cat([left, left.flip(0)], dim=1)
+    some = SimpleNamespace(x=data(7, 6, 2)[rows], edge_index=arcs, y=(torch.arange(6) % 2)[rows])
+    return vif.losses.GraphNetworkLoss(Convolution(), some, objects="nodes", penalty=0.3)
+
+
 def skip_gram(**arguments):
     """Return the maker of a skip-gram loss for given counts."""
     counts = data(9, 6, 6).square()
@@ -407,6 +436,7 @@ LOSSES = [
         walk_point,
         convex=False,
     ),
+    Case("graph network", 6, graph_network, convex=False),
     Case("skip-gram", 6, skip_gram(), rows, walk_point, convex=False),
     Case(
         "skip-gram, negative sampling",

@@ -89,6 +89,9 @@ EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
 NEGATIVE, SADDLES = 1e-7, 10
 # A curvature below this share may be that of a saddle that is not quite reached; so many such directions are looked at.
 LEVEL, FLATS = 1e-4, 8
+# Gradients that training an embedding takes, 250 to 450 on power-law graphs of 600 to 2,000 nodes, and seconds from
+# which a command says so before it begins.
+GRADIENTS, SAID_SECONDS = 400, 5.0
 # Seconds after which one who waits is shown progress.
 PATIENCE = 10.0
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
@@ -108,6 +111,8 @@ BLOCK_NUMBERS = 1_000_000
 # Names in a message, beside the largest dots and under the columns of a picture (more would overlap), rows that
 # `vif retrain` and the check of `vif cox` list.
 NAMED, NAMED_DOTS, NAMED_COLUMNS, SHOWN, LISTED = 5, 3, 16, 10, 6
+# Nodes of a graph up to which a picture names each of them, and so many of the strongest beyond: 77 names can be read.
+FEW_NODES, NAMED_NODES = 80, 12
 # Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
 MANY_DOTS = 2000
 # Trust. Estimated relative error up to which a score is trusted (below it the true error's 95th percentile was 0.10 to

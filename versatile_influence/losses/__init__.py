@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         survival_quantile,
     )
     from versatile_influence.losses.graphs.context_models import NegativeSampling, Softmax
+    from versatile_influence.losses.graphs.graph_network import GraphNetworkLoss
     from versatile_influence.losses.graphs.skip_gram import SkipGramLoss
     from versatile_influence.losses.graphs.walk_embedding import WalkEmbeddingLoss
     from versatile_influence.losses.graphs.walks import Walks
@@ -43,6 +44,7 @@ __all__ = [
     "CoxLoss",
     "DocumentListMLELoss",
     "EachObject",
+    "GraphNetworkLoss",
     "InfoNCELoss",
     "Linear",
     "ListMLELoss",

@@ -124,8 +124,10 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         self, params: Any, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
     ) -> Float[Tensor, "k q"]:
         """Return the Jacobian of `removal_differences`, or its product with directions: for many side by side."""
-        if directions is None or not self.differences_together:
+        if not self.differences_together:
             return super().removal_products(params, directions, objects)
+        if directions is None:
+            return self.removed.gradients(params, Removals.of(objects, self.n_objects))
         return self.removed.products(params, directions, Removals.of(objects, self.n_objects))
 
     def _present(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:
