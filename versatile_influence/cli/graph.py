@@ -19,8 +19,8 @@ from versatile_influence.core.sizes import FINISHED_PARAMETERS, GRADIENTS, SAID_
 from versatile_influence.losses import WalkEmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
 from versatile_influence.reading.metrics import counted
-from versatile_influence.reading.plots import plain as shown
-from versatile_influence.reading.plots_graph import network
+from versatile_influence.reading.plots import network
+from versatile_influence.reading.plots_one import plain as shown
 from versatile_influence.reading.spot_check import spot_check
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.minimize import minimize

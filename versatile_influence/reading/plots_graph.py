@@ -8,7 +8,7 @@ from versatile_influence.core.checks import instance, number, numbers, whole
 from versatile_influence.core.sizes import FEW_NODES, NAMED_NODES
 from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.graphs.graph import Graph
-from versatile_influence.reading.plots import axes, plain
+from versatile_influence.reading.plots_one import axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
