@@ -265,6 +265,12 @@ def test_layers_whose_weights_are_no_removals_are_named(layer, says):
         GraphNetworkLoss(module, small())
 
 
+def test_a_gauss_newton_matrix_is_refused():
+    loss = GraphNetworkLoss(network("plain torch", 2), small(), penalty=0.1)
+    with pytest.raises(TypeError, match="Leave `curvature` out"):
+        vif.GaussNewton(loss, jittered(loss), torch.ones(loss.n_objects).double())
+
+
 def test_a_network_that_couples_all_nodes_is_named():
     class Centred(uses.Convolutions):
         def forward(self, x, edge_index, edge_weight):
