@@ -1,5 +1,7 @@
 """Graph networks: removals against graphs that really lack the object, and against networks trained on them."""
 
+import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -263,6 +265,12 @@ def test_layers_whose_weights_are_no_removals_are_named(layer, says):
         GraphNetworkLoss(module, small())
 
 
+def test_a_gauss_newton_matrix_is_refused():
+    loss = GraphNetworkLoss(network("plain torch", 2), small(), penalty=0.1)
+    with pytest.raises(TypeError, match="Leave `curvature` out"):
+        vif.GaussNewton(loss, jittered(loss), torch.ones(loss.n_objects).double())
+
+
 def test_a_network_that_couples_all_nodes_is_named():
     class Centred(uses.Convolutions):
         def forward(self, x, edge_index, edge_weight):
@@ -301,3 +309,21 @@ def test_poisoned_edges_come_first():
     chance = (gain[bad][:, None] > gain[~bad]).double().mean()
     assert chance > 0.7
     assert bad[gain.argsort(descending=True)[: int(bad.sum())]].double().mean() > 3 * bad.double().mean()
+
+
+def test_the_page_on_graphs_runs(capsys):
+    pytest.importorskip("pandas")
+    page = (Path(__file__).parent.parent / "docs" / "graphs.md").read_text()
+    named: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.S):
+        exec(compile(block, "docs/graphs.md", "exec"), named)
+    assert capsys.readouterr().out.count("5–20") == 1
+
+
+def test_the_record_holds_what_is_asked_of_it():
+    record = json.loads((Path(__file__).parent.parent / "experiments/results/graph_networks.json").read_text())
+    for graph in ("karate club, penalty 2.5", "planted partition, 1,000 nodes, penalty 5"):
+        for found in record["numbers"][graph].values():
+            for which in ("graph of everybody", "graph without it"):
+                assert found["edges"][which]["test loss, r"] >= 0.95
+                assert found["nodes"][which]["test loss, r"] >= 0.9
