@@ -263,6 +263,79 @@ def test_what_is_chosen_by_a_trained_parameter_is_computed_anew(steered):
         assert loss(params, everyone) == one_way(model, penalty=0.3)(params, everyone)
 
 
+class Frozen(torch.nn.Module):
+    """A frozen layer and a trained one, in ways that what the frozen one gave cannot simply be taken again."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.frozen, self.layer, self.way = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), way
+        self.body = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh())
+        for part in (self.frozen, self.body):
+            part.requires_grad_(False)
+        if way == "a hook":
+            self.body[0].register_forward_hook(lambda module, given, output: setattr(self, "kept", output))
+        self.double()
+
+    def forward(self, x):
+        """Return the embeddings."""
+        return {
+            "in place": lambda: self.layer(self.frozen(x).mul_(2)),
+            "added to in place": lambda: self.frozen(x).add_(self.layer(x)),
+            "in place, by a view": lambda: self.layer(self.viewed(self.frozen(x))),
+            "written into": lambda: self.frozen(self.written(x.clone(), self.layer(x))),
+            "a hook": lambda: self.body(x) + self.layer(self.kept),
+            "forward itself": lambda: self.frozen.forward(2 * x) * self.layer(x) + self.frozen(x),
+        }[self.way]()
+
+    def viewed(self, x):
+        """Write into a view."""
+        x.view(-1).mul_(3)
+        return x
+
+    def written(self, x, into):
+        """Write into a part."""
+        x[:, :2] = into[:, :2]
+        return x
+
+
+WAYS = ["in place", "added to in place", "in place, by a view", "written into", "a hook", "forward itself"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_kept_output_is_what_the_model_would_give(way):
+    model = Frozen(way)
+    call, lost = lambda model, x: model(x), lambda outputs, presence: (presence * (outputs**2).sum(1)).sum()
+    loss = vif.losses.BatchedLoss(model, [(X[part], part) for part in PARTS], lost, call=call)
+    params, everyone = {"layer.weight": data(1, 4, 4), "layer.bias": data(2, 4)}, torch.ones(12).double()
+
+    def by_hand(params):
+        return sum((torch.func.functional_call(model, params, (X[part],)) ** 2).sum() for part in PARTS)
+
+    # A pass of other rows in between.
+    model(X[:1])
+    for _ in range(2):
+        torch.testing.assert_close(loss(params, everyone), by_hand(params))
+        slopes = torch.cat([slope.reshape(-1) for slope in torch.func.grad(by_hand)(params).values()])
+        torch.testing.assert_close(loss.gradient(params, everyone), slopes)
+
+
+def test_frozen_weights_that_are_handed_in_or_change_afterwards_count():
+    model = Frozen("in place")
+    call, lost = lambda model, x: model(x), lambda outputs, presence: (presence * (outputs**2).sum(1)).sum()
+    loss, everyone = vif.losses.BatchedLoss(model, [(X, range(12))], lost, call=call), torch.ones(12).double()
+    by_hand = lambda params: (torch.func.functional_call(model, params, (X,)) ** 2).sum()  # noqa: E731
+    trained = {"layer.weight": data(1, 4, 4), "layer.bias": data(2, 4)}
+    whole = {name: value.detach() + 1 for name, value in model.named_parameters()}
+    for change in (lambda: None, lambda: model.frozen.weight.detach().mul_(5), lambda: whole["layer.bias"].mul_(2)):
+        change()
+        for params in (trained, whole):
+            torch.testing.assert_close(loss(params, everyone), by_hand(params).detach())
+    trained["layer.weight"].data.mul_(3)
+    torch.testing.assert_close(loss(trained, everyone), by_hand(trained).detach())
+    turned = trained | {"layer.weight": trained["layer.weight"].T}
+    torch.testing.assert_close(loss(turned, everyone), by_hand(turned).detach())
+
+
 def test_tied_weights_are_one_parameter():
     class Tied(torch.nn.Module):
         def __init__(self):

@@ -95,9 +95,17 @@ class Stream:
         trained = self.trained()
         free = [value.detach() for value in trained.values()]
         values = self.ready_held | {f"model.{name}": value for name, value in zip(trained, free, strict=True)}
-        some_held = len(trained) < len(dict(self.model.named_parameters()))
-        with self._unreached.found(key, self.model, free) if some_held else nullcontext():
+        with self._unreached.found(key, self.model, free) if self._frozen() else nullcontext():
             return functional_call(self.called, values, (part,))
+
+    def _frozen(self) -> list[tuple[Any, ...]]:
+        """Return which parameters are not free, and how often they and the buffers were written to, where."""
+        trained = self.trained()
+        held = {name: one for name, one in self.model.named_parameters() if name not in trained}
+        if not held:
+            return []
+        held |= dict(self.model.named_buffers())
+        return [(name, one.data_ptr(), one._version) for name, one in held.items()]
 
     @property
     def layouts(self) -> list[Layout]:
@@ -139,6 +147,9 @@ class Stream:
         layouts, sizes, _ = self._laid_out
         check_constant(self.model)
         held, read = self.ready_held, 0
+        if vars(self).setdefault("_as_found", frozen := self._frozen()) != frozen:
+            # Frozen weights of other values: what they gave is no longer so.
+            vars(self).update(_unreached=Unreached(), _as_found=frozen)
         for place, step in enumerate(self.batches):
             batch, objects = pair(place, step)
             if place >= len(layouts) or not torch.equal(objects, layouts[place].objects):
@@ -160,8 +171,12 @@ class Stream:
         return {f"model.{name}": value.to(known[name].dtype) for name, value in self.held.items()}
 
     def _pass(self, part: Any, held: Named, key: tuple[int, int], size: int) -> Pass:
+        trained = {f"model.{name}" for name in self.trained()}
+
         def run(ready: Named) -> Tensor:
-            with self._unreached.given(key):
+            # Of a frozen parameter that is handed in what was found does not hold.
+            known = ready.keys() <= trained
+            with self._unreached.given(key) if known else nullcontext():
                 given = tree_leaves(functional_call(self.called, held | ready, (part,)))
             numbers = [leaf.reshape(-1) for leaf in given if floating(leaf) and (key[1] == 0 or leaf.dim())]
             found = numbers[0] if len(numbers) == 1 else torch.cat(numbers)

@@ -22,26 +22,33 @@ Event = tuple[nn.Module, Any]
 
 
 class Reach(TorchDispatchMode):
-    """Follows which tensors are computed from some, or chosen by their values."""
+    """Follows what is computed from some tensors, or chosen by their values; by memory, which views share."""
 
     def __init__(self, start: list[Tensor]):
         super().__init__()
-        # Held, so that no other tensor takes the place of one of them.
-        self.reached = {id(one): one for one in start}
+        # Held, so that no other memory takes the place of one of them.
+        self.reached = {_memory(one): one for one in start}
         self.steers = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         if self.any((args, kwargs)):
             given = [one for one in tree_leaves(found) if isinstance(one, Tensor)]
-            self.reached |= {id(one): one for one in given}
+            self.reached |= {_memory(one): one for one in given}
+            # What is written into is reached too: `out=`, or in place without a result.
+            written = func._schema.is_mutable and [one for one in tree_leaves(args) if isinstance(one, Tensor)][:1]
+            self.reached |= {_memory(one): one for one in written or []}
             # A number in Python: what is done after it may depend on it.
             self.steers |= not given
         return found
 
     def any(self, values: Any) -> bool:
         """Return whether any of them is reached."""
-        return any(id(one) in self.reached for one in tree_leaves(values) if isinstance(one, Tensor))
+        return any(_memory(one) in self.reached for one in tree_leaves(values) if isinstance(one, Tensor))
+
+
+def _memory(one: Tensor) -> int:
+    return one.untyped_storage()._cdata
 
 
 @dataclass
@@ -60,30 +67,29 @@ class Unreached:
     def found(self, key: Any, model: nn.Module, trained: list[Tensor]) -> Iterator[None]:
         """Let a pass within be the one in which they are found."""
         events: list[Event] = []
-        starts: list[int] = []
-        reach = Reach(trained)
+        reach, before = Reach(trained), _attributes(model)
 
-        def entered(module: nn.Module, args: Any, kwargs: Any) -> None:  # noqa: ARG001
-            starts.append(len(events))
+        def watched(module: nn.Module, forward: Any) -> Any:
+            def instead(*args: Any, **kwargs: Any) -> Any:
+                start, output = len(events), forward(*args, **kwargs)
+                plain = all(isinstance(one, Tensor | float | int | None) for one in tree_leaves(output))
+                if reach.any(output) or not plain or _hooked(module) or next(module.parameters(), None) is None:
+                    events.append((module, REACHED))
+                else:
+                    # What is within it will not be called. A copy: what follows may write into it.
+                    events[start:] = [(module, tree_map_only(Tensor, lambda x: x.detach().clone(), output))]
+                return output
 
-        def left(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:  # noqa: ARG001
-            start = starts.pop()
-            leaves = tree_leaves(output)
-            if next(module.parameters(), None) is None:
-                return
-            if reach.any(output) or not all(isinstance(one, Tensor | float | int | None) for one in leaves):
-                events.append((module, REACHED))
-                return
-            # What is within it will not be called.
-            events[start:] = [(module, tree_map_only(Tensor, Tensor.detach, output))]
+            return instead
 
-        with ExitStack() as hooks, reach:
+        with ExitStack() as stack, reach:
             for module in model.modules():
-                hooks.callback(module.register_forward_pre_hook(entered, with_kwargs=True).remove)
-                hooks.callback(module.register_forward_hook(left, with_kwargs=True).remove)
+                stack.enter_context(_forwarding(module, watched(module, module.forward)))
             yield
+        # What modules keep of a pass for one another would be that of another one.
+        quiet = not reach.steers and _attributes(model) == before
         size = sum(leaf.numel() for _, given in events for leaf in tree_leaves(given) if isinstance(leaf, Tensor))
-        if not reach.steers and self.numbers + size <= at_once(1, most=KEPT_NUMBERS):
+        if quiet and self.numbers + size <= at_once(1, most=KEPT_NUMBERS):
             self.passes[key] = events
             self.numbers += size
 
@@ -96,23 +102,45 @@ class Unreached:
         with ExitStack() as stack:
             for module, values in calls.items():
                 if any(value is not REACHED for value in values):
-                    stack.enter_context(_replayed(module, values))
+                    stack.enter_context(_forwarding(module, _replay(module.forward, values)))
             yield
 
 
-@contextmanager
-def _replayed(module: nn.Module, values: list[Any]) -> Iterator[None]:
-    """Let a module give what is known of each call within, one after another."""
-    left, own, forward = iter(values), vars(module).get("forward"), module.forward
+def _replay(forward: Any, values: list[Any]) -> Any:
+    """Return a forward method that gives what is known of each call, one after another."""
+    left = iter(values)
 
     def instead(*args: Any, **kwargs: Any) -> Any:
-        value = next(left)
-        # A copy: what follows may write into it.
+        value = next(left, REACHED)
         return forward(*args, **kwargs) if value is REACHED else tree_map_only(Tensor, torch.clone, value)
 
+    return instead
+
+
+@contextmanager
+def _forwarding(module: nn.Module, instead: Any) -> Iterator[None]:
+    """Let a module's forward method be another within."""
+    own = vars(module).get("forward")
     vars(module)["forward"] = instead
     try:
         yield
     finally:
         del vars(module)["forward"]
         vars(module).update({} if own is None else {"forward": own})
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Return whether something is done when a module within this one is called."""
+    within = [one for one in module.modules() if one is not module]
+    return any(one._forward_hooks or one._forward_pre_hooks for one in within)
+
+
+def _attributes(model: nn.Module) -> dict[int, dict[str, int]]:
+    """Return what hangs at each module beside its parameters and submodules, by identity."""
+    return {
+        id(one): {
+            name: id(value) for name, value in vars(one).items() if not name.startswith("_") and name != "forward"
+        }
+        | {name: value._version for name, value in one._buffers.items() if value is not None}
+        for one in model.modules()
+    }
