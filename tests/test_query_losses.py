@@ -76,36 +76,25 @@ def test_each_loss_is_its_definition_whoever_is_removed(way):
     assert queries.item() == pytest.approx(whole - reference([r for r in everybody if QID[r] != 2]), abs=1e-6)
 
 
-def held(x, grades, objects, mu):
-    """Return LambdaLoss in the order of its own minimum, and that: each order's loss minimised till it stays."""
-    params = torch.full((3,), 0.1, dtype=torch.float64)
-    for _ in range(20):
-        order = x @ params
-        loss = DocumentLoss(x, grades, QID, LambdaLoss(mu=mu), order=order, objects=objects, penalty=1.0)
-        params = vif.minimize(loss, params)
-        if torch.equal((x @ params).argsort(), order.argsort()):
-            return loss, params
-    raise AssertionError("The order does not settle.")
-
-
-# Pearson's r with exact refits, the least of ten test rows: 0.996 and 0.988, 0.997 and 0.995; ApproxNDCG 0.996 and
-# 0.995.
+# Pearson's r with exact refits, the least of ten test rows, queries and documents: 0.9986 and 0.996 of NDCG-Loss2++,
+# 0.999 and 0.996 of NDCG-Loss2; ApproxNDCG 0.992 and 0.998 (0.97 and 0.79 with a third of the penalty).
 @pytest.mark.parametrize("objects", ["queries", "documents"])
 @pytest.mark.parametrize("mu", [10.0, None])
 def test_lambda_loss_in_a_held_order_has_the_scores_of_refits(objects, mu):
     x, grades = letor()
-    loss, params = held(x, grades, objects, mu)
-    live = DocumentLoss(x, grades, QID, LambdaLoss(mu=mu), objects=objects, penalty=1.0)
-    everyone = loss.everyone(params)
-    torch.testing.assert_close(loss(params, everyone), live(params, everyone))
-    torch.testing.assert_close(loss.gradient(params, everyone), live.gradient(params, everyone))
-    agree(loss, params, 0.98)
+    before = torch.tensor([1.0, -0.5, 0.8]).double()
+    held = DocumentLoss(x, grades, QID, LambdaLoss(mu=mu), order=x @ before, objects=objects, penalty=3.0)
+    live = DocumentLoss(x, grades, QID, LambdaLoss(mu=mu), objects=objects, penalty=3.0)
+    everyone = held.everyone(before)
+    torch.testing.assert_close(held(before, everyone), live(before, everyone))
+    torch.testing.assert_close(held.gradient(before, everyone), live.gradient(before, everyone))
+    agree(held, vif.minimize(held, before), 0.99)
 
 
 @pytest.mark.parametrize("objects", ["queries", "documents"])
 def test_approx_ndcg_has_the_scores_of_refits(objects):
     x, grades = letor()
-    loss = DocumentLoss(x, grades, QID, ApproxNDCG(), objects=objects, penalty=1.0)
+    loss = DocumentLoss(x, grades, QID, ApproxNDCG(), objects=objects, penalty=3.0)
     agree(loss, vif.minimize(loss, loss.zeros()), 0.99)
 
 
@@ -115,7 +104,6 @@ def agree(loss, params, least):
     some = range(0, loss.n_objects, max(1, loss.n_objects // 24))
     estimate = vif.attribute(loss, params, test, objects=some, check=False)
     truth = vif.refit(loss, params, test, objects=some)
-    print(vif.pearson(estimate, truth))
     assert vif.pearson(estimate, truth).min() >= least
 
 
@@ -123,7 +111,7 @@ def agree(loss, params, least):
 def test_targets_are_the_metrics_and_soft_ones_tend_to_them(ranks):
     x, grades = letor()
     params = torch.tensor([0.3, 0.4, -0.8]).double()
-    grades[:5], relevant = 0, lambda rows: [row for row in rows if grades[row] > 0]
+    grades[:5] = 0  # a query without a relevant document
     found = {
         "ndcg": vif.losses.ndcg(vif.losses.Linear(x), grades, QID, k=3, ranks=ranks)(params),
         "first": vif.losses.reciprocal_rank(vif.losses.Linear(x), grades, QID, ranks=ranks)(params),
@@ -137,7 +125,7 @@ def test_targets_are_the_metrics_and_soft_ones_tend_to_them(ranks):
         expected = {
             "ndcg": ndcg_score([2**own - 1], [scores], k=3),
             "first": 1 / places[0] if places else 0.0,
-            "recall": len(relevant(order[:3])) / max(len(places), 1),
+            "recall": sum(place <= 3 for place in places) / max(len(places), 1),
         }
         assert {name: values[query].item() for name, values in found.items()} == pytest.approx(expected, abs=1e-6)
 
@@ -149,7 +137,7 @@ def test_ties_stand_in_the_order_of_the_rows():
 
 def trained():
     x, grades = letor()
-    loss = DocumentLoss(x, grades, QID, ApproxNDCG(), objects="queries", penalty=1.0)
+    loss = DocumentLoss(x, grades, QID, ApproxNDCG(), objects="queries", penalty=3.0)
     return loss, vif.minimize(loss, loss.zeros())
 
 
@@ -171,7 +159,6 @@ def test_an_exact_metric_is_told_what_to_do_instead_and_a_smooth_one_is_explaine
     smooth = metric(*test, ranks=SoftRanks(0.3))
     estimate, truth = vif.attribute(loss, params, smooth, check=False), vif.refit(loss, params, smooth)
     assert vif.pearson(estimate, truth).min() >= 0.95
-    print(metric.__name__, vif.pearson(estimate, truth))
 
 
 def test_bad_documents_are_named():
