@@ -104,7 +104,7 @@ def recall(
 
 
 def _ranks(given: SoftRanks | None) -> Ranks:
-    return EXACT if given is None else instance(given, "ranks", SoftRanks, "vif.losses.SoftRanks(temperature=0.1)")
+    return EXACT if given is None else instance(given, "ranks", SoftRanks, "vif.losses.SoftRanks()")
 
 
 def _measured(name: str, measure: Measure, scores: Scores, relevance: object, qid: object) -> LabelledTarget:

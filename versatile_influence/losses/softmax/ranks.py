@@ -30,7 +30,8 @@ class Ranks(ABC):
 class SoftRanks(Settings, Ranks):
     """Ranks that move with the scores: π_i = 1 + Σ_{j≠i} b_j σ((s_j − s_i)/τ), and the first k by σ((k + ½ − π_i)/w).
 
-    As τ and w go to 0 they are the ranks themselves.
+    As τ and w go to 0 they are the ranks themselves, and a first order says less of them: where removals move scores by
+    more than τ, or ranks by more than w, ask `vif.newton_step`, which evaluates the target, and not `vif.attribute`.
 
     Attributes:
         temperature: τ, in units of the scores: differences below which two are nearly tied.
@@ -46,8 +47,8 @@ class SoftRanks(Settings, Ranks):
         tensor([1.2689, 1.7311])
     """
 
-    temperature: float = setting(0.1, above=0)
-    width: float = setting(0.5, above=0)
+    temperature: float = setting(1.0, above=0)
+    width: float = setting(3.0, above=0)
 
     def ahead(self, scores: Float[Tensor, "*q d"]) -> Float[Tensor, "*q d d"]:
         leads = scores[..., None, :] - scores[..., :, None]
