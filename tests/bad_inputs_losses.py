@@ -38,6 +38,10 @@ frame = with_defaults(losses.CoxLoss.from_frame, frame=FRAME, duration_col="t", 
 listmle = with_defaults(losses.ListMLELoss, x=[[0.0], [1.0]], rankings=[[0, 1], [2]], n_items=3, penalty=1.0)
 soft = with_defaults(losses.SoftmaxRankingLoss, x=[[0.0], [1.0]], rankings=[[0, 1], [2]], n_items=3, penalty=1.0)
 lists = with_defaults(losses.DocumentListMLELoss, x=X, relevance=[0, 1, 0, 1], qid=["a", "a", "b", "b"], penalty=1.0)
+of_queries = with_defaults(
+    losses.DocumentLoss, x=X, relevance=[0, 1, 0, 1], qid=["a", "a", "b", "b"], outer=losses.LambdaLoss(), penalty=1.0
+)
+HELD_OUT = {"scores": losses.Linear(torch.tensor(X)), "relevance": [0, 1, 0, 1], "qid": ["a", "a", "b", "b"]}
 nce = with_defaults(losses.InfoNCELoss, views=VIEWS)
 ROWS = (torch.ones(2, 3), torch.zeros(2, 3))
 batched = with_defaults(
@@ -432,6 +436,38 @@ TABLE = [
         top_k,
         "top_k_probability",
         {"item": whole(0, 2), "k": whole(1, 2), "n_draws": whole(1), "seed": whole(0), "test": {"text": "x"}},
+    ),
+    (
+        of_queries,
+        "DocumentLoss",
+        {
+            "x": table(),
+            "relevance": column(4) | {"negative": [-1.0, 1, 0, 1], "a huge grade": [0, 2000, 0, 1]},
+            "qid": NAMES,
+            "outer": {"text": "x", "a class": losses.DocumentLoss, "two arguments": lambda scores, grades: scores},
+            "order": column(4),
+            "documents": NAMES,
+            "objects": CHOICE,
+            "penalty": PENALTY,
+            "model": MODEL | {"two scores": torch.nn.Linear(2, 2)},
+        },
+    ),
+    (losses.LambdaLoss, "LambdaLoss", {"mu": number(zero=False), "k": whole(1), "sigma": number()}),
+    (losses.ApproxNDCG, "ApproxNDCG", {"temperature": number()}),
+    (losses.SoftRanks, "SoftRanks", {"temperature": number(), "width": number()}),
+    *(
+        (
+            with_defaults(metric, **HELD_OUT),
+            metric.__name__,
+            {
+                "scores": {"text": "x", "no function": 3.0},
+                "relevance": column(4) | {"negative": [-1.0, 1, 0, 1]},
+                "qid": {"nothing": None, "apart": ["a", "b", "a", "b"], "a number": 3},
+                "ranks": {"text": "soft", "a number": 0.1},
+            }
+            | ({} if metric is losses.reciprocal_rank else {"k": whole(1)}),
+        )
+        for metric in (losses.ndcg, losses.reciprocal_rank, losses.recall)
     ),
     (ndcg, "ndcg_change", {"k": whole(1), "gains": table(), "test": {"nothing": None}}),
     (

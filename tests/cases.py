@@ -160,14 +160,19 @@ def network_of_rows(kept):
     return vif.losses.OutputLoss(mlp(2, 1), x, outer, n_objects=len(rows), penalty=0.4)
 
 
-def documents(kept, **arguments):
-    """Make a ListMLE loss of two and three documents a query, ranked to the second place."""
+def documents(kept, kind=vif.losses.DocumentListMLELoss, **arguments):
+    """Make a loss of three and four documents a query."""
     kept = list(kept)
     qid, grades = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([2, 0, 1, 1, 1, 0, 3])
     order = sorted(range(len(kept)), key=lambda place: int(qid[kept[place]]))
     x = data(3, 7, 2)
     rows = [kept[place] for place in order]
-    return vif.losses.DocumentListMLELoss(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4, **arguments)
+    return kind(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4, **arguments)
+
+
+def of_documents(outer, **arguments):
+    """Return the maker of a loss of each query's scores."""
+    return partial(documents, kind=vif.losses.DocumentLoss, outer=outer, **arguments)
 
 
 def rows_of(params, kept):
@@ -389,6 +394,10 @@ LOSSES = [
     Case("ListMLE, documents", 7, documents),
     Case("ListMLE, items, network", 5, item_network, last_rows, convex=False),
     Case("ListMLE, documents, network", 7, partial(documents, model=mlp(2, 1)), convex=False),
+    Case("LambdaLoss, documents", 7, of_documents(vif.losses.LambdaLoss()), convex=False),
+    Case("LambdaLoss 2@2, documents", 7, of_documents(vif.losses.LambdaLoss(mu=None, k=2)), convex=False),
+    Case("ApproxNDCG, documents", 7, of_documents(vif.losses.ApproxNDCG()), convex=False),
+    Case("ApproxNDCG, network", 7, of_documents(vif.losses.ApproxNDCG(), model=mlp(2, 1)), convex=False),
     Case("softmax ranking with gains, queries", 5, graded_queries, decomposable=True),
     Case("any network", 7, network_of_rows, decomposable=True, convex=False),
     Case("logistic regression of groups", 6, logistic, decomposable=True, unused=5),

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from versatile_influence.losses.in_batch import Contrast, EachObject, Preferred, Triplets, cross_entropy
     from versatile_influence.losses.network import OutputLoss
     from versatile_influence.losses.softmax.contrastive import InfoNCELoss
+    from versatile_influence.losses.softmax.document_loss import DocumentLoss
     from versatile_influence.losses.softmax.documents import DocumentListMLELoss
     from versatile_influence.losses.softmax.listmle import ListMLELoss, SoftmaxRankingLoss
     from versatile_influence.losses.softmax.loss import SoftmaxLoss
+    from versatile_influence.losses.softmax.metrics import ndcg, recall, reciprocal_rank
     from versatile_influence.losses.softmax.nested_rows import NestedRows
     from versatile_influence.losses.softmax.owners import Owners
+    from versatile_influence.losses.softmax.query_losses import ApproxNDCG, LambdaLoss
+    from versatile_influence.losses.softmax.ranks import SoftRanks
     from versatile_influence.losses.softmax.shared_rows import SharedRows
     from versatile_influence.losses.softmax.targets import ndcg_change, query_loss, top_k_probability
     from versatile_influence.losses.terms.factorisation import MatrixFactorisationLoss
@@ -39,13 +43,16 @@ else:
     __getattr__, __dir__ = on_demand(__name__)
 
 __all__ = [
+    "ApproxNDCG",
     "BatchedLoss",
     "Contrast",
     "CoxLoss",
     "DocumentListMLELoss",
+    "DocumentLoss",
     "EachObject",
     "GraphNetworkLoss",
     "InfoNCELoss",
+    "LambdaLoss",
     "Linear",
     "ListMLELoss",
     "Logistic",
@@ -59,6 +66,7 @@ __all__ = [
     "Preferred",
     "SharedRows",
     "SkipGramLoss",
+    "SoftRanks",
     "Softmax",
     "SoftmaxLoss",
     "SoftmaxRankingLoss",
@@ -73,8 +81,11 @@ __all__ = [
     "concordance",
     "cross_entropy",
     "dfbeta",
+    "ndcg",
     "ndcg_change",
     "query_loss",
+    "recall",
+    "reciprocal_rank",
     "restricted_mean",
     "smooth_concordance",
     "standard_errors",
