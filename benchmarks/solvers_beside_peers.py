@@ -2,7 +2,7 @@
 
 A tanh network of 64-32-10 units (2,410 parameters) on 1,400 digits of scikit-learn, cross-entropy with λ = 1, trained
 to its minimum; scores of all digits on the loss of 200 others. `user` is processor seconds of the least of three runs
-after one that warms up, factors and solves included, on one thread; every library in one process, one after another. This
+after one that warms up, with factors and solves, on one thread; every library in one process, one after another. This
 library computes in float64 and measures its residuals, the others in float32. Accuracy: r (mean over tests) against
 refits without each of 40 digits drawn at random, and against the exact influence with the dense Hessian. Estimates of
 the error of scores are left out (`check=False`): the others have none.

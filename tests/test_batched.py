@@ -208,14 +208,15 @@ def test_a_frozen_layer_is_a_constant_at_the_users_values():
     torch.testing.assert_close(found.scores, same.scores)
 
 
+CALLS = []
+
+
 class Counted(torch.nn.Linear):
     """A layer that counts its passes."""
 
-    calls = []
-
     def forward(self, x):
         """Return the outputs."""
-        self.calls.append(1)
+        CALLS.append(1)
         return super().forward(x)
 
 
@@ -226,9 +227,9 @@ def test_what_no_trained_parameter_reaches_runs_once_a_pass_and_changes_no_score
     found = []
     for most in (0, 10_000):
         monkeypatch.setattr("versatile_influence.core.unreached.KEPT_NUMBERS", most)
-        loss = Counted.calls.clear() or in_classes(model, penalty=0.3)
+        loss = CALLS.clear() or in_classes(model, penalty=0.3)
         with pytest.warns(UserWarning, match="not at a minimum"):
-            found.append((vif.attribute(loss, params, similarity(model), **SCORES).scores, len(Counted.calls)))
+            found.append((vif.attribute(loss, params, similarity(model), **SCORES).scores, len(CALLS)))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-12, atol=0)
     # One view of each batch, and the targets.
     assert found[1][1] < len(PARTS) + 5 < found[0][1]
@@ -490,6 +491,22 @@ def test_draws_of_ekfac_over_batches_have_the_second_moments_of_all_outputs_toge
     torch.testing.assert_close(drawn.value, exact.value, rtol=0.2, atol=0.1 * exact.value.abs().max().item())
     true = (curvature @ drawn.value - rhs).norm(dim=0) / rhs.norm(dim=0)
     torch.testing.assert_close(drawn.residual, true)
+
+
+@pytest.mark.parametrize(
+    ("outer", "call", "said"),
+    [
+        (vif.losses.Triplets(), lambda model, x: torch.stack([model(x)] * 3, 1), "needs a tuple"),
+        (vif.losses.Triplets(), lambda model, x: [model(x), model(x), model(x[:1])], r"of one shape \(12, d\)"),
+        (vif.losses.EachObject(vif.losses.Preferred()), lambda model, x: [model(x)[:, 0]] * 3, "needs a tuple"),
+        (vif.losses.EachObject(vif.losses.Preferred()), lambda model, x: model(x)[:, :2], "needs a tuple"),
+        (vif.losses.EachObject(vif.losses.Preferred()), lambda model, x: [model(x)] * 2, r"shape \(12,\) each"),
+        (vif.losses.Contrast(), lambda model, x: {"a": model(x), "b": model(x)}, "needs two views"),
+    ],
+)
+def test_outputs_of_another_form_are_refused(outer, call, said):
+    with pytest.raises(ValueError, match=said):
+        vif.losses.BatchedLoss(net(), [(X, range(12))], outer, call=call)
 
 
 def example(number):

@@ -153,3 +153,15 @@ def test_what_is_wrong_is_said_of_its_row_and_column():
         Graph.of([("a", "b"), ("b",)])
     with pytest.raises(TypeError, match="Wrap a dense matrix"):
         Graph.of([[0, 1], [1, 0]])
+
+
+def test_nodes_may_have_the_names_of_columns_and_numbers_with_zeros_in_front(tmp_path):
+    (tmp_path / "names").write_text("u v\nv w\nw u\nw x\n")
+    assert Graph.of(tmp_path / "names").n_nodes == 4
+    assert len(Graph.of(tmp_path / "names").ends) == 4
+    (tmp_path / "zeros").write_text("01 2\n2 3\n3 1\n3 4\n")
+    assert Graph.of(tmp_path / "zeros").labels == ["01", "2", "3", "1", "4"]
+    for text, said in [("a\nb\n", "1 columns"), ("1 2\n", "no column 'w'")]:
+        (tmp_path / "wrong").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            Graph.of(tmp_path / "wrong", weight="w")

@@ -327,3 +327,33 @@ def test_the_record_holds_what_is_asked_of_it():
             for which in ("graph of everybody", "graph without it"):
                 assert found["edges"][which]["test loss, r"] >= 0.95
                 assert found["nodes"][which]["test loss, r"] >= 0.9
+
+
+class Layers(torch.nn.Module):
+    """Sums over neighbours, some times."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(3, 3) for _ in range(depth)])
+
+    def forward(self, x, edge_index, edge_weight):
+        """Return the logits."""
+        for layer in self.layers:
+            y = layer(x)
+            x = torch.tanh(y + torch.zeros_like(y).index_add(0, edge_index[1], y[edge_index[0]] * edge_weight[:, None]))
+        return x
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_reach_is_measured_where_messages_go_far_and_not_at_nodes_by_themselves(depth):
+    torch.manual_seed(0)
+    path = torch.stack([torch.arange(20), torch.arange(1, 21)])
+    data = SimpleNamespace(
+        x=torch.randn(300, 3), edge_index=torch.cat([path, path.flip(0)], 1), y=torch.randint(3, (300,))
+    )
+    loss = vif.losses.GraphNetworkLoss(Layers(depth), data, penalty=0.5)
+    params, everyone = {name: torch.randn_like(one) for name, one in loss.zeros().items()}, torch.ones(20).double()
+    assert loss.passing.hops == depth
+    found = torch.cat([loss.removal_differences(params, objects=[i]) for i in range(20)])
+    whole = [loss(params, everyone) - loss(params, everyone.index_fill(0, torch.tensor(i), 0.0)) for i in range(20)]
+    torch.testing.assert_close(found, torch.stack(whole))

@@ -54,6 +54,8 @@ class Contrast(Settings, InBatch):
         shapes, n = [leaf for leaf in layout.leaves if isinstance(leaf, torch.Size)], len(layout.objects)
         scale = [shapes.pop()] if self.temperature is None and shapes else []
         fits = len({*shapes}) == 1 and len(shapes[0]) == 2 and shapes[0][0] == n and all(s.numel() == 1 for s in scale)
+        # Of a dict the order is that in which it was filled, which says nothing.
+        fits = fits and not issubclass(layout.spec.type or tuple, dict)
         fits = fits and (len(shapes) >= 2) and not (self.across and len(shapes) != 2)
         if not fits or (self.across and self.one_way) or n < 2:
             last = ", and last one number 1/τ" * (self.temperature is None)
@@ -98,8 +100,28 @@ class EachObject(InBatch):
     def of(self, layout: Layout) -> Lost:
         """Return what is lost by one batch."""
         n = len(layout.objects)
+        if isinstance(self.function, Preferred):
+            what = "scores of the preferred and of the others, perhaps each by a reference too, one an object"
+            shapes = shapes_of(layout, "Preferred", what, {2, 4})
+            if {*shapes} != {torch.Size([n])}:
+                raise ValueError(f"Preferred needs outputs of shape ({n},) each: {what}. Got {[*map(tuple, shapes)]}.")
         terms = Terms(lambda outputs: self.function(layout.shaped(outputs)), torch.arange(n)[:, None], n)
         return Lost(terms, sum(layout.sizes))
+
+
+def shapes_of(layout: Layout, name: str, what: str, counts: set[int]) -> list[torch.Size]:
+    """Return the shapes of a batch's outputs, which are a tuple of so many floating tensors.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    order = layout.spec.type in (tuple, list) and all(isinstance(leaf, torch.Size) for leaf in layout.leaves)
+    if not order or len(layout.leaves) not in counts:
+        raise ValueError(
+            f"{name} needs a tuple as outputs of a batch: {what}. Got {len(layout.leaves)} outputs in "
+            f"{'one tensor' if layout.spec.type is None else layout.spec.type.__name__}: give `call`."
+        )
+    return list(layout.leaves)
 
 
 def cross_entropy(outputs: Any) -> Float[Tensor, " b"]:
@@ -141,6 +163,12 @@ class Triplets(Settings, InBatch):
     def of(self, layout: Layout) -> Lost:
         """Return what is lost by one batch."""
         n = len(layout.objects)
+        shapes = shapes_of(layout, "Triplets", "anchors, positives and negatives, of one shape, a row an object", {3})
+        if len({*shapes}) > 1 or len(shapes[0]) != 2:
+            raise ValueError(
+                f"Triplets needs outputs (anchors, positives, negatives) of one shape ({n}, d), got "
+                f"{[*map(tuple, shapes)]}."
+            )
         loss = Terms(softplus if self.smooth else torch.relu, torch.arange(n)[:, None], n, elementwise=True)
         return Lost(loss, n, lambda numbers: self._leads(layout.shaped(numbers)))
 

@@ -113,7 +113,8 @@ def of_file(path: str | PathLike, *, weight: str | None = None) -> Edges:
     width = len(columns) or len(table[0])
     start, end, third = _places(columns, width, weight, path)
     for row, found in zip(rows, table, strict=True):
-        if len(found) != width or not found[start] or not found[end] or (not columns and width not in (2, 3)):
+        wrong = len(found) != width or width < 2 or (not columns and width > 3)
+        if wrong or not found[start] or not found[end]:
             raise ValueError(f"{row} has {len(found)} columns: {' '.join(found)!r}. {FORM}")
     numbers = all(_is_whole(found[place]) for found in table for place in (start, end))
     ends = [(found[start], found[end]) for found in table]
@@ -186,7 +187,8 @@ def _header(words: list[list[str]]) -> bool:
     """Return whether the first line names the columns."""
     first, others = words[0], words[1:]
     named = {word.lower() for word in first}
-    if named & STARTS and named & ENDS:
+    # Nodes may have such names too: then they occur further down.
+    if named & STARTS and named & ENDS and not named & {word.lower() for row in others for word in row[:2]}:
         return True
     # Words above numbers alone are names of columns too.
     numbered = bool(others) and all(_is_whole(word) for row in others for word in row[:2])
@@ -202,6 +204,8 @@ def _places(columns: list[str], width: int, weight: str | None, where: object) -
     if columns:
         wanted = WEIGHTS if weight is None else {weight.lower()}
         return start, end, next((place for place, name in enumerate(columns) if name in wanted), None)
+    if weight is not None and width == 2:
+        raise ValueError(f"There is no column {weight!r} in {where}: it has two, without names. {FORM}")
     return 0, 1, 2 if width == 3 else None
 
 
@@ -222,4 +226,5 @@ def _weight(given: Any, row: str, name: str | None) -> float:
 
 
 def _is_whole(word: str) -> bool:
-    return word.lstrip("-").isdigit()
+    """Return whether a word is a number as Python writes it: 01 is another name than 1."""
+    return word.isascii() and word.removeprefix("-").isdigit() and str(int(word)) == word

@@ -2,8 +2,11 @@
 
 from collections.abc import Hashable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, dijkstra
 from torch import Tensor
 from torch.func import grad
 
@@ -176,12 +179,29 @@ def measured(network: MessageNetwork, graph: NetworkGraph, params: Params) -> in
     outputs = lambda x: network(there, x, graph.arcs, ones, graph.weights)  # noqa: E731
     way = torch.randn(outputs(graph.x).shape[1], generator=drawn, dtype=torch.float64)
     most = 0
-    for v in torch.randperm(len(graph.x), generator=drawn)[:PROBED]:
+    for v in torch.cat([torch.randperm(len(graph.x), generator=drawn)[:PROBED], deepest(graph, PROBED)]).unique():
         slope = grad(lambda x, v=v: outputs(x)[v] @ way)(graph.x + 0.1)
         felt = slope.abs().amax(1) > 0
         while (felt & ~graph.ball(v[None], most)).any() and most < len(graph.x):
             most += 1
     return most
+
+
+def deepest(graph: NetworkGraph, count: int) -> Int[Tensor, " k"]:
+    """Return nodes at an end of the longest ways in their parts of the graph, of the deepest parts.
+
+    At drawn nodes alone that have no neighbours, or few, messages would seem to reach no further.
+    """
+    n, (start, end) = len(graph.x), graph.arcs.numpy()
+    links = coo_array((np.ones(len(start)), (start, end)), shape=(n, n)).tocsr()
+    _, part = connected_components(links, directed=False)
+    ends, far = np.unique(part, return_index=True)[1], np.zeros(n)
+    for _ in range(2):
+        far = dijkstra(links, directed=False, indices=ends, unweighted=True, min_only=True)
+        order = np.lexsort((far, part))
+        # The last of each part is the farthest from where it began.
+        ends = order[np.append(np.flatnonzero(np.diff(part[order])), n - 1)]
+    return torch.from_numpy(ends[np.argsort(-far[ends], kind="stable")][:count].copy())
 
 
 def jittered(params: Params, generator: torch.Generator) -> dict[str, Tensor]:
