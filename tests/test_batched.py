@@ -437,7 +437,7 @@ def test_batches_of_a_loader_and_of_dicts_are_read_as_they_are():
             self.of_x, self.of_y = net(0), net(1)
 
         def forward(self, x, y):
-            return {"a": self.of_x(x), "b": self.of_y(y)}
+            return self.of_x(x), self.of_y(y)
 
     model, loader = Towers(), torch.utils.data.DataLoader(Rows(), batch_size=5)
     loss = vif.losses.BatchedLoss(
@@ -507,6 +507,22 @@ def test_draws_of_ekfac_over_batches_have_the_second_moments_of_all_outputs_toge
 def test_outputs_of_another_form_are_refused(outer, call, said):
     with pytest.raises(ValueError, match=said):
         vif.losses.BatchedLoss(net(), [(X, range(12))], outer, call=call)
+
+
+def test_what_is_chosen_by_the_parameters_is_refused_where_it_changes():
+    model = net()
+
+    def call(model, x):
+        scores = model(x)
+        return scores, scores.argmax(1)
+
+    lost = lambda outputs, presence: (presence * outputs[0].gather(1, outputs[1][:, None])[:, 0]).sum()  # noqa: E731
+    loss, everyone = vif.losses.BatchedLoss(model, [(X, range(12))], lost, call=call), torch.ones(12).double()
+    same = {name: value.detach() for name, value in model.named_parameters()}
+    torch.testing.assert_close(loss(same, everyone), model(X).amax(1).sum().detach())
+    assert loss.gradient(same, everyone).any()
+    with pytest.raises(ValueError, match="Output 1 of batch 0, of torch.int64, is another one"):
+        loss({name: -value for name, value in same.items()}, everyone)
 
 
 def example(number):

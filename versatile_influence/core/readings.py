@@ -153,6 +153,23 @@ def check_constant(model: nn.Module) -> None:
             )
 
 
+def check_same(place: int, given: list[Any], layout: Layout, size: int) -> None:
+    """Check that what has no derivative among the outputs of a whole batch is as it was first.
+
+    Raises:
+        ValueError: If it is not: what is chosen by the parameters has no place in a loss that is differentiated.
+    """
+    if size != sum(layout.sizes):
+        return
+    for number, (leaf, known) in enumerate(zip(given, layout.leaves, strict=True)):
+        if isinstance(known, Tensor) and not torch.equal(leaf, known):
+            raise ValueError(
+                f"Output {number} of batch {place}, of {known.dtype}, is another one than when it was first read: it "
+                "depends on the parameters, or is random. Give what is chosen (mined negatives, say) with the batch, as "
+                "it was at the trained model, or let `call` return the numbers that are chosen from."
+            )
+
+
 def checked_at_once(at_once: object) -> int | None:
     """Return how many objects pass together."""
     return None if at_once is None else whole(at_once, "at_once", least=1)

@@ -21,6 +21,7 @@ from versatile_influence.core.readings import (
     Called,
     Layout,
     check_constant,
+    check_same,
     floating,
     layout_of,
     pair,
@@ -159,7 +160,7 @@ class Stream:
                 )
             parts = parted(tensors(batch, self.precision), len(objects), self.at_once)
             for number, (part, size) in enumerate(zip(parts, sizes[place], strict=True)):
-                yield self._pass(part, held, (place, number), size), size
+                yield self._pass(part, held, (place, number), size, layouts[place]), size
             read += 1
         if read < len(layouts):
             raise ValueError(f"`batches` gave {len(layouts)} batches first, then {read}. Give what can be read again.")
@@ -170,7 +171,7 @@ class Stream:
         known = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return {f"model.{name}": value.to(known[name].dtype) for name, value in self.held.items()}
 
-    def _pass(self, part: Any, held: Named, key: tuple[int, int], size: int) -> Pass:
+    def _pass(self, part: Any, held: Named, key: tuple[int, int], size: int, layout: Layout) -> Pass:
         trained = {f"model.{name}" for name in self.trained()}
 
         def run(ready: Named) -> Tensor:
@@ -179,6 +180,7 @@ class Stream:
             with self._unreached.given(key) if known else nullcontext():
                 given = tree_leaves(functional_call(self.called, held | ready, (part,)))
             numbers = [leaf.reshape(-1) for leaf in given if floating(leaf) and (key[1] == 0 or leaf.dim())]
+            check_same(key[0], given, layout, size)
             found = numbers[0] if len(numbers) == 1 else torch.cat(numbers)
             if len(found) != size:
                 raise ValueError(f"The outputs of a batch were {size} numbers first, then {len(found)}.")
