@@ -165,8 +165,8 @@ def check_same(place: int, given: list[Any], layout: Layout, size: int) -> None:
         if isinstance(known, Tensor) and not torch.equal(leaf, known):
             raise ValueError(
                 f"Output {number} of batch {place}, of {known.dtype}, is another one than when it was first read: it "
-                "depends on the parameters, or is random. Give what is chosen (mined negatives, say) with the batch, as "
-                "it was at the trained model, or let `call` return the numbers that are chosen from."
+                "depends on the parameters, or is random. Give what is chosen (mined negatives, say) with the batch, "
+                "as it was at the trained model, or let `call` return the numbers that are chosen from."
             )
 
 
