@@ -10,7 +10,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: demo test fuzz mutations lint types check reproduce page wheel clean
+.PHONY: demo test fuzz mutations lint types check reproduce page site wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -43,8 +43,14 @@ reproduce: $(VENV)/ready
 page: $(VENV)/ready
 	$(BIN)/python -m experiments.reproduce page experiments/results benchmarks/results $(ARGS)
 
+# Its gallery is executed and its links are checked; site/index.html opens without a server.
+site: export MPLBACKEND := agg
+site: export NO_MKDOCS_2_WARNING := 1
+site: $(VENV)/ready
+	$(BIN)/mkdocs build --quiet
+
 wheel: $(VENV)/ready
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) dist demo-output
+	rm -rf $(VENV) dist demo-output site docs/generated

@@ -33,7 +33,7 @@ import versatile_influence as vif
 from experiments.run import Run
 from versatile_influence.core.ravel import flat, ravel
 from versatile_influence.losses import SkipGramLoss, WalkEmbeddingLoss, Walks
-from versatile_influence.reading.plots_graph import network
+from versatile_influence.reading.plots import network
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
 

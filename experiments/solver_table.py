@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE, OWN_LOSS = ROOT / "docs" / "choosing_a_solver.md", ROOT / "docs" / "a_loss_of_your_own.md"
+GRAPHS = ROOT / "docs" / "graphs.md"
 THROUGH, TRUST = ROOT / "docs" / "through_training.md", ROOT / "docs" / "how_far_to_trust.md"
 STAND_INS = {
     "explicit": "Hessian, explicit or CG",
@@ -257,6 +258,27 @@ def trust() -> list[str]:
     return rows
 
 
+def networks() -> list[str]:
+    """Return how removals from graph networks agree with retraining as Markdown."""
+    rows = [
+        "| graph, network | removed | r, graph of everybody | r, graph without it | trusted, their r | cost of scores "
+        "to retrainings, to trainings from scratch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for graph, found in numbers("experiments/results/graph_networks.json").items():
+        for name, one in found.items() if isinstance(found, dict) else ():
+            for objects in ("edges", "nodes"):
+                each = one[objects]
+                r = [each[f"graph {which}"]["test loss, r"] for which in ("of everybody", "without it")]
+                trusted = f"{each['trusted']} of {each['retrained']}, {each['test loss, r of the trusted']:.3f}"
+                cost = each["all retrainings over all scores"], each["all trainings from scratch over all scores"]
+                rows.append(
+                    f"| {graph}, {name} | {each['objects']:,} {objects} | {r[0]:.4f} | {r[1]:.4f} | {trusted} "
+                    f"| 1 : {cost[0]:.0f}, 1 : {cost[1]:.0f} |"
+                )
+    return rows
+
+
 def filled(page: str, made: dict[str, list[str]]) -> str:
     """Return a page with the tables in their place."""
     for name, lines in made.items():
@@ -272,6 +294,7 @@ def pages() -> dict[Path, str]:
     return {
         PAGE: filled(PAGE.read_text(), tables),
         OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
+        GRAPHS: filled(GRAPHS.read_text(), {"graph networks": networks()}),
         TRUST: filled(TRUST.read_text(), {"trust": trust()}),
         THROUGH: filled(THROUGH.read_text(), {"through training": through(), "models": models(), "halves": halves()}),
     }

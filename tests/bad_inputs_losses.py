@@ -38,13 +38,48 @@ frame = with_defaults(losses.CoxLoss.from_frame, frame=FRAME, duration_col="t", 
 listmle = with_defaults(losses.ListMLELoss, x=[[0.0], [1.0]], rankings=[[0, 1], [2]], n_items=3, penalty=1.0)
 soft = with_defaults(losses.SoftmaxRankingLoss, x=[[0.0], [1.0]], rankings=[[0, 1], [2]], n_items=3, penalty=1.0)
 lists = with_defaults(losses.DocumentListMLELoss, x=X, relevance=[0, 1, 0, 1], qid=["a", "a", "b", "b"], penalty=1.0)
+of_queries = with_defaults(
+    losses.DocumentLoss, x=X, relevance=[0, 1, 0, 1], qid=["a", "a", "b", "b"], outer=losses.LambdaLoss(), penalty=1.0
+)
+HELD_OUT = {"scores": losses.Linear(torch.tensor(X)), "relevance": [0, 1, 0, 1], "qid": ["a", "a", "b", "b"]}
 nce = with_defaults(losses.InfoNCELoss, views=VIEWS)
+ROWS = (torch.ones(2, 3), torch.zeros(2, 3))
+batched = with_defaults(
+    losses.BatchedLoss,
+    model=torch.nn.Linear(3, 2),
+    batches=[(ROWS, [0, 1])],
+    outer=losses.Contrast(),
+    call=lambda model, batch: (model(batch[0]), model(batch[1])),
+)
+contrast = with_defaults(lambda **changes: batched(outer=losses.Contrast(**changes)))
 pairwise = with_defaults(losses.PairwiseLoss, winners=[0, 1], losers=[1, 2], penalty=1.0)
 factors = with_defaults(losses.MatrixFactorisationLoss, users=[0, 0, 1], items=[0, 1, 2], dim=1)
 triplet = with_defaults(losses.TripletLoss, triplets=[[0, 1, 2]], x=torch.tensor(X), n_objects=3)
 term = with_defaults(losses.TermLoss, terms=lambda p: p, incidence=[0, 1])
 walk = with_defaults(losses.WalkEmbeddingLoss, graph=nx.path_graph(4), length=3, window=1, dim=2, penalty=0.1)
 skip = with_defaults(losses.SkipGramLoss, counts=torch.ones(3, 3), dim=2, penalty=0.1)
+PATH_OF_FOUR = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
+
+
+class Neighbours(torch.nn.Module):
+    """Sums over neighbours."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = torch.nn.Linear(2, 2)
+
+    def forward(self, x, edge_index, edge_weight):
+        """Return a row a node."""
+        sums = torch.zeros_like(x).index_add(0, edge_index[1], edge_weight[:, None] * x[edge_index[0]])
+        return self.out(x + sums)
+
+
+def nodes(**changes):
+    """Return data of four nodes."""
+    return SimpleNamespace(**({"x": torch.tensor(X), "edge_index": PATH_OF_FOUR, "y": [0, 1, 0, 1]} | changes))
+
+
+gnn = with_defaults(losses.GraphNetworkLoss, module=Neighbours(), data=nodes(), penalty=0.1)
 top_k = with_defaults(losses.top_k_probability, test=listmle(), item=0, k=1, n_draws=4)
 ndcg = with_defaults(losses.ndcg_change, test=listmle(), gains=[[1.0, 0, 0]] * 2, k=1)
 trial = with_defaults(datasets.simulated_trial, n=20)
@@ -94,6 +129,7 @@ MODEL = {"text": "net", "a class": torch.nn.Linear}
 NAMES = {"too short": ["a"], "too long": list("abcdefgh")}
 PATH = {"nothing there": "/nonexistent", "a folder": "/", "a number": 5, "nothing": None}
 PENALTY = number(zero=False)
+TWICE_NAMED = {"twice": ["a", "a", "b", "c"], "text": "abcd"}
 
 # Function, argument, wrong values; the argument's name must stand in what is said.
 TABLE = [
@@ -194,6 +230,58 @@ TABLE = [
         },
     ),
     (
+        batched,
+        "BatchedLoss",
+        {"n_objects": whole(2), "at_once": whole(1), "penalty": PENALTY, "labels": NAMES, "model": MODEL},
+    ),
+    (
+        batched,
+        "BatchedLoss",
+        {
+            "batches": {
+                "nothing": None,
+                "none": [],
+                "a tensor": torch.ones(2, 2),
+                "read once": iter([(ROWS, [0, 1])]),
+                "no pair": [ROWS[0]],
+                "objects of text": [(ROWS, ["a", "b"])],
+                "negative": [(ROWS, [0, -1])],
+                "twice": [(ROWS, [0, 0])],
+                "no object": [(ROWS, [])],
+                "other number": [(ROWS, [0, 1, 2])],
+            },
+            "outer": {"a loss": pairwise(), "text": "contrast", "of one argument": lambda outputs: outputs},
+            "call": {
+                "of one argument": lambda model: model,
+                "text": "call",
+                "no outputs": lambda model, batch: None,
+                "whole numbers": lambda model, batch: (torch.ones(2, 2).long(),) * 2,
+            },
+            "differences": {"a half": 0.5, "text": "yes", "one": 1},
+        },
+    ),
+    (
+        contrast,
+        "Contrast",
+        {
+            "temperature": number(),
+            "across": {"text": "yes", "one": 1},
+            "one_way": {"text": "yes", "one": 1},
+        },
+    ),
+    (with_defaults(losses.EachObject), "EachObject", {"function": {"text": "f", "nothing": None}}),
+    (
+        with_defaults(losses.Triplets),
+        "Triplets",
+        {"margin": number(zero=False, negative=False), "smooth": {"text": "yes", "one": 1}},
+    ),
+    (with_defaults(losses.Preferred), "Preferred", {"beta": number()}),
+    (
+        losses.cross_entropy,
+        "cross_entropy",
+        {"outputs": {"one tensor": torch.ones(3), "nothing": None, "classes of text": (torch.ones(2, 2), ["a", "b"])}},
+    ),
+    (
         factors,
         "MatrixFactorisationLoss",
         {
@@ -291,7 +379,40 @@ TABLE = [
         "WalkEmbeddingLoss",
         {"starts": {"negative": -1.0, "text": "a", "too short": [1.0, 1.0], "NaN": NAN, "zero": 0.0}},
     ),
-    (walk, "WalkEmbeddingLoss", {"graph": {"nothing": None, "an array": np.ones((3, 3)), "no file": "/nonexistent"}}),
+    (
+        walk,
+        "WalkEmbeddingLoss",
+        {"graph": {"nothing": None, "an array": np.ones((3, 3)), "rows": [[0, 1], [1, 0]], "no file": "/nonexistent"}},
+    ),
+    (gnn, "GraphNetworkLoss", {"objects": CHOICE, "penalty": PENALTY, "hops": whole(0), "labels": NAMES | TWICE_NAMED}),
+    (
+        gnn,
+        "GraphNetworkLoss",
+        {
+            "module": MODEL | {"nothing": None},
+            "train": {"none": [], "no node": [0, 9], "floats": [0.5], "a short mask": torch.tensor([True, False])},
+            "links": {
+                "a number": 3,
+                "one part": [[0, 1]],
+                "no node": ([[0], [9]], [1]),
+                "not linked": ([[0], [1]], [2.0]),
+            },
+            "criterion": {"text": "x", "one argument": lambda outputs: outputs},
+            "weight": {"unknown": "w"},
+            "directed": {"text": "no", "a number": 1},
+        },
+    ),
+    (
+        gnn,
+        "GraphNetworkLoss",
+        {
+            "data": {
+                "nothing": None,
+                "a graph of networkx": nx.path_graph(4),
+                "no labels": SimpleNamespace(x=torch.tensor(X), edge_index=PATH_OF_FOUR),
+            }
+        },
+    ),
     (
         skip,
         "SkipGramLoss",
@@ -315,6 +436,38 @@ TABLE = [
         top_k,
         "top_k_probability",
         {"item": whole(0, 2), "k": whole(1, 2), "n_draws": whole(1), "seed": whole(0), "test": {"text": "x"}},
+    ),
+    (
+        of_queries,
+        "DocumentLoss",
+        {
+            "x": table(),
+            "relevance": column(4) | {"negative": [-1.0, 1, 0, 1], "a huge grade": [0, 2000, 0, 1]},
+            "qid": NAMES,
+            "outer": {"text": "x", "a class": losses.DocumentLoss, "two arguments": lambda scores, grades: scores},
+            "order": column(4),
+            "documents": NAMES,
+            "objects": CHOICE,
+            "penalty": PENALTY,
+            "model": MODEL | {"two scores": torch.nn.Linear(2, 2)},
+        },
+    ),
+    (losses.LambdaLoss, "LambdaLoss", {"mu": number(zero=False), "k": whole(1), "sigma": number()}),
+    (losses.ApproxNDCG, "ApproxNDCG", {"temperature": number()}),
+    (losses.SoftRanks, "SoftRanks", {"temperature": number(), "width": number()}),
+    *(
+        (
+            with_defaults(metric, **HELD_OUT),
+            metric.__name__,
+            {
+                "scores": {"text": "x", "no function": 3.0},
+                "relevance": column(4) | {"negative": [-1.0, 1, 0, 1]},
+                "qid": {"nothing": None, "apart": ["a", "b", "a", "b"], "a number": 3},
+                "ranks": {"text": "soft", "a number": 0.1},
+            }
+            | ({} if metric is losses.reciprocal_rank else {"k": whole(1)}),
+        )
+        for metric in (losses.ndcg, losses.reciprocal_rank, losses.recall)
     ),
     (ndcg, "ndcg_change", {"k": whole(1), "gains": table(), "test": {"nothing": None}}),
     (
@@ -515,6 +668,15 @@ SPECIAL = [
         lambda: Graph(2, torch.tensor([[0, 1]]), torch.ones(1), labels=[[0], [1]]),
         "`labels` must be text",
     ),
+    Case("GraphNetworkLoss: NaN in x", lambda: gnn(data=nodes(x=torch.full((4, 2), NAN))), "`x` is nan"),
+    Case("GraphNetworkLoss: no node", lambda: gnn(data=nodes(edge_index=[[0, 9], [9, 0]])), "`edge_index` is 9"),
+    Case("GraphNetworkLoss: one way", lambda: gnn(data=nodes(edge_index=[[0], [1]])), "not 1→0"),
+    Case("GraphNetworkLoss: twice", lambda: gnn(data=nodes(edge_index=[[0, 1, 0], [1, 0, 1]])), "0→1 twice"),
+    Case("GraphNetworkLoss: a loop", lambda: gnn(data=nodes(edge_index=[[2], [2]])), "self-loop at node 2"),
+    Case("GraphNetworkLoss: a short y", lambda: gnn(data=nodes(y=[0, 1])), "one label a node: 4"),
+    Case("class_probabilities: no graph", lambda: gnn().class_probabilities([0], graph="all"), "`graph` must be"),
+    Case("test_loss: no nodes", lambda: gnn().test_loss([]), "names no node"),
+    Case("link_probabilities: no node", lambda: gnn().link_probabilities([[0, 7]]), "`pairs` is 7"),
     Case("WalkEmbeddingLoss: no edges", lambda: walk(graph=nx.empty_graph(3)), "no edges"),
     Case("WalkEmbeddingLoss: a self-loop", lambda: walk(graph=nx.Graph([(0, 0), (0, 1)])), "self-loop"),
     Case(

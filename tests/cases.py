@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 
@@ -159,14 +160,19 @@ def network_of_rows(kept):
     return vif.losses.OutputLoss(mlp(2, 1), x, outer, n_objects=len(rows), penalty=0.4)
 
 
-def documents(kept, **arguments):
-    """Make a ListMLE loss of two and three documents a query, ranked to the second place."""
+def documents(kept, kind=vif.losses.DocumentListMLELoss, **arguments):
+    """Make a loss of three and four documents a query."""
     kept = list(kept)
     qid, grades = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([2, 0, 1, 1, 1, 0, 3])
     order = sorted(range(len(kept)), key=lambda place: int(qid[kept[place]]))
     x = data(3, 7, 2)
     rows = [kept[place] for place in order]
-    return vif.losses.DocumentListMLELoss(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4, **arguments)
+    return kind(x[rows], grades[rows], qid[rows], documents=order, penalty=0.4, **arguments)
+
+
+def of_documents(outer, **arguments):
+    """Return the maker of a loss of each query's scores."""
+    return partial(documents, kind=vif.losses.DocumentLoss, outer=outer, **arguments)
 
 
 def rows_of(params, kept):
@@ -283,6 +289,34 @@ def walk_embedding(**arguments):
     return build
 
 
+class Convolution(torch.nn.Module):
+    """Two graph convolutions with tanh between."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+    def forward(self, x, edge_index, edge_weight):
+        """Return a row a node."""
+        start, end = edge_index
+        degree = torch.ones_like(x[:, 0]).index_add(0, end, edge_weight)
+        share = edge_weight / (degree[start] * degree[end]).sqrt()
+        for layer in (self.first, self.second):
+            x = layer(x / degree[:, None]).index_add(0, end, share[:, None] * layer(x)[start]).tanh()
+        return x
+
+
+def graph_network(kept):
+    """Make a loss of a graph network whose objects are nodes."""
+    ends = torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [5, 0], [0, 2], [1, 4], [3, 5], [2, 5]])
+    place = {node: position for position, node in enumerate(kept)}
+    left = torch.tensor([[place[a], place[b]] for a, b in ends.tolist() if a in place and b in place]).T
+    rows = list(kept)
+    arcs = torch.cat([left, left.flip(0)], dim=1)
+    some = SimpleNamespace(x=data(7, 6, 2)[rows], edge_index=arcs, y=(torch.arange(6) % 2)[rows])
+    return vif.losses.GraphNetworkLoss(Convolution(), some, objects="nodes", penalty=0.3)
+
+
 def skip_gram(**arguments):
     """Return the maker of a skip-gram loss for given counts."""
     counts = data(9, 6, 6).square()
@@ -360,6 +394,10 @@ LOSSES = [
     Case("ListMLE, documents", 7, documents),
     Case("ListMLE, items, network", 5, item_network, last_rows, convex=False),
     Case("ListMLE, documents, network", 7, partial(documents, model=mlp(2, 1)), convex=False),
+    Case("LambdaLoss, documents", 7, of_documents(vif.losses.LambdaLoss()), convex=False),
+    Case("LambdaLoss 2@2, documents", 7, of_documents(vif.losses.LambdaLoss(mu=None, k=2)), convex=False),
+    Case("ApproxNDCG, documents", 7, of_documents(vif.losses.ApproxNDCG()), convex=False),
+    Case("ApproxNDCG, network", 7, of_documents(vif.losses.ApproxNDCG(), model=mlp(2, 1)), convex=False),
     Case("softmax ranking with gains, queries", 5, graded_queries, decomposable=True),
     Case("any network", 7, network_of_rows, decomposable=True, convex=False),
     Case("logistic regression of groups", 6, logistic, decomposable=True, unused=5),
@@ -407,6 +445,7 @@ LOSSES = [
         walk_point,
         convex=False,
     ),
+    Case("graph network", 6, graph_network, convex=False),
     Case("skip-gram", 6, skip_gram(), rows, walk_point, convex=False),
     Case(
         "skip-gram, negative sampling",

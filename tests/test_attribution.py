@@ -231,3 +231,23 @@ def test_a_loss_that_knows_its_objects_is_not_contradicted():
 def test_parameters_of_mixed_kinds_are_refused_by_name():
     with pytest.raises(ValueError, match="share one dtype and device"):
         Problem.of(lambda params, presence: 0, {"a": torch.zeros(1), "b": torch.zeros(1).double()}, n_objects=1)
+
+
+def test_a_result_has_a_length_its_scores_by_target_and_a_table_in_a_notebook():
+    error = torch.tensor([0.01, 0.4, float("nan")], dtype=torch.float64)
+    scores = torch.tensor([[0.1, 1e6], [-0.3, 2e6], [0.2, float("nan")]], dtype=torch.float64)
+    found = vif.Attribution(
+        scores, torch.arange(3), n_objects=3, labels=["a", "<b>", "c"], targets=["age", "dose & age"], error=error
+    )
+    assert len(found) == 3
+    assert torch.equal(found["age"], scores[:, 0])
+    assert torch.equal(found[-1].nan_to_num(), scores[:, 1].nan_to_num())
+    with pytest.raises(ValueError, match="weight"):
+        found["weight"]
+    page = found._repr_html_()
+    assert page.index("&lt;b&gt;") < page.index(">c<") < page.index(">a<")
+    assert "<td>-0.3</td><td>+2e+06</td><td>not trusted</td>" in page
+    assert "dose &amp; age" in page
+    assert "<b>" not in page
+    many = vif.Attribution(torch.ones(40, 9), torch.arange(40), n_objects=40)
+    assert "30 more removals; 3 more targets" in many._repr_html_()

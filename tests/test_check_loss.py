@@ -58,6 +58,8 @@ def test_every_ready_loss_with_another_part_is_what_it_says(case):
     loss, params = case.loss(), case.params()
     vif.check_loss(loss.with_parts(loss.outputs, loss.outer, ridge=2.0), params)
     vif.check_loss(loss.treated(Conditioned()), params)
+    if isinstance(loss.outputs(params), dict):
+        return
     at = data(3, 4)
     linear = Affine(data(2, loss.outputs(params).numel(), 4), at, loss.outputs(params))
     vif.check_loss(loss.with_parts(linear, loss.outer, ridge=loss.ridge), at)

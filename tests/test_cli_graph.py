@@ -1,12 +1,17 @@
 """`vif graph` from file to table."""
 
+import io
+import json
+
 import networkx as nx
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import versatile_influence as vif
 from versatile_influence.cli import main
+from versatile_influence.losses.graphs.graph import Graph
 
 
 @pytest.fixture
@@ -76,3 +81,48 @@ def test_scores_are_held_against_refits_of_some_nodes_or_are_refits(edges, tmp_p
     target = loss.pair_losses([(12, 10)])
     change = target(vif.minimize(loss, theta, presence)) - target(theta)
     assert found[5] == pytest.approx(change.item(), rel=1e-5)
+
+
+def test_scores_are_printed_for_other_programs(edges, capsys):
+    words = ["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]
+    assert main([*words, "--format", "csv"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), index_col=0)
+    assert main([*words, "--format", "json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert len(table) == len(read) == 34
+    assert read["5"]["12,10"] == pytest.approx(table.loc[5, "12,10"])
+
+
+def test_a_column_of_weights_is_named(tmp_path, capsys):
+    path = tmp_path / "e.csv"
+    path.write_text("source,target,times\na,b,2\nb,c,1\nc,a,1\n")
+    assert main(["graph", str(path), "--pairs", "a,b", "--penalty", "1", "--weight", "times"]) == 0
+    capsys.readouterr()
+    assert main(["graph", str(path), "--pairs", "a,b", "--weight", "often"]) == 1
+    assert "no column 'often'" in capsys.readouterr().err
+
+
+def test_the_picture_of_many_nodes_names_the_pair_and_the_strongest_alone(tmp_path, capsys):
+    plots = pytest.importorskip("versatile_influence.reading.plots_graph")
+    graph = Graph.of(nx.barabasi_albert_graph(300, 2, seed=0))
+    scores = torch.linspace(-1, 1, 300, dtype=torch.float64)
+    scores[7] = 50.0
+    figure = Figure()
+    ax = plots.network(graph, scores, mark=(7, 150), label="change", ax=figure.subplots())
+    said = {text.get_text() for text in ax.texts}
+    assert {"7", "150", "0", "299"} <= said
+    assert len(said) <= 14
+    # The pair's own node would bleach all others.
+    assert figure.axes[1].get_ylim() == (-1.0, 1.0)
+    path = tmp_path / "e.txt"
+    path.write_text("a b\nb c\nc a\n")
+    picture = tmp_path / "picture.png"
+    assert main(["graph", str(path), "--pairs", "a,b", "b,c", "--penalty", "1", "--plot", str(picture)]) == 0
+    assert picture.stat().st_size > 10_000
+    assert "The picture is in" in capsys.readouterr().err
+
+
+def test_long_training_is_told_beforehand(edges, capsys, monkeypatch):
+    monkeypatch.setattr("versatile_influence.cli.graph.SAID_SECONDS", 0.0)
+    assert main(["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]) == 0
+    assert "training an embedding of 34 nodes in 2 dimensions: about " in capsys.readouterr().err

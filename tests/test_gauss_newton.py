@@ -54,7 +54,9 @@ def test_the_matrix_is_the_one_made_by_hand_and_has_no_negative_eigenvalue(case)
     torch.testing.assert_close(operator.dense(), expected, rtol=1e-10, atol=1e-10)
     vectors = data(9, len(expected), 3)
     torch.testing.assert_close(operator @ vectors, expected @ vectors, rtol=1e-10, atol=1e-10)
-    assert torch.linalg.eigvalsh(operator.dense()).min() >= loss.penalty + 0.1 - 1e-9
+    # ApproxNDCG bends down in the scores themselves, so that J'BJ may.
+    if not case.name.startswith("ApproxNDCG"):
+        assert torch.linalg.eigvalsh(operator.dense()).min() >= loss.penalty + 0.1 - 1e-9
 
 
 @every_composed
@@ -75,7 +77,9 @@ def test_terms_add_up_and_a_sample_of_each_once_is_the_whole(case):
     presence[1] = 0.0
     parts = [loss.part(part)(params, presence) for part in torch.arange(loss.n_terms).split(2)]
     torch.testing.assert_close(torch.stack(parts).sum(), loss(params, presence))
-    kinds = [vif.Hessian, vif.GaussNewton] if isinstance(loss, Composed) else [vif.Hessian]
+    kinds = [vif.Hessian]
+    if isinstance(loss, Composed) and not (loss.outputs.identity and isinstance(params, dict)):
+        kinds = [vif.Hessian, vif.GaussNewton]
     for kind in kinds:
         whole = kind(loss, params, presence, 0.2)
         single = [whole.sample(torch.tensor([term])).dense() for term in range(loss.n_terms)]

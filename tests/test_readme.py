@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,14 @@ def test_theorem_3_2_holds_on_fresh_draws():
     found = theorem_3_2.rows(sizes=(250, 500, 1000, 2000), repeats=3)
     slope = theorem_3_2.log_slope([row["n"] for row in found], [row["mean"] for row in found])
     assert -1.1 < slope < -0.9
+
+
+def test_the_start_page_of_the_site_runs(capsys):
+    page = (ROOT / "docs" / "index.md").read_text()
+    programs = [textwrap.dedent(block) for block in re.findall(r"    ```python\n(.*?)    ```", page, flags=re.S)]
+    assert len(programs) == 4
+    for program in programs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile(program, "index.md", "exec"), {})
+    assert "tensor" in capsys.readouterr().out

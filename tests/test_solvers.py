@@ -180,11 +180,22 @@ def test_cg_solves_columns_in_blocks_as_it_does_together(monkeypatch):
     torch.testing.assert_close(vif.CG().solve(hessian(spd(12)), rhs).value, together.value)
 
 
+def test_a_block_of_columns_takes_a_fraction_of_the_steps_of_one_and_gives_the_same():
+    matrix, rhs = spd(60), drawn(60, 20, seed=1)
+    # A zero column, one that others make up, and columns of other sizes.
+    rhs[:, 3], rhs[:, 5], rhs[:, 7] = 0.0, rhs[:, 0] - rhs[:, 1], 1e9 * rhs[:, 7]
+    together, alone = vif.CG().solve(hessian(matrix), rhs), vif.CG().solve(hessian(matrix), rhs[:, :1])
+    torch.testing.assert_close(together.value, torch.linalg.solve(matrix, rhs), rtol=1e-6, atol=1e-9)
+    assert together.residual.max() < 1e-7
+    assert not together.value[:, 3].any()
+    assert together.num_steps <= 5 < alone.num_steps / 4
+
+
 def test_preconditioners_make_the_steps_fewer():
     uneven = torch.diag(torch.logspace(0, 4, 60, dtype=torch.float64)) + 0.01 * spd(60)
     turned = torch.linalg.qr(drawn(60, 60))[0]
     low_rank = turned @ torch.diag(torch.logspace(5, -5, 60, dtype=torch.float64) + 1) @ turned.T
-    rhs = drawn(60, 3, seed=1)
+    rhs = drawn(60, 1, seed=1)
     for matrix, preconditioner in [(uneven, Diagonal()), (low_rank, Nystrom(rank=30))]:
         plain = vif.CG().solve(hessian(matrix), rhs)
         helped = vif.CG(preconditioner=preconditioner).solve(hessian(matrix), rhs)

@@ -165,14 +165,14 @@ def test_an_unknown_kind_of_graph_is_refused():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("source target\n0 1\n1 2\n", "Line 1 .* header"),
-        ("a b\n0 1\n1 2\n", "Line 1 .* header"),
+        ("source target\n", "a header and no edges"),
         ("0 1 1.0\n1 2 -3\n", "Line 2 .* -3"),
         ("0 1 1.0\n1 2 nan\n", "Line 2 .* nan"),
         ("0 1 1.0\n1 2 x\n", "Line 2 .* not a number"),
         ("0 1\n1 2 3.0\n", "Line 2 .* 3 columns"),
-        ("0 1\n1 0\n", "listed 2 times"),
-        ("0 1\n1 1\n", "self-loop"),
+        ("0 1\n0 1\n", "Line 2 .* again, after Line 1"),
+        ("0 1 1.0\n1 0 2.0\n", "Line 2 .* weights 1 and 2"),
+        ("0 1\n1 1\n", "Line 2 .* to itself"),
         ("# nothing\n", "no edges"),
     ],
 )
@@ -284,3 +284,30 @@ def test_a_large_graph_is_trained_by_lbfgs_and_newton_steps_with_the_hessian_wri
     by_hand = loss.at(presence).gradients(stacked, presence[None])[0]
     slow = torch.cat([part.reshape(-1) for part in torch.func.grad(loss)(loss.start(), presence).values()])
     torch.testing.assert_close(by_hand, slow, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"objects": "edges"}, {"p": 0.5, "q": 2.0}, {"window": [-2, 0, 1]}, {"dead_ends": "stop"}]
+)
+def test_what_is_written_out_for_large_graphs_is_the_automatic_answer(settings, monkeypatch):
+    monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 2)
+    given = {"length": 5, "window": 2, "dim": 2, "penalty": 0.3} | settings
+    loss = WalkEmbeddingLoss(nx.krackhardt_kite_graph(), **given)
+    params, presence = loss.start(), torch.ones(loss.n_objects, dtype=torch.float64)
+    vif.check_loss(loss, params)
+    presence[1] = 0.0
+    there = loss.at(presence)
+    unit = torch.eye(40, dtype=torch.float64)
+    for model in (loss.model, NegativeSampling()):
+        there.model = model
+        there.bent = None
+        gradient, value = there.gradient_and_value(params, presence)
+        torch.testing.assert_close(gradient, vif.Loss.gradient(there, params, presence))
+        torch.testing.assert_close(value, there(params, presence))
+        right = vif.Loss.hessian_products(there, params, presence, unit)
+        torch.testing.assert_close(there.hessian_products(params, presence, unit), right)
+        torch.testing.assert_close(there.hessian(params, presence), right)
+        # Each node's own blocks of the Hessian.
+        blocks = torch.linalg.inv(there.bends(params).blocks(1e3))
+        own = torch.stack([right[2 * row : 2 * row + 2, 2 * row : 2 * row + 2] for row in range(20)])
+        torch.testing.assert_close(blocks, own + (1e3 - 0.3) * torch.eye(2).double(), rtol=1e-8, atol=1e-8)

@@ -142,13 +142,21 @@ def their_parts(
 
     Theirs is Σ sum_p / divisor_p over parts p; ours is divisor_first times that.
     """
-    from pytorch_metric_learning.reducers import MultipleReducers
+    from pytorch_metric_learning import reducers
 
+    plain = (reducers.AvgNonZeroReducer, reducers.DivisorReducer, reducers.MeanReducer, reducers.SumReducer)
+    several = isinstance(loss_fn.reducer, reducers.MultipleReducers)
+    for one in loss_fn.reducer.reducers.values() if several else [loss_fn.reducer]:
+        if type(one) not in plain:
+            raise ValueError(
+                f"The reducer {type(one).__name__} weights terms, or leaves some out, which a sum of terms does not. "
+                "Give the loss MeanReducer() or SumReducer(), as it was trained."
+            )
     found = loss_fn.compute_loss(z, classes, mined, z, classes)
     sums = {name: torch.as_tensor(part["losses"]).detach().to(z).sum() for name, part in found.items()}
     reducer, divisors = loss_fn.reducer, {}
     for name, part in found.items():
-        one = reducer.reducers[name] if isinstance(reducer, MultipleReducers) else reducer
+        one = reducer.reducers[name] if isinstance(reducer, reducers.MultipleReducers) else reducer
         mean = torch.as_tensor(one({name: part}, z, classes)).detach()
         divisors[name] = (sums[name] / mean).item() if mean else 1.0
     first = next(iter(divisors.values()))

@@ -130,7 +130,9 @@ def _graph(commands) -> argparse.ArgumentParser:
         "nodes changes without each other node. Positive: without it, the pair is further apart.",
     )
     add = parser.add_argument
-    add("edges", type=source, help="edge list, one `source target [weight]` a line")
+    words = "edge list: one `source target [weight]` a line, CSV, TSV, or what networkx or Gephi write; may be .gz"
+    add("edges", type=source, help=words)
+    add("--weight", metavar="COL", help="column, or attribute, of weights (default: `weight`, where there is one)")
     add("--pairs", type=pair, nargs="+", required=True, metavar="U,V", help="pairs of nodes by name")
     add("--length", type=int, default=6, help="nodes of a walk (6)")
     add("--window", type=int, default=3, help="how far context reaches (3)")
@@ -138,6 +140,8 @@ def _graph(commands) -> argparse.ArgumentParser:
     add("--penalty", type=float, default=0.0, help="λ of (λ/2)‖θ‖² on the summed loss (0)")
     add("--directed", action="store_true", help="walk edges from source to target only")
     add("--top", type=count, default=5, help="nodes listed for each pair (5)")
+    add("--format", choices=["table", "csv", "json"], default="table", help="of what is printed (%(default)s)")
+    add("--plot", metavar="FILE", help="draw the graph for each pair, its nodes coloured by their scores (.png, .svg)")
     _how(add, "nodes", check=0, by="attribute")
     return parser
 

@@ -14,7 +14,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import CARRIERS, CURVES, MANY_DOTS, NAMED_DOTS
 from versatile_influence.losses.cox.kaplan_meier import kaplan_meier
 from versatile_influence.losses.cox.loss import CoxLoss
-from versatile_influence.reading.plots import plain
+from versatile_influence.reading.plots_one import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

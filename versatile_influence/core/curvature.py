@@ -148,5 +148,7 @@ def deflated(matrix: Float[Tensor, "*c p p"], null: Float[Tensor, "p m"] | None)
     crossed = matrix @ null
     inner = null.mT @ crossed
     size = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
-    side = (crossed - 0.5 * null @ inner) @ null.mT
-    return matrix - side - side.mT + size * (null @ null.mT)
+    side = crossed - 0.5 * null @ inner - 0.5 * size * null
+    # One product and no other array of the size of a large matrix.
+    both = torch.cat([side, null.expand_as(side)], dim=-1) @ torch.cat([null.expand_as(side), side], dim=-1).mT
+    return both.neg_().add_(matrix)

@@ -124,7 +124,10 @@ def warn_of_zeros(problem: Problem, target: Target | PresenceTarget) -> None:
     else:
         said = (
             "the target does not depend on the parameters, as far as PyTorch sees. Look for detach(), no_grad(), "
-            ".item(), argmax or rounding in it: explain the logit, or the probability, that it is made of"
+            ".item(), argmax or rounding in it: explain the logit, or the probability, that it is made of. A step "
+            "function, such as exact NDCG@k, MRR, recall@k or the C-index, is for vif.newton_step and vif.refit, which "
+            "evaluate it without the object; or explain a smooth one: ranks=vif.losses.SoftRanks(), "
+            "vif.losses.smooth_concordance"
         )
     warn(f"Every score is 0: {said}.")
 

@@ -47,6 +47,11 @@ class GaussNewton(Curvature):
                 "it as vif.losses.OutputLoss(model, x, outer, …) or vif.Composed(outputs, outer, …), or leave "
                 "`curvature` out for the Hessian."
             )
+        if self.loss.outputs.identity and isinstance(self.params, dict):
+            raise TypeError(
+                f"GaussNewton needs outputs that are the same whoever is present, and {type(self.loss).__name__} has "
+                "none but its parameters. Leave `curvature` out for the Hessian."
+            )
 
     @property
     def composed(self) -> Composed:

@@ -69,6 +69,7 @@ class Given:
         Raises:
             ValueError: If it does not.
         """
+        # The value is that of a copy of θ: also a loss that keeps what it gave here evaluates a second time.
         again, number = self.loss(self.params, self.loss.everyone(self.params)).item(), self.value.item()
         if again != number:
             raise ValueError(

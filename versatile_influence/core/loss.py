@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -45,8 +45,8 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        undetermined, owning: Directions (p,) by name that nothing determines without an object; whether `owned` says
-            what objects own, and `treatment` how; `precision`: what it runs in; `units`: (p,) natural steps, or None.
+        undetermined, owning, treatment: Directions (p,) by name that nothing determines without an object; whether
+            `owned` says what, and how; `precision` it runs in; `units`, `stand_in`: natural steps, a preconditioner.
 
     Example:
         >>> class Mean(Loss):
@@ -69,6 +69,7 @@ class Loss(ABC):
     treatment: Treatment = Marginalised()
     precision: torch.dtype = torch.float64
     units: Float[Tensor, " p"] | None = None
+    stand_in: Any = None
 
     def __init_subclass__(cls, **kwargs: object):
         """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s."""
@@ -140,8 +141,7 @@ class Loss(ABC):
         self, params: Params, presence: Float[Tensor, " n"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return ∇L(θ, b) and L(θ, b)."""
-        unravel = shaper(params)
-        return grad_and_value(lambda vector: self(unravel(vector), presence))(flat(params))
+        return grad_and_value(lambda vector: self(shaper(params)(vector), presence))(flat(params))
 
     def gradients(self, params: Params, presence: Float[Tensor, "k n"]) -> Float[Tensor, "k p"]:
         """Return ∇L at k parameters stacked along a first dimension, each with its own row of presence."""

@@ -213,8 +213,8 @@ class Mapped(Outputs):
         return replace(self, inner=self.inner.holding(params, free))
 
 
-def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
-    """Return the network's outputs at other parameters, in their dtype, buffers too.
+def through(model: torch.nn.Module, params: Params, x: Tensor, *rest: Tensor) -> Tensor:
+    """Return the network's outputs at other parameters, in their dtype, buffers too; `rest` is handed on as it is.
 
     Raises:
         TypeError: If the parameters are no dict.
@@ -243,4 +243,4 @@ def through(model: torch.nn.Module, params: Params, x: Tensor) -> Tensor:
     like = next(iter(params.values()))
     constants = {name: value.to(like) for name, value in (buffers | frozen).items() if value.is_floating_point()}
     x = x.to(like) if x.is_floating_point() else x.to(like.device)
-    return functional_call(model, constants | params, (x,))
+    return functional_call(model, constants | params, (x, *rest))

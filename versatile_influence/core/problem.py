@@ -11,6 +11,7 @@ from torch import Tensor
 from versatile_influence.core.arguments import function
 from versatile_influence.core.checks import instance, number
 from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.derivatives import by_formula
 from versatile_influence.core.given import Given
 from versatile_influence.core.labels import names
 from versatile_influence.core.loss import Loss
@@ -151,7 +152,8 @@ class Problem:
             what=f"The gradients of {t:,} targets in {p:,} parameters, and what is solved for them,",
             instead="Explain fewer targets in a call. (vif.memory_budget bounds what is beside them.)",
         )
-        gradients = target.gradients(self.params)
+        with by_formula():
+            gradients = target.gradients(self.params)
         if not all_finite(gradients):
             worst = int((~torch.isfinite(gradients)).any(dim=1).nonzero()[0])
             raise ValueError(f"The gradient of target {worst} has NaN or infinite entries. Leave it out, or smooth it.")

@@ -58,6 +58,11 @@ def first(params: Params) -> Tensor:
     return next(iter(params.values())) if isinstance(params, dict) else params
 
 
+def parts_of(params: Params) -> list[Tensor]:
+    """Return the tensors."""
+    return list(params.values()) if isinstance(params, dict) else [params]
+
+
 def cast(params: Params, dtype: torch.dtype) -> Params:
     """Return parameters in another precision."""
     if isinstance(params, dict):

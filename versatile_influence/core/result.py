@@ -14,6 +14,7 @@ from versatile_influence.core import saved
 from versatile_influence.core.checks import instance, shaped, whole
 from versatile_influence.core.labels import names, position
 from versatile_influence.core.removals import Objects
+from versatile_influence.core.shown import Shown
 from versatile_influence.core.sizes import TRUSTED
 from versatile_influence.core.solution import Solution
 
@@ -26,7 +27,7 @@ BY_ROW = ("scores", "direct", "parameter", "error")
 
 
 @dataclass(frozen=True, repr=False)
-class Attribution:
+class Attribution(Shown):
     """What each target would change by without each object: `f(θ without i) − f(θ)`, in the target's units.
 
     Predicted (`attribute`, `newton_step`) and measured (`leave_one_out`, `refit`) scores have this same type, sign
@@ -155,8 +156,7 @@ class Attribution:
         return ["not checked" if unknown else words[good] for unknown, good in known]
 
     def __repr__(self) -> str:
-        k, t = self.scores.shape
-        return f"Attribution({k:,} removals × {t:,} targets; {self.trust()})"
+        return f"Attribution({len(self):,} removals × {self.scores.shape[1]:,} targets; {self.trust()})"
 
     @property
     def vif(self) -> Float[Tensor, "k t"]:
@@ -218,7 +218,7 @@ class Attribution:
         """Return the scores as a pandas frame: objects down, targets across; with `error` how far each is off."""
         import pandas as pd
 
-        columns: list = list(self.targets) if self.targets is not None else list(range(self.scores.shape[1]))
+        columns: list = list(range(self.scores.shape[1]) if self.targets is None else self.targets)
         # A tuple is one name, and not one a level.
         index = pd.Index(self.names(), name="object", tupleize_cols=False)
         frame = pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))

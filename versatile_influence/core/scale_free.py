@@ -6,6 +6,7 @@ known; only where it holds is the loss evaluated at other scales.
 """
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -45,10 +46,12 @@ def scale_free(
         slope = slope - loss.penalty * theta
         pull = loss.penalty * (theta @ theta)
         if pull > 0 and (theta @ slope).abs() <= 1e-9 * (pull + theta.norm() * slope.norm()):
-            # The last is 0: what does not enter at all has its minimum there.
-            values = [_unpenalised(loss, params, chosen, presence, scale) for scale in (1.0, 0.5, 2.0, 0.01, 0.0)]
-            same = [math.isclose(values[0], value, rel_tol=1e-9) for value in values[1:]]
-            if same == [True, True, True, False]:
+            value = partial(_unpenalised, loss, params, chosen, presence)
+            here = value(1.0)
+            # At 0 another: what does not enter at all has its minimum there.
+            if all(math.isclose(here, value(scale), rel_tol=1e-9) for scale in (0.5, 2.0, 0.01)) and not math.isclose(
+                here, value(0.0), rel_tol=1e-9
+            ):
                 return _told(chosen)
     return None
 
@@ -67,7 +70,7 @@ def _blocks(names: list[str]) -> list[list[str]]:
 
 def _unpenalised(loss: Loss, params: Params, chosen: list[str], presence: Tensor, scale: float) -> float:
     """Return L₀ where some parameters are scaled."""
-    scaled = {name: value * scale if name in chosen else value for name, value in _named(params).items()}
+    scaled = {name: value * scale if name in chosen and scale != 1 else value for name, value in _named(params).items()}
     at = scaled if isinstance(params, dict) else scaled[""]
     return (loss(at, presence) - loss.penalty / 2 * squared_norm(at)).item()
 

@@ -64,6 +64,8 @@ DEAD_END = 1e-12
 # Newton steps of the logistic regression on an embedding: it is strictly convex, and settled to rounding well before.
 LOGISTIC_STEPS = 15
 
+# Numbers that a module's frozen parts give for all batches, up to which they are kept: 200 MB in float32.
+KEPT_NUMBERS = 50_000_000
 # Solvers. Numbers that the gradients of one batch of backward passes may hold.
 PASS_NUMBERS = 20_000_000
 # Up to this many outputs B is a dense matrix, made some columns at a time; beyond, Lanczos steps apply its root.
@@ -87,6 +89,9 @@ EIGENVECTORS, DOWNWARD_STEPS = 2000, 30
 NEGATIVE, SADDLES = 1e-7, 10
 # A curvature below this share may be that of a saddle that is not quite reached; so many such directions are looked at.
 LEVEL, FLATS = 1e-4, 8
+# Gradients that training an embedding takes, 250 to 450 on power-law graphs of 600 to 2,000 nodes, and seconds from
+# which a command says so before it begins.
+GRADIENTS, SAID_SECONDS = 400, 5.0
 # Seconds after which one who waits is shown progress.
 PATIENCE = 10.0
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
@@ -106,6 +111,8 @@ BLOCK_NUMBERS = 1_000_000
 # Names in a message, beside the largest dots and under the columns of a picture (more would overlap), rows that
 # `vif retrain` and the check of `vif cox` list.
 NAMED, NAMED_DOTS, NAMED_COLUMNS, SHOWN, LISTED = 5, 3, 16, 10, 6
+# Nodes of a graph up to which a picture names each of them, and so many of the strongest beyond: 77 names can be read.
+FEW_NODES, NAMED_NODES = 80, 12
 # Above this many dots a vector graphic is slow to open: they are then drawn as an image inside it.
 MANY_DOTS = 2000
 # Trust. Estimated relative error up to which a score is trusted (below it the true error's 95th percentile was 0.10 to
@@ -124,6 +131,8 @@ SLOWEST = 0.8
 # Numbers of all gradients of a check up to which every removal is checked (a second on one core), and otherwise, where
 # the scores themselves took no more; of the largest losses so many removals.
 CHECKED_NUMBERS, SAMPLED_NUMBERS, LEAST_CHECKED = 30_000_000, 200_000, 4
+# Where even these take more, none is: of 22 million parameters a column more is minutes, and gigabytes.
+UNCHECKED_NUMBERS = 1_000_000_000
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
 # Seconds up to which a command refits without each object of a linear model unless told otherwise, and how many refits

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from versatile_influence.core.checks import instance, number, numbers, whole
+from versatile_influence.core.sizes import FEW_NODES, NAMED_NODES
 from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.graphs.graph import Graph
-from versatile_influence.reading.plots import axes, plain
+from versatile_influence.reading.plots_one import axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,17 +20,21 @@ def network(
     *,
     limit: float | None = None,
     mark: tuple[int, ...] = (),
+    label: str | None = None,
     seed: int = 0,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw the graph in a spring layout, its nodes coloured by their scores.
 
+    Of a large graph the marked nodes and those of the largest scores are named alone.
+
     Args:
         graph: The graph.
         scores: One number a node: red where the target would be larger without it, blue where smaller, grey for NaN.
-        limit: The score of the strongest colour; the largest of all for None. Give two pictures the same one to
-            compare them.
+        limit: The score of the strongest colour; the largest of all nodes not marked for None. Give two pictures the
+            same one to compare them.
         mark: Nodes with a bold outline, such as the pair in question.
+        label: What stands beside a colour bar; no bar for None.
         seed: Of the layout; the same for the same picture.
         ax: Where to draw; a new figure for None.
 
@@ -45,6 +50,8 @@ def network(
     """
     import matplotlib.pyplot as plt
     import networkx as nx
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     n = instance(graph, "graph", Graph, "Graph.of(…)").n_nodes
     ax = axes(ax, figsize=(6.4, 4.8))
@@ -55,18 +62,32 @@ def network(
     values = np.zeros(n) if scores is None else numbers(scores, "scores", shape=[n], finite=False).numpy()
     limit = None if limit is None else number(limit, "limit", above=0)
     mark = tuple(whole_numbers(mark, "mark", shape=[None], most=n - 1).tolist())
-    size = limit if limit is not None else max(np.nanmax(np.abs(values)), 1e-300)
+    # What becomes of the pair itself without one of its nodes would bleach all others.
+    others = np.delete(np.abs(np.nan_to_num(values)), mark)
+    size = limit if limit is not None else max(others.max(initial=0.0), 1e-300)
     colours = plt.get_cmap("RdBu_r").with_extremes(bad="lightgrey")(
         np.ma.masked_invalid(0.5 + 0.5 * np.clip(values / size, -1, 1))
     )
-    nx.draw_networkx_edges(drawn, places, ax=ax, edge_color="0.8")
-    widths = [2.5 if node in mark else 0.6 for node in range(graph.n_nodes)]
-    dots = {"node_color": colours, "edgecolors": "black", "linewidths": widths, "node_size": 220}
+    crowded = n > FEW_NODES
+    area = 220 if not crowded else max(12.0, 220 * FEW_NODES / n)
+    nx.draw_networkx_edges(drawn, places, ax=ax, edge_color="0.8", width=0.4 if crowded else 1.0)
+    thin = 0.3 if crowded else 0.6
+    widths = [2.0 if node in mark else thin for node in range(n)]
+    dots = {"node_color": colours, "edgecolors": "black", "linewidths": widths, "node_size": area}
     nx.draw_networkx_nodes(drawn, places, ax=ax, **dots)
     dark = np.abs(np.nan_to_num(values)) > 0.6 * size
-    for node, name in enumerate(graph.labels):
-        colour = "white" if dark[node] else "black"
+    strongest = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[:NAMED_NODES].tolist()
+    for node in {*mark, *strongest} if crowded else range(n):
         x, y = map(float, places[node])
-        ax.text(x, y, plain(name), ha="center", va="center", fontsize=7, color=colour)
+        words = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark[node] else "black"}
+        if crowded:
+            # Beside its dot, which is too small to hold it, on a ground that hides the edges.
+            words = {"ha": "left", "va": "bottom", "fontsize": 7, "weight": "bold" if node in mark else "normal"}
+            words["bbox"] = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
+        shift = (3, 3) if crowded else (0, 0)
+        ax.annotate(plain(graph.labels[node]), (x, y), xytext=shift, textcoords="offset points", **words)
+    if label is not None:
+        shades = ScalarMappable(Normalize(-size, size), "RdBu_r")
+        ax.figure.colorbar(shades, ax=ax, label=label, shrink=0.7)
     ax.set_axis_off()
     return ax

@@ -9,7 +9,7 @@ from versatile_influence.core.checks import array, told, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import NAMED_COLUMNS
 from versatile_influence.reading.pairs import attribution as read
-from versatile_influence.reading.plots import _frame, axes, plain
+from versatile_influence.reading.plots_one import _frame, axes, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

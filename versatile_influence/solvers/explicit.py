@@ -10,6 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, in_units, without
 from versatile_influence.core.settings import setting
+from versatile_influence.core.sizes import CHUNK_NUMBERS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, finite, relative_residual
 from versatile_influence.core.warn import warn
@@ -56,9 +57,14 @@ class Explicit(Solver):
             return _measured(units, self._by_eigenvalues(matrix, null))
 
         def by_cholesky(rhs: Tensor) -> Solution:
-            rhs = without(null, rhs)
-            value = without(null, torch.cholesky_solve(rhs, factor))
-            return Solution(value, relative_residual(matrix @ value, rhs), smallest_curvature=smallest, dropped=null)
+            value, residual = torch.empty_like(rhs), []
+            # Some columns at a time: of many, each copy is as large as the matrix.
+            width = max(1, CHUNK_NUMBERS // len(rhs))
+            for into, columns in zip(value.split(width, dim=1), rhs.split(width, dim=1), strict=True):
+                part = without(null, columns)
+                into.copy_(without(null, torch.cholesky_solve(part, factor)))
+                residual.append(relative_residual(matrix @ into, part))
+            return Solution(value, torch.cat(residual), smallest_curvature=smallest, dropped=null)
 
         return _measured(units, by_cholesky)
 

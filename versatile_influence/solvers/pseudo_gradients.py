@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
+from versatile_influence.core.batched_outer import BatchSum
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.loss import Loss
-from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, ROOT_STEPS, SINGULAR
+from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, PASS_NUMBERS, ROOT_STEPS, SINGULAR, at_once
 from versatile_influence.core.warn import warn
-from versatile_influence.solvers.lanczos import lanczos
 
 
 def pseudo_gradients(
@@ -36,8 +36,16 @@ def pseudo_gradients(
     Raises:
         ValueError: If B is not finite, or exact vectors are asked for with more outputs than a dense B allows.
     """
+    if isinstance(outer, BatchSum) and num_draws is not None:
+        # Batches do not meet in B: each is drawn by itself.
+        parts = [(one.loss, outputs[one.place], presence[one.objects]) for one in outer.pieces]
+        settings = {"num_draws": num_draws, "generator": generator, "dense_outputs": dense_outputs}
+        return torch.cat([pseudo_gradients(*part, **settings) for part in parts], dim=1)
     flat = outputs.detach().reshape(-1)
     slope = grad(lambda values: outer(values.reshape(outputs.shape), presence))
+
+    def product(vectors: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
+        return jacobian_products(slope, flat, vectors, chunk_size=max(1, PASS_NUMBERS // len(flat)))
 
     draws = num_draws or 0
     noise = torch.randn(len(flat), draws, generator=generator, dtype=torch.float64).to(flat) / max(draws, 1) ** 0.5
@@ -49,9 +57,40 @@ def pseudo_gradients(
             f"There are {len(flat)} outputs, and their curvature is not made dense beyond {dense_outputs}. Ask for a "
             "number of draws, such as num_draws=64."
         )
+    elif (blocks := _by_row(product, flat.reshape(_rows(outer, outputs), -1))) is not None:
+        size, turned = torch.linalg.eigh(blocks)
+        size = torch.where(_above(size.reshape(-1)).reshape(size.shape), size, 0.0).sqrt()
+        # Draws of the rank of B alone, as of a dense one: V √Λ Vᵀ.
+        found = turned @ (size[..., None] * (turned.mT @ noise.reshape(*blocks.shape[:2], -1)))
+        found = found.reshape(len(flat), -1)
     else:
-        found = torch.stack([_rooted(lambda v: jacobian_products(slope, flat, v), one) for one in noise.T], dim=1)
+        each = at_once(len(flat) * min(ROOT_STEPS, len(flat)), most=PASS_NUMBERS)
+        found = torch.cat([_rooted(product, some) for some in noise.split(each, dim=1)], dim=1)
     return found.T.reshape(-1, *outputs.shape)
+
+
+def _rows(outer: Loss, outputs: Tensor) -> int:
+    """Return how many rows outputs have: their own, or of a plain vector one an object."""
+    return len(outputs) if outputs.dim() > 1 or len(outputs) % outer.n_objects else outer.n_objects
+
+
+def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) -> Float[Tensor, "n c c"] | None:
+    """Return the blocks of B of each row, where rows do not meet in it, and else None.
+
+    They do not where B z of any half of the rows is 0 in the other. The halves are those of each binary digit of a
+    row's number: of any two rows some digit tells them apart.
+    """
+    n, c = outputs.shape
+    if n * c * c > PASS_NUMBERS:
+        return None
+    digits = torch.arange(n)[:, None] >> torch.arange(max(1, (n - 1).bit_length())) & 1
+    noise = torch.randn(n, c, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
+    moved = product((noise * digits[:, None]).reshape(n * c, -1)).reshape(n, c, -1)
+    if (moved * (1 - digits[:, None])).abs().max() > SINGULAR * moved.abs().max():
+        return None
+    units = torch.eye(c).to(outputs).expand(n, c, c).reshape(n * c, c)
+    blocks = product(units).reshape(n, c, c)
+    return (blocks + blocks.mT) / 2
 
 
 def _root(matrix: Float[Tensor, "m m"]) -> Float[Tensor, "m r"]:
@@ -66,12 +105,31 @@ def _root(matrix: Float[Tensor, "m m"]) -> Float[Tensor, "m r"]:
     return turned[:, kept] * size[kept].sqrt()
 
 
-def _rooted(product: Callable[[Tensor], Tensor], vector: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
-    """Return B^½ v from the Lanczos process started at v: ‖v‖ Q T^½ e₁."""
-    basis, projected = lanczos(product, vector, ROOT_STEPS)
+def _rooted(product: Callable[[Tensor], Tensor], vectors: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
+    """Return B^½ v of each vector from the Lanczos process started at it: ‖v‖ Q T^½ e₁, all side by side."""
+    (m, d), steps = vectors.shape, min(ROOT_STEPS, len(vectors))
+    length = vectors.norm(dim=0)
+    basis, projected = vectors.new_zeros(d, m, steps), vectors.new_zeros(d, steps, steps)
+    fresh = (vectors / length).T
+    for step in range(steps):
+        basis[:, :, step] = fresh
+        known, image = basis[:, :, : step + 1], product(fresh.T).T
+        inside = torch.einsum("dms,dm->ds", known, image)
+        projected[:, : step + 1, step] = projected[:, step, : step + 1] = inside
+        # Twice is enough (Kahan), and once more after what was nearly nothing is scaled up.
+        fresh = image - torch.einsum("dms,ds->dm", known, inside)
+        fresh = fresh - torch.einsum("dms,ds->dm", known, torch.einsum("dms,dm->ds", known, fresh))
+        size = fresh.norm(dim=1, keepdim=True)
+        # Where nothing new is met the process ends: the zeros that follow stand apart in T.
+        going = size > 1e2 * torch.finfo(fresh.dtype).eps * image.norm(dim=1, keepdim=True)
+        fresh = torch.where(going, fresh / torch.where(going, size, 1.0), 0.0)
+        fresh = fresh - torch.einsum("dms,ds->dm", known, torch.einsum("dms,dm->ds", known, fresh))
+        if not going.any():
+            break
     size, turned = torch.linalg.eigh(projected)
-    kept = _above(size)
-    return vector.norm() * (basis @ (turned[:, kept] @ (size[kept].sqrt() * turned[0, kept])))
+    root = torch.where(_above(size.reshape(-1)).reshape(size.shape), size, 0.0).sqrt()
+    weights = torch.einsum("dse,de,de->ds", turned, root, turned[:, 0])
+    return length * torch.einsum("dms,ds->md", basis, weights)
 
 
 def _above(size: Float[Tensor, " m"]) -> Tensor:

@@ -113,7 +113,12 @@ def _stationary(
     if len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
         check_dense(theta)
         near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(objective.presence)))
-        found, far = _newton(objective, _lbfgs(near, theta, 100 * max_steps), max_steps, enough=enough)
+        found = _lbfgs(near, theta, 100 * max_steps)
+        if objective.loss.stand_in is not None and enough is None:
+            found = _newton_cg(objective, found, max_steps)
+            if objective.is_reached(found):
+                return found, None, True
+        found, far = _newton(objective, found, max_steps, enough=enough)
         return found, None, far
     return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps), None, True
 
@@ -188,7 +193,7 @@ def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int)
         last = size
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            solver = CG(rtol=min(0.1, size**0.5), max_steps=200)
+            solver = CG(rtol=min(0.1, size**0.5), max_steps=200, preconditioner=objective.loss.stand_in)
             step = -solver.solve(objective.hessian(theta), gradient[:, None]).value[:, 0]
         if not step.any() or gradient @ step >= 0:
             step = -gradient

@@ -62,7 +62,8 @@ def attribute(
             presence, damping).
         check: Whether the error of the scores is estimated (`Attribution.error`): True for all removals where that is
             expected to take under a second or less than the scores did, and else for those that move a target most and
-            as many drawn at random; "all", however long it takes; False for none.
+            as many drawn at random (for none, of networks so large that even four take
+            minutes); "all", however long it takes; False for none.
         tolerance: Removals whose estimated error is larger are taken further, each as far as needed: steps with the
             same H⁻¹, downhill steps as `descend` takes them, a refit. `Attribution.rung` says how each ended.
 

@@ -30,6 +30,7 @@ from versatile_influence.core.sizes import (
     NEWTON_STEPS,
     SAMPLED_NUMBERS,
     SCALE_NUMBERS,
+    UNCHECKED_NUMBERS,
     at_once,
 )
 from versatile_influence.core.solver import Inverse
@@ -50,7 +51,9 @@ def with_errors(
     scale = Scale.of(result.scores)
     rows = rows_to_check(problem, result, scale) if check is True else torch.arange(problem.removals.count)
     error = torch.full((len(result.scores),), float("nan"), dtype=result.scores.dtype)
-    for some in rows.split(at_once(problem.removals.n_objects + len(problem.theta), most=HELD_NUMBERS)):
+    for some in (
+        () if not len(rows) else rows.split(at_once(problem.removals.n_objects + len(problem.theta), most=HELD_NUMBERS))
+    ):
         part = problem if len(some) == problem.removals.count else problem.of_rows(some.tolist())
         with warnings.catch_warnings():
             # What the solver falls short by shows in the errors.
@@ -163,7 +166,7 @@ def _chords(inverse: Inverse) -> Steps:
 def rows_to_check(problem: Problem, result: Attribution, scale: Scale) -> Int[Tensor, " m"]:
     """Return which removals are checked: all where that takes less than a second or than the scores, else a sample.
 
-    Half of the sample move some target most, half are drawn with a fixed seed.
+    None where the least sample takes minutes. Half of it move some target most, half are drawn with a fixed seed.
     """
     k, every = problem.removals.count, torch.arange(problem.removals.count)
     steps = result.solution.num_steps if result.solution is not None else 0
@@ -172,6 +175,8 @@ def rows_to_check(problem: Problem, result: Attribution, scale: Scale) -> Int[Te
     spent = result.scores.shape[1] * steps if steps else 0 if problem.loss.hessian_written_out else len(problem.theta)
     if k * each <= CHECKED_NUMBERS or k <= spent / (1 + 2 * steps):
         return every
+    if LEAST_CHECKED * each > UNCHECKED_NUMBERS:
+        return every[:0]
     count = min(k, max(LEAST_CHECKED, SAMPLED_NUMBERS // each, int(spent / (1 + 2 * steps))))
     every_so = 1 + result.scores.numel() // SCALE_NUMBERS
     size = (result.scores[:, ::every_so] / scale.unit[::every_so]).abs().amax(1)

@@ -23,6 +23,9 @@ from versatile_influence.training.minimize import minimize
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.without import hessians_without, solve_each
 
+# Below it, what is left of a gradient is no news.
+LOOSE_GTOL = 1e-6
+
 
 @errors_named()
 def refit(
@@ -72,7 +75,8 @@ def refit(
             refitted = minimize(loss, best, problem.presence_without(row), gtol=gtol, max_steps=max_steps)
             moved[row] = ravel(refitted)[0]
             objective = Objective.of(loss, problem.unravel, problem.presence_without(row), gtol)
-            if not objective.is_reached(moved[row]):
+            # Where gtol is above what a removal leaves of the gradient, its refit is over before it starts.
+            if not objective.is_reached(moved[row]) or (gtol > LOOSE_GTOL and torch.equal(moved[row], theta)):
                 doubted.append(row)
         except NoMinimumError as error:
             failed[row] = str(error)
@@ -83,8 +87,8 @@ def refit(
     if doubted:
         warn(
             f"{len(doubted)} of {len(moved)} refits are not exact, and their error is not known (NaN): the loss is "
-            f"evaluated in {loss.precision}, or the minimiser stopped short. Evaluate it in float32 or float64; raise "
-            "max_steps; round what has corners."
+            f"evaluated in {loss.precision}, the minimiser stopped short, or gtol is above what a removal changes the "
+            "gradient by. Evaluate it in float32 or float64; raise max_steps; lower gtol; round what has corners."
         )
         assert result.error is not None
         result.error[doubted] = float("nan")

@@ -206,9 +206,12 @@ class Steps:
 
     def behind(self, visits: Float[Tensor, "s k"]) -> Float[Tensor, "s k"]:
         """Return Pᵀ s: where walks in states s are one step later."""
-        leaving = (visits * (1 - self.dead) / self.total)[..., None]
-        arrived = self._summed(leaving, ahead=False)[..., 0]
-        return arrived + self.dead * visits if self.stay else arrived
+        return self.behind_each(visits[..., None])[..., 0]
+
+    def behind_each(self, visits: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:
+        """Return Pᵀ s for several s."""
+        arrived = self._summed(visits * ((1 - self.dead) / self.total)[..., None], ahead=False)
+        return arrived + self.dead[..., None] * visits if self.stay else arrived
 
     def _summed(self, values: Float[Tensor, "s k d"], *, ahead: bool) -> Float[Tensor, "s k d"]:
         source, target = self.chain.source, self.chain.target

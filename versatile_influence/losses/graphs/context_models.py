@@ -41,6 +41,52 @@ def scores(params: Embeddings) -> Matrix:
 
 
 @dataclass(frozen=True)
+class Bends:
+    """The second derivatives of a model at some parameters, for products with its Hessian.
+
+    Attributes:
+        params: Where.
+        weight: ∂²L/∂s_uv², and with the softmax c_u times the share of v.
+        slopes: ∂L/∂s_uv.
+        met: c_u where the scores of one centre share a normaliser, or None.
+    """
+
+    params: Embeddings
+    weight: Matrix
+    slopes: Matrix
+    met: Float[Tensor, "n 1"] | None
+
+    def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        """Return ∇²L V, one after the other: a table of all pairs each."""
+        e, o = self.params["embedding"], self.params["output"]
+        columns = []
+        for vector in vectors.T:
+            de, do = vector.reshape(2, *e.shape)
+            # ⟨de_u, o_v⟩ + ⟨e_u, do_v⟩, as one product.
+            bent = (torch.cat([de, e], dim=1) @ torch.cat([o, do], dim=1).T).mul_(self.weight)
+            if self.met is not None:
+                mean = bent.sum(dim=1, keepdim=True) / self.met.clamp_min(torch.finfo(bent.dtype).tiny)
+                bent.addcmul_(self.weight, mean, value=-1)
+            columns.append(torch.stack([bent @ o + self.slopes @ do, bent.T @ e + self.slopes.T @ de]).reshape(-1))
+        return torch.stack(columns, dim=1)
+
+    def blocks(self, ridge: float) -> Float[Tensor, "r d d"]:
+        """Return the inverse of each row's own block of the Hessian, curvatures less than `ridge` taken for it."""
+        e, o = self.params["embedding"], self.params["output"]
+        n, d = e.shape
+        left = (self.weight @ (o[:, :, None] * o[:, None, :]).reshape(n, -1)).reshape(n, d, d)
+        shared = self.weight
+        if self.met is not None:
+            met = self.met.clamp_min(torch.finfo(e.dtype).tiny)
+            mean = self.weight @ o
+            left = left - mean[:, :, None] * (mean / met)[:, None, :]
+            shared = self.weight - self.weight.square() / met
+        right = (shared.T @ (e[:, :, None] * e[:, None, :]).reshape(n, -1)).reshape(n, d, d)
+        curvature, turned = torch.linalg.eigh(torch.cat([left, right]))
+        return (turned / (curvature + ridge).clamp_min(max(ridge, 1e-8))[:, None, :]) @ turned.mT
+
+
+@dataclass(frozen=True)
 class Softmax:
     """Negative log-softmax over the nodes that are present: no negatives are drawn, all are used.
 
@@ -61,16 +107,38 @@ class Softmax:
 
     def hessian(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
         """Return ∇²L over the flat parameters, embedding first."""
-        shares = self._shares(params, presence)
-        weight = counts.sum(dim=1, keepdim=True) * shares
-        mean = shares @ params["output"]
-        whole = curvature(params, weight, weight - counts)
-        # Σ_u c_u (x_u x_uᵀ), with x_u the derivative of the mean score of centre u.
-        n, d = mean.shape
-        own = torch.eye(n, dtype=mean.dtype)[:, :, None] * mean[:, None, :]
-        others = shares[:, :, None] * params["embedding"][:, None, :]
-        moved = torch.cat([own.reshape(n, n * d), others.reshape(n, n * d)], dim=1)
-        return whole.addmm_(moved.T, counts.sum(dim=1, keepdim=True) * moved, alpha=-1)
+        shares, e = self._shares(params, presence), params["embedding"]
+        met = counts.sum(dim=1, keepdim=True)
+        mean, (n, d) = shares @ params["output"], e.shape
+        whole = curvature(params, met * shares, met * shares - counts)
+        # Less Σ_u c_u (x_u x_uᵀ), with x_u the derivative of the mean score of centre u: its own row, and all outputs.
+        blocks, place = whole.reshape(2, n, d, 2, n, d), torch.arange(n)
+        blocks[0, place, :, 0, place] -= (met * mean)[:, :, None] * mean[:, None, :]
+        others = (shares[:, :, None] * e[:, None, :]).reshape(n, n * d)
+        across = ((met * mean)[:, :, None] * others[:, None, :]).reshape(n, d, n, d)
+        blocks[0, :, :, 1] -= across
+        blocks[1, :, :, 0] -= across.permute(2, 3, 0, 1)
+        blocks[1, :, :, 1] -= (others.T @ (met * others)).reshape(n, d, n, d)
+        return whole
+
+    def gradient_and_value(
+        self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]
+    ) -> tuple[Embeddings, Float[Tensor, ""]]:
+        """Return the gradient and the loss, with one table of exponentials and no other of its size."""
+        e, o = params["embedding"], params["output"]
+        powers = scores(params)
+        highest = powers.amax(dim=1, keepdim=True)
+        powers = powers.sub_(highest).exp_().mul_(presence)
+        total, met = powers.sum(dim=1), counts.sum(dim=1)
+        total = torch.where(total > 0, total, 1.0)
+        agreed, weight = counts @ o, (met / total)[:, None]
+        gradient = {"embedding": weight * (powers @ o) - agreed, "output": powers.T @ (weight * e) - counts.T @ e}
+        return gradient, (met * (total.log() + highest[:, 0])).sum() - (e * agreed).sum()
+
+    def bends(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Bends:
+        """Return what products with the Hessian are made of."""
+        shares, met = self._shares(params, presence), counts.sum(dim=1, keepdim=True)
+        return Bends(params, met * shares, met * shares - counts, met)
 
     def _shares(self, params: Embeddings, presence: Float[Tensor, " n"]) -> Matrix:
         return torch.exp(scores(params) - log_normalisers(params, presence)[:, None]) * presence
@@ -119,6 +187,19 @@ class NegativeSampling:
         """Return ∇²L over the flat parameters, embedding first."""
         chance, pairs = torch.sigmoid(scores(params)), self._pairs(counts, presence)
         return curvature(params, pairs * chance * (1 - chance), pairs * chance - counts)
+
+    def gradient_and_value(
+        self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]
+    ) -> tuple[Embeddings, Float[Tensor, ""]]:
+        """Return the gradient and the loss."""
+        slopes = self.slopes(params, counts, presence)
+        gradient = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
+        return gradient, self.value(params, counts, presence)
+
+    def bends(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Bends:
+        """Return what products with the Hessian are made of."""
+        chance, pairs = torch.sigmoid(scores(params)), self._pairs(counts, presence)
+        return Bends(params, pairs * chance * (1 - chance), pairs * chance - counts, None)
 
     def _noise(self, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         frequency = torch.where(presence > 0, counts.sum(dim=0).clamp_min(0) ** self.power, 0.0)

@@ -1,7 +1,8 @@
 """What losses of node embeddings share: two layers of parameters, counts of who meets whom, and a model of contexts."""
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,11 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import instance, number, one_of, whole
+from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.core.solver import Preconditioner
+from versatile_influence.losses.graphs.context_models import Bends, Embeddings, Model, NegativeSampling, Softmax
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
 
@@ -166,6 +169,16 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return directions
 
 
+@dataclass(frozen=True)
+class NodeBlocks(Preconditioner):
+    """Stand in for H⁻¹ with the inverse of each node's own blocks of H: of its embedding, and of its output row."""
+
+    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
+        loss, params = hessian.loss.at(hessian.presence), hessian.params
+        blocks = loss.bends(params).blocks(hessian.floor)
+        return lambda columns: (blocks @ columns.reshape(*blocks.shape[:2], -1)).reshape(columns.shape)
+
+
 class AtPresence(Loss):
     """An embedding loss for one presence: a function of the parameters only, whatever presence it is given.
 
@@ -181,11 +194,15 @@ class AtPresence(Loss):
         self.loss, self.model, self.nodes, self.counts = loss, loss.model, nodes, counts
         self.n_objects, self.object_labels = loss.n_objects, loss.object_labels
         self.penalty, self.treatment = loss.penalty, loss.treatment
+        self.bent: Bends | None = None
+        self.stand_in = NodeBlocks() if loss.large else None
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
         return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
 
-    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:  # noqa: ARG002
+    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
+        if self.loss.large:
+            return self.gradient_and_value(params, presence)[0]
         slopes = self.model.slopes(params, self.counts, self.nodes)
         found = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
         return flat(found) + self.penalty * flat(params)
@@ -193,7 +210,24 @@ class AtPresence(Loss):
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        return self.gradient(params, presence), self(params, presence)
+        if not self.loss.large:
+            return self.gradient(params, presence), self(params, presence)
+        found, value = self.model.gradient_and_value(params, self.counts, self.nodes)
+        return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
+
+    def hessian_products(
+        self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]
+    ) -> Float[Tensor, "p q"]:
+        if not self.loss.large:
+            return super().hessian_products(params, presence, vectors)
+        return self.bends(params) @ vectors + self.penalty * vectors
+
+    def bends(self, params: Any) -> Bends:
+        """Return second derivatives, kept for what is to come: a solver asks at the same parameters again and again."""
+        known = self.bent
+        if known is None or known.params is not params:
+            self.bent = known = self.model.bends(params, self.counts, self.nodes)
+        return known
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
         whole = self.model.hessian(params, self.counts, self.nodes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from torch import Tensor
 
 from versatile_influence.core.checks import array, numbers, whole
 from versatile_influence.core.labels import names
-from versatile_influence.core.tables import file, whole_numbers
-
-HEADER_WORDS = {"source", "target", "from", "to", "src", "dst", "node1", "node2", "u", "v", "start", "end", "weight"}
+from versatile_influence.core.tables import whole_numbers
+from versatile_influence.losses.graphs.edge_list import listed
 
 
 @dataclass(frozen=True)
@@ -83,14 +81,16 @@ class Graph:
 
     @classmethod
     def of(cls, graph: Any, *, directed: bool = False, weight: str | None = None) -> "Graph":
-        """Return the graph of a networkx graph, scipy sparse adjacency, edge-list file or PyG `Data`.
+        """Return the graph of whatever holds one.
 
         Args:
-            graph: One of those, or already a `Graph`. A file has one edge a line, `source target` or
-                `source target weight`, separated by blanks, tabs or commas; lines that start with # are skipped.
+            graph: A networkx graph; a scipy sparse adjacency matrix; PyG `Data`, or an `edge_index` (2, arcs); the
+                path of a file with an edge a line (`source target [weight]`; CSV, TSV and what networkx writes too); a
+                pandas frame with columns `source` and `target`; a list of tuples (source, target), perhaps
+                with a weight; or already a `Graph`. An undirected edge may be listed both ways.
             directed: Whether edges are walked in one direction only.
-            weight: The edge attribute that holds weights: of networkx edges, or of the `Data` (such as `edge_weight`);
-                None for weight 1. Matrices and files say their weights themselves.
+            weight: The attribute or column that holds weights; None for weight 1, and in files, frames and lists for
+                `weight` or a third column where there is one. Matrices say their weights themselves.
 
         Raises:
             TypeError: If it is none of those.
@@ -98,8 +98,11 @@ class Graph:
         """
         if isinstance(graph, Graph):
             return graph
-        if isinstance(graph, str | PathLike):
-            return read_edges(graph, directed=directed)
+        if (edges := listed(graph, weight=weight)) is not None:
+            labels, ends, weights = edges.graph(directed=directed)
+            return cls(len(labels), ends, weights, directed=directed, labels=labels)
+        if isinstance(graph, Tensor | np.ndarray) and graph.ndim == 2 and len(graph) == 2:
+            return _from_index(whole_numbers(graph, "edge_index", shape=[2, None]), directed=directed)
         if hasattr(graph, "edge_index"):
             return _from_data(graph, directed=directed, weight=weight)
         if sp.issparse(graph):
@@ -107,8 +110,9 @@ class Graph:
         if hasattr(graph, "is_directed") and hasattr(graph, "edges"):
             return _from_networkx(graph, directed=directed, weight=weight)
         raise TypeError(
-            f"A graph is a networkx graph, a scipy sparse adjacency matrix, the path of an edge list or an object with "
-            f"`edge_index` and `num_nodes`, got {type(graph).__name__}. Wrap a dense matrix: scipy.sparse.csr_array(a)."
+            "A graph is a networkx graph, a scipy sparse adjacency matrix, the path of an edge list, a pandas frame or "
+            f"a list of edges, an edge_index (2, arcs), or an object with `edge_index` and `num_nodes`, got "
+            f"{type(graph).__name__}. Wrap a dense matrix: scipy.sparse.csr_array(a)."
         )
 
     def arcs(self) -> tuple[Int[Tensor, " a"], Int[Tensor, " a"], Int[Tensor, " a"]]:
@@ -180,64 +184,8 @@ def _from_data(data: Any, *, directed: bool, weight: str | None) -> Graph:
     return _from_sparse(sp.coo_array((given, (start, end)), shape=(n, n)), directed=directed)
 
 
-def read_edges(path: str | PathLike, *, directed: bool = False) -> Graph:
-    """Return the graph of an edge-list file; see `Graph.of`.
-
-    Raises:
-        ValueError: If a line is no edge, with its number.
-    """
-    rows: list[tuple[int, list[str]]] = []
-    with open(file(path, "graph"), encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            words = line.replace(",", " ").split()
-            if words and not words[0].startswith(("#", "%")):
-                rows.append((number, words))
-    if not rows:
-        raise ValueError(f"{path} holds no edges. Give one edge a line: source target [weight].")
-    _check_header(path, rows)
-    width = len(rows[0][1])
-    for number, words in rows:
-        if len(words) not in (2, 3) or len(words) != width:
-            raise ValueError(f"Line {number} of {path} has {len(words)} columns: {' '.join(words)!r}. {FORM}")
-    names = [name for _, words in rows for name in words[:2]]
-    labels: list = list(dict.fromkeys(names))
-    whole = all(map(_is_integer, labels))
-    labels = sorted(set(map(int, labels))) if whole else labels
-    position = {label: place for place, label in enumerate(labels)}
-    ends = [[position[int(word) if whole else word] for word in words[:2]] for _, words in rows]
-    weights = [_weight(path, number, words) for number, words in rows]
-    return Graph(len(labels), torch.tensor(ends), torch.tensor(weights), directed=directed, labels=labels)
-
-
-FORM = "An edge is `source target` or `source target weight`, the same number of columns on every line."
-
-
-def _check_header(path: str | PathLike, rows: list[tuple[int, list[str]]]) -> None:
-    number, first = rows[0]
-    others = rows[1:]
-    worded = all(word.lower() in HEADER_WORDS for word in first)
-    alone = (
-        bool(others)
-        and not any(map(_is_integer, first[:2]))
-        and all(_is_integer(word) for _, words in others for word in words[:2])
-    )
-    if worded or alone:
-        raise ValueError(
-            f"Line {number} of {path} looks like a header: {' '.join(first)!r}. Delete it or start it with #."
-        )
-
-
-def _weight(path: str | PathLike, number: int, words: list[str]) -> float:
-    if len(words) < 3:
-        return 1.0
-    try:
-        weight = float(words[2])
-    except ValueError as error:
-        raise ValueError(f"Line {number} of {path}: the weight {words[2]!r} is not a number. {FORM}") from error
-    if not 0 < weight < float("inf"):
-        raise ValueError(f"Line {number} of {path}: the weight is {words[2]}; weights must be positive and finite.")
-    return weight
-
-
-def _is_integer(word: str) -> bool:
-    return word.lstrip("-").isdigit()
+def _from_index(index: Int[Tensor, "2 a"], *, directed: bool) -> Graph:
+    """Return the graph of an `edge_index`; of an undirected one both ways of an edge, or one of them."""
+    pairs = (index.T if directed else index.T.sort(dim=1).values).unique(dim=0)
+    n = int(index.max()) + 1 if index.numel() else 0
+    return Graph(n, pairs, torch.ones(len(pairs)), directed=directed)

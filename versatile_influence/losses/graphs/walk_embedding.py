@@ -40,8 +40,12 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         penalty: λ.
         model: How contexts are modelled: `Softmax()` over all nodes, or `NegativeSampling(…)` in expectation.
         objects: What can be removed, "nodes" or "edges".
-        starts, dead_ends, p, q: Of the walks; see `Walks`.
-        directed, weight: How the graph is read; see `Graph.of`.
+        starts: Of the walks, as `dead_ends`, `p` and `q`; see `Walks`.
+        dead_ends: See `Walks`.
+        p: See `Walks`.
+        q: See `Walks`.
+        directed: How the graph is read, as `weight`; see `Graph.of`.
+        weight: See `Graph.of`.
 
     References:
         Deng et al., "A Versatile Influence Function", Example 2 and Section 5. Perozzi et al. (2014), "DeepWalk".
@@ -124,8 +128,10 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         self, params: Any, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
     ) -> Float[Tensor, "k q"]:
         """Return the Jacobian of `removal_differences`, or its product with directions: for many side by side."""
-        if directions is None or not self.differences_together:
+        if not self.differences_together:
             return super().removal_products(params, directions, objects)
+        if directions is None:
+            return self.removed.gradients(params, Removals.of(objects, self.n_objects))
         return self.removed.products(params, directions, Removals.of(objects, self.n_objects))
 
     def _present(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:

@@ -92,6 +92,32 @@ class WalkRemovals:
             found.append(value)
         return torch.cat(found)
 
+    def gradients(self, params: Embeddings, removals: Removals) -> Float[Tensor, "k p"]:
+        """Return the gradient of each of the `differences`, written out by hand."""
+        e, o = params["embedding"], params["output"]
+        (n, d), denominators = e.shape, Denominators.of(params)
+        whole = self._slopes(e, o, denominators, None)
+        found = [whole - self._slopes(e, o, denominators, part) for part in removals.parts(2 * n * d)]
+        return torch.cat(found)
+
+    def _slopes(
+        self, e: Float[Tensor, "n d"], o: Float[Tensor, "n d"], denominators: "Denominators", removals: Removals | None
+    ) -> Float[Tensor, "k p"]:
+        """Return the gradient of the loss without its penalty, with everyone or without each removal."""
+        steps, sigma, centres = self._walked(removals, plain=True)
+        n, k, d = len(e), centres.shape[1], e.shape[1]
+        mean, left = (denominators.shares @ o)[:, None, :].expand(n, k, d), torch.ones_like(centres)
+        nodes = None if self.objects == "edges" else removals
+        if nodes is not None:
+            left = denominators.left(nodes, needed=centres > 0)
+            mean = denominators.means(nodes, o) / left[..., None]
+        agreed, met = (self.walks.met(steps, sigma, values)[place] for place, values in enumerate((o, e)))
+        outputs = torch.einsum("uw,ukd->wkd", denominators.shares, (centres / left)[..., None] * e[:, None, :])
+        if nodes is not None:
+            outputs[nodes.members, nodes.rows] = 0.0
+        found = torch.stack([centres[..., None] * mean - agreed, outputs - met])
+        return found.permute(2, 0, 1, 3).reshape(k, -1)
+
     def _walked(self, removals: Removals | None = None, *, plain: bool = False) -> Walked:
         """Return the walks with everyone, or without each removal."""
         n = self.walks.graph.n_nodes
@@ -138,3 +164,13 @@ class Denominators:
         headless = zeros.index_add(1, removals.rows, head.to(zeros)) > 0
         gone = zeros.index_add(1, removals.rows, torch.where(head, 0.0, self.shares[:, removals.members]))
         return torch.where(needed, torch.where(headless, self.others, 1.0) - gone, 1.0)
+
+    def means(self, removals: Removals, values: Float[Tensor, "n d"]) -> Float[Tensor, "n k d"]:
+        """Return Σ_w p_w x_w over the nodes that are left, in shares of the denominators of everyone."""
+        head = self.largest == removals.members
+        zeros = values.new_zeros(len(values), removals.count)
+        headless = zeros.index_add(1, removals.rows, head.to(zeros)) > 0
+        without = self.shares.scatter(1, self.largest, 0.0)
+        gone = torch.where(head, 0.0, self.shares[:, removals.members])[..., None] * values[removals.members]
+        kept = torch.where(headless[..., None], (without @ values)[:, None], (self.shares @ values)[:, None])
+        return kept.index_add(1, removals.rows, -gone)

@@ -142,6 +142,27 @@ class Walks:
                     total = total + (sigma[o][..., None] * met).sum(0)
         return total
 
+    def met(
+        self, steps: Steps, sigma: list[Float[Tensor, "s k"]], values: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n k d"], Float[Tensor, "n k d"]]:
+        """Return C x and Cᵀ x for each removal, without forming C."""
+        n, k, reach = self.graph.n_nodes, sigma[0].shape[1], max(map(abs, self.offsets))
+        here = values[self.chain.node][:, None, :].expand(-1, k, -1)
+        started = [weight[..., None] * here for weight in sigma[: reach + 1]]
+        ahead, there = [torch.zeros_like(started[0]) for _ in range(2)], here
+        for o in range(reach + 1):
+            there = steps.ahead(there) if o else there
+            for place, wanted in enumerate((o, -o)):
+                ahead[place] = ahead[place] + sigma[o][..., None] * there if wanted in self.offsets else ahead[place]
+        # By Horner's rule: Σ_o (Pᵀ)ᵒ (σ_o ∘ x), each step back taken once for all offsets that go as far.
+        back = [torch.zeros_like(started[0]) for _ in range(2)]
+        for o in range(reach, 0, -1):
+            for place, wanted in enumerate((-o, o)):
+                back[place] = steps.behind_each(back[place] + started[o] if wanted in self.offsets else back[place])
+        empty = here.new_zeros(n, k, values.shape[1])
+        one, other = (empty.index_add(0, self.chain.node, a + b) for a, b in zip(ahead, back, strict=True))
+        return one, other
+
     def counts(
         self, nodes: Float[Tensor, " n"] | None = None, edges: Float[Tensor, " m"] | None = None
     ) -> Float[Tensor, "n n"]:

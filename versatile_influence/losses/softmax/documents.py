@@ -1,5 +1,6 @@
 """Listwise ranking of each query's own documents."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,16 +55,8 @@ class DocumentListMLELoss(SoftmaxLoss):
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
     ):
-        groups, ids = grouped_rows(qid)
-        x = features(x, rows="row", qid=[ids[query] for query, rows in enumerate(groups) for _ in rows])
-        if len(x) != (n := sum(map(len, groups))):
-            raise ValueError(f"`qid` must hold one label a row: {len(x)}, got {n}.")
-        grades = numbers(relevance, "relevance", shape=[n])
+        x, grades, groups, ids = graded_rows(x, relevance, qid)
         top = None if top is None else whole(top, "top", least=1)
-        if single := [query for query, rows in zip(ids, groups, strict=True) if len(rows) == 1]:
-            raise ValueError(
-                f"Query {single[0]!r} has one document, so that nothing is ranked ({len(single)} such). Leave it out."
-            )
         table, filled = padded(groups)
         allowed = filled > 0
         orders = [torch.argsort(grades[rows], descending=True, stable=True)[:top].tolist() for rows in groups]
@@ -94,6 +87,32 @@ class LinearCandidates(Linear):
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "LinearCandidates":
         return LinearCandidates(self.x.unflatten(0, (-1, self.width))[chosen].flatten(0, 1), self.width)
+
+
+def graded_rows(
+    x: object, relevance: object, qid: object, *, gains: bool = False
+) -> tuple[Float[Tensor, "rows d"], Float[Tensor, " rows"], list[list[int]], list[object]]:
+    """Return the features and grades of rows, the rows of each query and the queries' ids, checked."""
+    groups, ids = grouped_rows(qid)
+    x = features(x, rows="row", qid=[ids[query] for query, rows in enumerate(groups) for _ in rows])
+    if len(x) != (n := sum(map(len, groups))):
+        raise ValueError(f"`qid` must hold one label a row: {len(x)}, got {n}.")
+    grades = relevance_grades(relevance, n, gains=gains)
+    if single := [query for query, rows in zip(ids, groups, strict=True) if len(rows) == 1]:
+        raise ValueError(
+            f"Query {single[0]!r} has one document, so that nothing is ranked ({len(single)} such). Leave it out."
+        )
+    return x, grades, groups, ids
+
+
+def relevance_grades(relevance: object, n_rows: int, *, gains: bool = True) -> Float[Tensor, " rows"]:
+    """Return grades, one a row; where gains 2^grade − 1 are made of them, from 0 to 1000."""
+    grades = numbers(relevance, "relevance", shape=[n_rows], least=0 if gains else -math.inf)
+    if gains and len(grades) and grades.max() > 1000:
+        raise ValueError(
+            f"`relevance` is {grades.max():g} at most; a gain of 2^grade has grades up to 1000. Use 0 to 4."
+        )
+    return grades
 
 
 def document_ids(documents: object, n_rows: int) -> tuple[Int[Tensor, " rows"], list[object]]:

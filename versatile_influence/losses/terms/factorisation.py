@@ -54,7 +54,8 @@ class MatrixFactorisationLoss(Composed):
         negatives: How many j beside each interaction, or which: (R, k); not of "squared".
         dim: d.
         objects: What is removed: "interactions", "users" or "items".
-        n_users, n_items: How many there are; None for the largest number and one.
+        n_users: How many users there are; None for the largest number and one.
+        n_items: How many items there are, likewise.
         penalty: λ. Without any, factors grow without end.
         seed: Of what is drawn: j, and where training starts.
         labels: Names of the objects.

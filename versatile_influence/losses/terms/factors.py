@@ -48,8 +48,8 @@ class Factors(Outputs):
             ValueError: If they are in another order than where we start.
         """
         found = factor_scores(params, self.users, self.items)
-        if self.owners is not None and [*params] != ["user", "item", "item_bias", "user_bias"][: 3 + self.user_bias]:
-            raise ValueError("Where objects own parameters, these are those of loss.zeros(), in that order.")
+        if [*params] != ["user", "item", "item_bias", "user_bias"][: 3 + self.user_bias]:
+            raise ValueError("The parameters of factors are those of loss.zeros(), in that order.")
         return found
 
     def start(self) -> dict[str, Tensor]:

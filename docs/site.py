@@ -1,0 +1,27 @@
+"""What the site's build does beside MkDocs: files of the repository that pages link to are part of the site."""
+
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parent.parent
+LINK = re.compile(r"\]\(\.\./(?=[^)#]+\))")
+
+
+def on_files(files, config):
+    """Add what pages link to outside of their folder."""
+    linked = {
+        link
+        for page in files.documentation_pages()
+        for link in re.findall(LINK.pattern + r"([^)#]+)", page.content_string)
+    }
+    for link in sorted(linked):
+        if (ROOT / link).is_file():
+            files.append(File.generated(config, f"files/{link}", abs_src_path=str(ROOT / link)))
+    return files
+
+
+def on_page_markdown(markdown, **_):
+    """Let links lead to it; the gallery's pictures are beside their pages, which are files here and no folders."""
+    return LINK.sub("](files/", markdown).replace('srcset="../images/', 'srcset="images/')
