@@ -330,3 +330,12 @@ def test_document_lists_have_the_list_mle_of_a_cross_encoder(respect_input_order
     torch.testing.assert_close(loss(one, absent(7)), value(scores, grades), rtol=1e-6, atol=1e-6)
     less = value([scores[0], scores[1][:1] + scores[1][2:]], [grades[0], grades[1][:1] + grades[1][2:]])
     torch.testing.assert_close(loss(one, absent(7, 4)), less, rtol=1e-6, atol=1e-6)
+
+
+def test_a_reducer_that_weights_terms_or_leaves_some_out_is_refused():
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    reducers = pytest.importorskip("pytorch_metric_learning.reducers")
+    x, classes = data(1, 8, 3), torch.arange(8) % 4
+    for reducer in (reducers.ClassWeightedReducer(torch.tensor([1.0, 2.0, 3.0, 4.0])), reducers.ThresholdReducer(0.5)):
+        with pytest.raises(ValueError, match=f"The reducer {type(reducer).__name__} weights terms"):
+            from_metric_learning(losses.TripletMarginLoss(reducer=reducer), x, classes, model=torch.nn.Linear(3, 2))

@@ -180,3 +180,11 @@ def test_frames_of_interactions_are_read_in_order_of_time():
         interactions.from_frame(frame[:0], user="who", item="what")
     with pytest.raises(TypeError, match="`frame` must be"):
         interactions.from_frame({"user": [1]})
+
+
+def test_factors_in_another_order_are_refused():
+    loss = vif.losses.MatrixFactorisationLoss([0, 0, 1], [0, 1, 2], dim=2, penalty=0.7)
+    params = loss.zeros()
+    turned = {name: params[name] for name in reversed(params)}
+    with pytest.raises(ValueError, match="in that order"):
+        loss.gradient(turned, torch.ones(3, dtype=torch.float64))
