@@ -6,7 +6,6 @@ Outputs, and sums over batches, are in the precision of the parameters handed in
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.func import jvp, vjp
 from versatile_influence.core.jacobian import Jacobian, Stored
 from versatile_influence.core.outputs import Outputs, Pull
 from versatile_influence.core.ravel import Params, first, flat, parts_of, shaper, squared_norm
-from versatile_influence.core.stream import Named, Stream
+from versatile_influence.core.stream import Named, Stream, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +42,8 @@ class BatchedOutputs(Stream, Outputs):
         """Return digests of parameters and of what is frozen; None within a derivative."""
         if not isinstance(params, dict) or (torch.is_grad_enabled() and any(p.requires_grad for p in params.values())):
             return None
-        known = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         try:
-            return [(name, tuple(one.shape), _digest(one)) for name, one in (known | params).items()]
+            return [*self.constants(), *((name, tuple(one.shape), digest(one)) for name, one in params.items())]
         except (RuntimeError, TypeError):
             # Those of torch.func lie nowhere.
             return None
@@ -64,12 +62,6 @@ class BatchedOutputs(Stream, Outputs):
         jacobian = self.jacobian(params)
         # A second pass through the module on the way back: no graph outlives its batch.
         return self(params), lambda slopes: jacobian.transposed(slopes[:, None])[:, 0]
-
-
-def _digest(one: Tensor) -> bytes:
-    """Return a digest of the numbers: a tenth of a second of a hundred megabytes, beside seconds of a pass."""
-    numbers = one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return blake2b(numbers).digest()  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
