@@ -147,7 +147,7 @@ class CG(Solver):
             coefficients = left @ coefficients
             direction = residual + direction @ left.T
             step += 1
-        return value.T * length[:, None], torch.zeros(len(rhs), dtype=torch.bool), smallest, step
+        return value.T * length[:, None], torch.zeros_like(length, dtype=torch.bool), smallest, step
 
     def _rows(
         self,

@@ -59,9 +59,8 @@ def pseudo_gradients(
         )
     elif (blocks := _by_row(product, flat.reshape(_rows(outer, outputs), -1))) is not None:
         size, turned = torch.linalg.eigh(blocks)
-        size = torch.where(_above(size.reshape(-1)).reshape(size.shape), size, 0.0).sqrt()
         # Draws of the rank of B alone, as of a dense one: V √Λ Vᵀ.
-        found = turned @ (size[..., None] * (turned.mT @ noise.reshape(*blocks.shape[:2], -1)))
+        found = turned @ (_roots(size)[..., None] * (turned.mT @ noise.reshape(*blocks.shape[:2], -1)))
         found = found.reshape(len(flat), -1)
     else:
         each = at_once(len(flat) * min(ROOT_STEPS, len(flat)), most=PASS_NUMBERS)
@@ -83,7 +82,7 @@ def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) 
     n, c = outputs.shape
     if n * c * c > PASS_NUMBERS:
         return None
-    digits = torch.arange(n)[:, None] >> torch.arange(max(1, (n - 1).bit_length())) & 1
+    digits = (torch.arange(n)[:, None] >> torch.arange(max(1, (n - 1).bit_length())) & 1).to(outputs.device)
     noise = torch.randn(n, c, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
     moved = product((noise * digits[:, None]).reshape(n * c, -1)).reshape(n, c, -1)
     if (moved * (1 - digits[:, None])).abs().max() > SINGULAR * moved.abs().max():
@@ -127,9 +126,13 @@ def _rooted(product: Callable[[Tensor], Tensor], vectors: Float[Tensor, "m d"]) 
         if not going.any():
             break
     size, turned = torch.linalg.eigh(projected)
-    root = torch.where(_above(size.reshape(-1)).reshape(size.shape), size, 0.0).sqrt()
-    weights = torch.einsum("dse,de,de->ds", turned, root, turned[:, 0])
+    weights = torch.einsum("dse,de,de->ds", turned, _roots(size), turned[:, 0])
     return length * torch.einsum("dms,ds->md", basis, weights)
+
+
+def _roots(size: Float[Tensor, "d m"]) -> Float[Tensor, "d m"]:
+    """Return the roots of eigenvalues of several matrices, 0 of rounding."""
+    return torch.where(_above(size.flatten()).reshape(size.shape), size, 0.0).sqrt()
 
 
 def _above(size: Float[Tensor, " m"]) -> Tensor:
