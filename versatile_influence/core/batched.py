@@ -43,9 +43,8 @@ class BatchedOutputs(Stream, Outputs):
         if not isinstance(params, dict) or (torch.is_grad_enabled() and any(p.requires_grad for p in params.values())):
             return None
         try:
-            return [*self.constants(), *((name, tuple(one.shape), digest(one)) for name, one in params.items())]
-        except (RuntimeError, TypeError):
-            # Those of torch.func lie nowhere.
+            return [*self.constants(), *((name, digest(one)) for name, one in params.items())]
+        except RuntimeError:
             return None
 
     def start(self) -> Named:
