@@ -6,7 +6,6 @@ Simulated survival data of growing size; for each, the norm of VIF − IF over i
     python experiments/theorem_3_2.py         # writes experiments/results/theorem_3_2.{json,png}
 """
 
-
 import numpy as np
 import torch
 
