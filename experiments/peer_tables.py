@@ -32,7 +32,7 @@ def rows_alone() -> list[str]:
         f"{found['rows']:,} rows, {found['features']} features, the losses of {found['test rows']} test rows. "
         + origin("peers"),
         "",
-        "| library | prepare | scores | pooled r with the exact influence | its relative error "
+        "| library | prepare, processor time | scores | pooled r with the exact influence | its relative error "
         "| pooled r with exact refits |",
         "|---|---|---|---|---|---|",
     ]
@@ -122,7 +122,7 @@ def delta_beta() -> list[str]:
         f"|---|{'---|' * len(data)}",
     ]
     for way in ways:
-        cells = [f"{one[way]['least r']:.3f} to {one[way]['largest r']:.3f}" for one in data.values()]
+        cells = [f"{one[way]['least r']:.4f} to {one[way]['largest r']:.4f}" for one in data.values()]
         lines.append(f"| {bold(way)} | {' | '.join(cells)} |")
     return lines
 
