@@ -3,8 +3,8 @@
 Logistic regression (n = 1,000 rows, d = 20 features of unequal scale, condition number about 700) and the loss of 200
 test rows, through `vif.losses.TermLoss`, against dattri, pyDVL, captum, kronfluence, and influence in plain PyTorch, in
 one run, one thread, float64, parameters given. Accuracy against the exact influence by the formula for this model, and
-against exact refits of every row; time is the least processor time of repeats after a warm-up, split into what a library prepares once
-(its model, Hessian or factors) and the scores. Estimates of each score's error are left out
+against exact refits of every row; time is the least processor time of repeats after a warm-up, split into what a
+library prepares once (its model, Hessian or factors) and the scores. Estimates of each score's error are left out
 (`check=False`), as the others have none, but in a row of their own. What this library checks of loss, parameters and
 target at each call takes most of the time of so small a job, so that the same is timed on `MANY` rows beside the
 formula. Then
@@ -138,8 +138,11 @@ def logistic(run: Run) -> tuple[dict, list[str]]:
     def masked(params, presence):
         return presence @ bernoulli(params, x, y) + PENALTY / 2 * params @ params
 
-    def ours(loss, target=target, verb=vif.attribute, check=False):
-        return lambda: None, lambda _: verb(loss, theta, target, n_objects=n, check=check).scores
+    def ours(loss, target=target, check=False):
+        return lambda: None, lambda _: vif.attribute(loss, theta, target, n_objects=n, check=check).scores
+
+    def newton(loss, target):
+        return lambda: None, lambda _: vif.newton_step(loss, theta, target, n_objects=n).scores
 
     linear, values = by_outputs(x, y, x_test, y_test)
     ways: dict[str, Steps] = {
@@ -147,7 +150,7 @@ def logistic(run: Run) -> tuple[dict, list[str]]:
         "Versatile Influence, TermLoss, with every score's error estimated": ours(linear, values, check="all"),
         "Versatile Influence, TermLoss of any terms": ours(loss),
         "Versatile Influence, any function of presence": ours(masked),
-        "Versatile Influence, TermLoss, newton_step": ours(linear, values, vif.newton_step),
+        "Versatile Influence, TermLoss, newton_step": newton(linear, values),
         "plain PyTorch, automatic": plain(theta, job),
         "plain PyTorch, formula of this model": formula(theta, job),
     }

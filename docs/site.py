@@ -1,12 +1,19 @@
 """What the site's build does beside MkDocs: files of the repository that pages link to are part of the site."""
 
 import re
+import warnings
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\(\.\./(?=[^)#]+\))")
+
+
+def on_startup(**_):
+    """Let warnings of the gallery's scripts be words without the paths of this machine, and without PyTorch's own."""
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+    warnings.filterwarnings("ignore", message="`torch.jit.script", category=DeprecationWarning)
 
 
 def on_files(files, config):
