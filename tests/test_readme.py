@@ -103,6 +103,14 @@ def test_theorem_3_2_holds_on_fresh_draws():
     assert -1.1 < slope < -0.9
 
 
+def test_the_page_on_ranking_runs(capsys):
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ranking.md").read_text(), flags=re.S)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile("\n".join(programs), "ranking.md", "exec"), {})
+    assert capsys.readouterr().out.count("tensor") == 2
+
+
 def test_the_start_page_of_the_site_runs(capsys):
     page = (ROOT / "docs" / "index.md").read_text()
     programs = [textwrap.dedent(block) for block in re.findall(r"    ```python\n(.*?)    ```", page, flags=re.S)]
