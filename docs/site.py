@@ -24,7 +24,7 @@ def shell():
     """Return the page of the command's own words."""
     text = command_line().format_help()
     pages = [f"# Command line\n\n```text\n{text}```"]
-    for name in re.findall(r"^    (\w+) ", text, flags=re.M):
+    for name in re.findall(r"^    (\w+)\s", text, flags=re.M):
         words = io.StringIO()
         with redirect_stdout(words), suppress(SystemExit):
             parsed([name, "--help"])
