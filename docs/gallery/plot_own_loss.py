@@ -26,7 +26,7 @@ skill = vif.minimize(loss, torch.zeros(30), n_objects=30)
 # %%
 # Player 0 beats player 1 with this probability, and would with another without each of the others.
 
-favourite = lambda skill: torch.sigmoid(skill[0] - skill[1])
+favourite = vif.LabelledTarget(lambda skill: torch.sigmoid(skill[:1] - skill[1:2]), ["probability of player 0"])
 others = range(2, 30)
 scores = vif.attribute(loss, skill, favourite, n_objects=30, objects=others)
 print(favourite(skill).item(), scores, sep="\n")

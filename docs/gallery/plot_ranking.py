@@ -26,7 +26,7 @@ params = vif.minimize(loss, loss.zeros())
 # A new query with two documents: by how much does the first lead?
 
 new = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]).double()
-lead = lambda theta: (new[:1] - new[1:]) @ theta
+lead = vif.LabelledTarget(lambda theta: (new[:1] - new[1:]) @ theta, ["lead"])
 scores = vif.attribute(loss, params, lead)
 print(scores)
 
