@@ -267,6 +267,7 @@ TABLE = [
             "temperature": number(),
             "across": {"text": "yes", "one": 1},
             "one_way": {"text": "yes", "one": 1},
+            "cosine": {"text": "yes", "one": 1},
         },
     ),
     (with_defaults(losses.EachObject), "EachObject", {"function": {"text": "f", "nothing": None}}),

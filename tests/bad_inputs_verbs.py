@@ -257,6 +257,7 @@ BY_NAME = {
 BY_PLACE = {
     # None asks the loss for anything yet.
     **{(place, "loss"): LOSSES for place in ("subset", "Hessian", "Training.of")},
+    ("Training", "groups"): [3, "ab", [3], [{"params": "a"}], [{"params": ["a"]}], [{"params": [], "eps": 1.0}]],
     ("Training", "steps"): [None, 3, "ab", [], [X], [(X, [3])], [(X, [0.5])], [(X, 0)], {0: 1}],
     ("subset", "params"): [None, 3, AT, [AT], {"b": 1}],
     ("Attribution", "objects"): [
@@ -287,6 +288,7 @@ SAYS = {
     ("report", "groups"): "`groups`|`objects`",
     "init": "arameter",
     "start": "arameter",
+    ("Training", "groups"): "groups",
     ("Training", "steps"): "steps",
     "attributions": "`attributions|nothing to average",
     "estimate": "`estimate`|different things",

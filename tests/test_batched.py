@@ -90,7 +90,42 @@ def towers(model, batch):
     return *both(model, batch), model[2].bias[0].exp()
 
 
+def by_class(outputs, presence):
+    z, kinds = normalize(outputs[0], dim=-1), outputs[1]
+    scores = (z @ z.T / 0.5).masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
+    among = (scores + torch.where(presence > 0, 0.0, -1e9)).logsumexp(1)
+    total = 0.0 * z.sum()
+    for a, kind in enumerate(kinds):
+        others = [p for p in range(len(kinds)) if p != a and kinds[p] == kind]
+        for p in others:
+            total = total + presence[a] * presence[p] * (among[a] - scores[a, p]) / len(others)
+    return total
+
+
+def in_batch_softmax(outputs, presence):
+    scores = outputs[0] @ outputs[1].T + torch.where(presence > 0, 0.0, -1e9)
+    return (presence * (scores.logsumexp(1) - scores.diagonal())).sum()
+
+
 OUTERS = {
+    "SupCon": (
+        vif.losses.Contrast(temperature=0.5),
+        by_class,
+        lambda model, batch: (model(batch[0]), batch[1]),
+        (X, CLASSES),
+    ),
+    "in-batch softmax": (
+        vif.losses.Contrast(temperature=1.0, one_way=True, cosine=False),
+        in_batch_softmax,
+        both,
+        (X, Y),
+    ),
+    "sampled softmax": (
+        vif.losses.EachObject(vif.losses.cross_entropy),
+        lambda o, b: (b * (o[0].logsumexp(1) - o[0][:, 0])).sum(),
+        lambda model, batch: (model(batch[0]), torch.zeros_like(batch[1])),
+        (X, CLASSES),
+    ),
     "one way": (vif.losses.Contrast(temperature=0.5, one_way=True), contrast, both, (X, Y)),
     "both ways": (
         vif.losses.Contrast(temperature=0.5, across=True),

@@ -68,6 +68,7 @@ def decaying(step):
 
 SGD = {"momentum": 0.9, "lr": 0.05}
 ADAM = {"lr": 0.02, "eps": 1e-3}
+GROUPS = [{"params": ["0.bias", "2.weight"], "weight_decay": 0.3}, {"params": ["2.bias"], "lr": 0.01}]
 OPTIONS = {
     "plain": (vif.SGD(lr=0.1), torch.optim.SGD, {"lr": 0.1}, {}),
     "momentum": (vif.SGD(**SGD), torch.optim.SGD, SGD, {}),
@@ -84,18 +85,23 @@ OPTIONS = {
     "clipping": (vif.SGD(**SGD), torch.optim.SGD, SGD, {"max_norm": 0.8}),
     "accumulation": (vif.AdamW(**ADAM), torch.optim.AdamW, ADAM, {"accumulation": 3}),
     "averaging": (vif.AdamW(**ADAM), torch.optim.AdamW, ADAM, {"averaging": 0.7}),
+    "groups": (vif.SGD(**SGD), torch.optim.SGD, SGD, {"groups": GROUPS}),
     "everything": (
         vif.AdamW(**ADAM),
         torch.optim.AdamW,
         ADAM,
-        {"schedule": decaying, "max_norm": 1.0, "accumulation": 2, "averaging": 0.4},
+        {"schedule": decaying, "max_norm": 1.0, "accumulation": 2, "averaging": 0.4, "groups": GROUPS},
     ),
 }
 
 
-def by_torch(kind, settings, dtype, *, schedule=None, max_norm=None, accumulation=1, averaging=None, without=()):
+def by_torch(
+    kind, settings, dtype, *, schedule=None, max_norm=None, accumulation=1, averaging=None, groups=(), without=()
+):
     net = network(dtype)
-    optimizer = kind(net.parameters(), **settings)
+    named = dict(net.named_parameters())
+    own = [group | {"params": [named.pop(name) for name in group["params"]]} for group in groups]
+    optimizer = kind([{"params": list(named.values())}, *own], **settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule or (lambda step: 1.0))
     mean = None
     if averaging is not None:
@@ -174,7 +180,7 @@ def test_forwards_and_backwards_give_the_same_scores(step_loss, objects, option)
 def test_columns_of_a_step_are_taken_apart_and_give_the_same(option, monkeypatch):
     ours, _, _, options = OPTIONS[option]
     whole, scores = made(ours, **options).run(), vif.unrolled(made(ours, **options), predictions).scores
-    monkeypatch.setattr("versatile_influence.training.optimizers.CHUNK_NUMBERS", 7)
+    monkeypatch.setattr("versatile_influence.training.stepping.CHUNK_NUMBERS", 7)
     apart = made(ours, **options).run()
     assert all(torch.equal(apart[name], value) for name, value in whole.items())
     with vif.memory_budget(1e-5):

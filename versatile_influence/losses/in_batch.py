@@ -25,11 +25,18 @@ class Contrast(Settings, InBatch):
 
     MultipleNegatives, as of sentence-transformers: `Contrast(one_way=True, temperature=1/20)`, of (anchors, positives,
     negatives, …). CLIP: `Contrast(across=True, temperature=None)`, of (images, texts, scale). SimCLR: `Contrast()`.
+    SupCon: with the classes, (b,) whole numbers, as a further output. Two towers with an in-batch softmax:
+    `Contrast(one_way=True, cosine=False, temperature=1.0)`, of (users, items); its correction of popularity, s − log q,
+    is one feature more, 1 of a user and −log q of an item.
 
     Attributes:
         temperature: τ; None where the last output is one number 1/τ (CLIP's `logit_scale.exp()`), learned or not.
         across: Compare each view with the other only, both ways.
         one_way: The first view's are the only anchors.
+        cosine: Compare by cosines; False for dot products.
+
+    References:
+        As of `InfoNCELoss`; Yi et al. (2019), sampling-bias-corrected in-batch softmax.
 
     Example:
         >>> model = torch.nn.Linear(2, 2).double()
@@ -44,6 +51,7 @@ class Contrast(Settings, InBatch):
     temperature: float | None = setting(0.1, above=0)
     across: bool = setting(False)
     one_way: bool = setting(False)
+    cosine: bool = setting(True)
 
     def of(self, layout: Layout) -> Lost:
         """Return what is lost by one batch.
@@ -52,24 +60,28 @@ class Contrast(Settings, InBatch):
             ValueError: If its outputs are not views of one shape with a row an object.
         """
         shapes, n = [leaf for leaf in layout.leaves if isinstance(leaf, torch.Size)], len(layout.objects)
+        constants = [leaf for leaf in layout.leaves if isinstance(leaf, Tensor)]
+        classes = constants.pop() if len(constants) == 1 and constants[0].shape == (n,) else None
         scale = [shapes.pop()] if self.temperature is None and shapes else []
         fits = len({*shapes}) == 1 and len(shapes[0]) == 2 and shapes[0][0] == n and all(s.numel() == 1 for s in scale)
         # Of a dict the order is that in which it was filled, which says nothing.
-        fits = fits and not issubclass(layout.spec.type or tuple, dict)
-        fits = fits and (len(shapes) >= 2) and not (self.across and len(shapes) != 2)
+        fits = fits and not issubclass(layout.spec.type or tuple, dict) and not constants
+        least = 1 if classes is not None and not self.one_way else 2
+        fits = fits and (len(shapes) >= least) and not (self.across and len(shapes) != 2)
         if not fits or (self.across and self.one_way) or n < 2:
             last = ", and last one number 1/τ" * (self.temperature is None)
             raise ValueError(
-                f"Contrast needs two views or more as outputs of a batch, each of its {n} objects by features{last}; "
+                f"Contrast needs two views or more as outputs of a batch, each of its {n} objects by features{last} "
+                f"(with ({n},) whole numbers, their classes, one view is enough); "
                 f"two objects or more, with `across` two views and no `one_way`. Got {[*map(tuple, shapes + scale)]}."
             )
         shape, ways = (len(shapes), *shapes[0]), {"across": self.across, "one_way": self.one_way}
         table = torch.arange(n)[None]
-        rows = batch_rows(table, shape, **ways, classes=None, given=None)
+        rows = batch_rows(table, shape, **ways, classes=classes, given=None)
 
         def scores(numbers: Tensor) -> Tensor:
             views, rest = numbers[: math.prod(shape)].reshape(shape), numbers[math.prod(shape) :]
-            compared = similarities(views, table, self.temperature or 1.0, **ways).reshape(-1)
+            compared = similarities(views, table, self.temperature or 1.0, **ways, cosine=self.cosine).reshape(-1)
             return compared * rest[0] if scale else compared
 
         return Lost(rows, rows.allowed.numel(), scores)

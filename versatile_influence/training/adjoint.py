@@ -17,7 +17,6 @@ References:
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -101,11 +100,12 @@ def _hit(removals: Removals, objects: Int[Tensor, " m"] | None) -> tuple[Int[Ten
 def _pulled(training: Steps, step: int, at: State, adjoint: list[Tensor], width: float) -> Float[Tensor, "q p"]:
     """Return γ of ∂Φᵀ λ, and write its other parts, those of the state, over λ."""
     *state, gradient = at
-    slope, moved, count = torch.empty_like(adjoint[0]), partial(training.moved, step, width=width), len(adjoint)
+    slope, count = torch.empty_like(adjoint[0]), len(adjoint)
     # In place, some columns at a time: the adjoints are the largest there is.
     size = at_once(len(slope) * len(at), most=ADJOINT_NUMBERS)
-    split = (part.split(size, dim=-1) for part in (*state, training.clipped(gradient), *adjoint, slope))
-    for parts in zip(*split, strict=True):
+    whole = (*state, training.clipped(gradient), *adjoint, slope)
+    for some, moved in training.moves(step, size, width):
+        parts = [part[..., some] for part in whole]
         pull = vjp(moved, *(one.to(slope) for one in parts[: count + 1]))[1]
         into = parts[count + 1 :]
         for old, new in zip(into, vmap(lambda *rows: pull(rows))(*into[:-1]), strict=True):  # noqa: B023

@@ -5,14 +5,14 @@ the same operations in the same order, with the same names and defaults of what 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from versatile_influence.core.checks import listed, told
 from versatile_influence.core.settings import Settings, setting
-from versatile_influence.core.sizes import CHUNK_NUMBERS
 
 State = tuple[Tensor, ...]
 
@@ -172,11 +172,37 @@ def clipped(gradient: Tensor, sizes: list[int], most: float) -> Tensor:
     return gradient * (most / (norm + 1e-6)).clamp(max=1.0)
 
 
-def in_columns(function: Callable[..., State], *parts: Tensor) -> State:
-    """Return what a function gives that goes number by number, some columns of its arguments at a time."""
-    size = max(1, CHUNK_NUMBERS * parts[0].shape[-1] // max(1, parts[0].numel()))
-    if parts[0].shape[-1] <= size:
-        return function(*parts)
-    # Fresh arrays of millions of numbers cost more than what is done to them.
-    given = [function(*some) for some in zip(*(part.split(size, dim=-1) for part in parts), strict=True)]
-    return tuple(torch.cat(columns, dim=-1) for columns in zip(*given, strict=True))
+def by_group(
+    optimizer: Optimizer, groups: object, trained: dict[str, int], frozen: Collection[str] = ()
+) -> list[tuple[slice, Optimizer]]:
+    """Return what steps each stretch of the flat parameters, of these sizes, where some have settings of their own.
+
+    Raises:
+        TypeError: If `groups` is no sequence of dicts as `torch.optim` takes them, of names.
+        ValueError: If a name is no parameter's, or in two groups, or a setting is none of the optimiser's.
+    """
+    owner = dict.fromkeys(trained, optimizer)
+    seen: set[str] = set()
+    for place, group in enumerate(listed(groups, "groups", "dicts of names and settings")):
+        if not isinstance(group, dict) or not isinstance(group.get("params"), list | tuple | set):
+            raise TypeError(
+                f"`groups[{place}]` must be a dict as torch.optim takes it, with names of parameters and the settings "
+                f'that differ, as {{"params": ["bias"], "weight_decay": 0.0}}; got {told(group)}.'
+            )
+        settings = {name: value for name, value in group.items() if name != "params"}
+        if unknown := settings.keys() - {"lr", "weight_decay"}:
+            raise ValueError(
+                f"`groups[{place}]`: {sorted(unknown)[0]} is the same for all; lr, weight_decay may differ."
+            )
+        names = set(group["params"])
+        if wrong := [name for name in names if name in seen or (name not in trained and name not in frozen)]:
+            raise ValueError(f"`groups[{place}]`: {wrong[0]!r} is in two groups, or no parameter of `start`.")
+        seen |= names
+        owner |= dict.fromkeys(names & trained.keys(), replace(optimizer, **settings))
+    found, end = [], 0
+    for name, size in trained.items():
+        # Neighbours that step alike do so together.
+        first = found.pop()[0].start if found and found[-1][1] == owner[name] else end
+        end += size
+        found.append((slice(first, end), owner[name]))
+    return found

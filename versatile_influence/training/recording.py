@@ -37,7 +37,7 @@ class Recording:
         self.steps: list[tuple[Any, Tensor]] = []
         self.start: dict[str, Tensor] = {}
         self._ends: dict[str, Tensor] = {}
-        self._rates: list[float] = []
+        self._rates: list[list[float]] = []
         self._kinds: set[str] = set()
         self._batches: list[int] = []
         self._optimizer: torch.optim.Optimizer | None = None
@@ -52,12 +52,12 @@ class Recording:
             ValueError: If the optimiser is not the module's, or has stepped before.
         """
         self._optimizer = optimizer
-        _ = self._settings(1.0)
-        if optimizer.state:
-            raise ValueError("`optimizer` has stepped before. Record from its first step on.")
         stepped = {id(value) for group in optimizer.param_groups for value in group["params"]}
         if not stepped <= {id(value) for value in self.model.parameters()}:
             raise ValueError("`optimizer` steps parameters that `model` does not have. Give the module of all of them.")
+        _ = self._settings([1.0] * len(optimizer.param_groups))
+        if optimizer.state:
+            raise ValueError("`optimizer` has stepped before. Record from its first step on.")
         # What no step changes is as good as frozen.
         self.start = {name: _copy(value, id(value) in stepped) for name, value in self.model.named_parameters()}
         self._undo.append(optimizer.register_step_pre_hook(self._stepping).remove)
@@ -102,20 +102,27 @@ class Recording:
             )
         if len(self._kinds) > 1:
             raise ValueError(
-                "The optimiser's settings change from step to step, or between groups of parameters, in more than one "
-                "learning rate for all (OneCycleLR: cycle_momentum=False), which has no counterpart here."
+                "The optimiser's settings change from step to step, and not the learning rate alone (OneCycleLR: "
+                "cycle_momentum=False), which has no counterpart here."
             )
-        rates, first = self._rates, max(self._rates)
-        if not first:
-            raise ValueError("The learning rate is 0 in every step: nothing was trained.")
+        highest = [max(rates) for rates in zip(*self._rates, strict=True)]
+        if not all(highest):
+            raise ValueError("A learning rate is 0 in every step: nothing was trained. Freeze what does not train.")
+        shares = [[rate / most for rate, most in zip(rates, highest, strict=True)] for rates in self._rates]
+        if any(max(some) - min(some) > 1e-9 for some in shares):
+            raise ValueError(
+                "The learning rates of groups of parameters change by different factors, which has no counterpart here."
+            )
+        optimizer, groups = self._settings(highest)
         given = self.n_objects if n_objects is None else n_objects
         training = Training(
             step_loss,
             self.steps[: self._batches[-1]],
             start=self.start,
-            optimizer=self._settings(first),
+            optimizer=optimizer,
+            groups=groups,
             n_objects=given if given is not None else 1 + max(int(some.max()) for _, some in self.steps if len(some)),
-            schedule=None if len(set(rates)) == 1 else lambda step: rates[step] / first,
+            schedule=None if all(some[0] == 1 for some in shares) else lambda step: shares[step][0],
             max_norm=self.max_norm,
             accumulation=counts.pop(),
         )
@@ -136,17 +143,17 @@ class Recording:
             )
 
     def _stepping(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:  # noqa: ARG002
-        rates = {float(group["lr"]) for group in optimizer.param_groups}
-        rest = {name: value for name, value in optimizer.param_groups[0].items() if name not in ("lr", "params")}
-        self._kinds.add(f"{len(rates)} {rest}")
-        self._rates.append(float(optimizer.param_groups[0]["lr"]))
+        groups = optimizer.param_groups
+        rest = [{name: value for name, value in group.items() if name not in ("lr", "params")} for group in groups]
+        self._kinds.add(str(rest))
+        self._rates.append([float(group["lr"]) for group in groups])
         self._batches.append(len(self.steps))
 
-    def _settings(self, lr: float | None = None) -> Optimizer:
-        """Return the optimiser's settings as a value.
+    def _settings(self, rates: list[float]) -> tuple[Optimizer, list[dict[str, Any]]]:
+        """Return the optimiser as a value, at these learning rates of its groups, and what is other in later groups.
 
         Raises:
-            TypeError: If it is no SGD, Adam or AdamW, or its groups of parameters differ.
+            TypeError: If it is no SGD, Adam or AdamW, or groups differ in more than learning rate and weight decay.
         """
         assert self._optimizer is not None
         optimizer, groups = self._optimizer, self._optimizer.param_groups
@@ -155,13 +162,23 @@ class Recording:
         named = ["momentum", "dampening", "weight_decay", "nesterov"]
         if not isinstance(optimizer, torch.optim.SGD):
             named = ["betas", "eps", "weight_decay", "decoupled_weight_decay"]
-        differ = [name for name in ["lr", *named, *UNKNOWN] if len({str(group.get(name)) for group in groups}) > 1]
+        alike = [name for name in [*named, *UNKNOWN] if name != "weight_decay"]
+        differ = [name for name in alike if len({str(group.get(name)) for group in groups}) > 1]
         if differ or any(groups[0].get(name) for name in UNKNOWN):
             what = f"Groups of parameters differ in {differ[0]}" if differ else f"One of {UNKNOWN} is set"
             raise TypeError(f"`optimizer` steps in a way that has no counterpart here. {what}.")
         kind = SGD if isinstance(optimizer, torch.optim.SGD) else Adam
         settings = {name: _plain(groups[0][name]) for name in named if name in groups[0]}
-        return kind(**settings, lr=float(groups[0]["lr"]) if lr is None else lr)
+        names = {id(value): name for name, value in self.model.named_parameters()}
+        others = [
+            {
+                "params": [names[id(value)] for value in group["params"]],
+                "lr": rate,
+                "weight_decay": group["weight_decay"],
+            }
+            for group, rate in list(zip(groups, rates, strict=True))[1:]
+        ]
+        return kind(**settings, lr=rates[0]), others
 
 
 @contextmanager

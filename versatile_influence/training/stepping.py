@@ -15,8 +15,8 @@ from versatile_influence.core.checks import instance, whole
 from versatile_influence.core.given import unfrozen
 from versatile_influence.core.ravel import Params, ravel, shaper, stacked
 from versatile_influence.core.settings import Settings, setting
-from versatile_influence.core.sizes import MOST_OBJECTS
-from versatile_influence.training.optimizers import Optimizer, State, clipped, in_columns
+from versatile_influence.core.sizes import CHUNK_NUMBERS, MOST_OBJECTS
+from versatile_influence.training.optimizers import Optimizer, State, by_group, clipped
 from versatile_influence.training.steps import Batches, Piece, Terms, checked_steps
 
 # A step, the state before it, and the gradient there.
@@ -37,6 +37,7 @@ class Steps(Settings):
     max_norm: float | None = setting(None, above=0)
     accumulation: int = setting(1, least=1)
     averaging: float | None = setting(None, least=0, below=1)
+    groups: Sequence[dict[str, Any]] = ()
 
     def __post_init__(self):
         super().__post_init__()
@@ -48,8 +49,8 @@ class Steps(Settings):
             function(self.step_loss, "step_loss", "params", "batch", "presence")
             object.__setattr__(self, "steps", checked_steps(self.steps, n, self.accumulation))
         object.__setattr__(self, "n_objects", n)
-        # What is wrong with the start is said now.
-        _ = self.theta
+        # What is wrong with the start, or the groups, is said now.
+        _ = self.theta, self.stretches
 
     def __len__(self) -> int:
         """Return how many steps the optimiser takes."""
@@ -100,25 +101,47 @@ class Steps(Settings):
 
     def stepped(self, step: int, state: State, gradient: Float[Tensor, "*k p"]) -> State:
         """Return the state after a step along a gradient."""
-        return in_columns(partial(self.moved, step), *state, self.clipped(gradient))
+        return self.moved(step, *state, self.clipped(gradient))
 
     def clipped(self, gradient: Float[Tensor, "*k p"]) -> Float[Tensor, "*k p"]:
         """Return the gradient that the optimiser sees."""
         if self.max_norm is None:
             return gradient
-        like = self.trained
-        sizes = [part.numel() for part in (like.values() if isinstance(like, dict) else [like])]
-        return clipped(gradient, sizes, self.max_norm)
+        return clipped(gradient, list(self.sizes.values()), self.max_norm)
 
     def moved(self, step: int, *parts: Tensor, width: float = 0.0) -> State:
-        """Return the state after a step from (*state, clipped gradient), number by number; `width`: the optimiser's."""
+        """Return the state after a step from (*state, clipped gradient); `width`: the optimiser's."""
+        # Fresh arrays of millions of numbers cost more than what is done to them.
+        size = max(1, CHUNK_NUMBERS * parts[0].shape[-1] // max(1, parts[0].numel()))
+        given = [move(*(part[..., some] for part in parts)) for some, move in self.moves(step, size, width)]
+        return given[0] if len(given) == 1 else tuple(torch.cat(some, dim=-1) for some in zip(*given, strict=True))
+
+    def moves(self, step: int, size: int, width: float = 0.0) -> Iterator[tuple[slice, Callable[..., State]]]:
+        """Yield stretches of at most `size` parameters, each with the function that steps it, number by number."""
+        for stretch, optimizer in self.stretches:
+            move = partial(self._moved, step, optimizer, width)
+            for first in range(stretch.start, stretch.stop, size):
+                yield slice(first, min(first + size, stretch.stop)), move
+
+    def _moved(self, step: int, optimizer: Optimizer, width: float, *parts: Tensor) -> State:
         theta, *kept, gradient = parts
         average = [] if self.averaging is None else [kept.pop()]
-        lr = self.optimizer.lr * (1 if self.schedule is None else self.schedule(step))
-        theta, new = self.optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr, width=width)
+        lr = optimizer.lr * (1 if self.schedule is None else self.schedule(step))
+        theta, new = optimizer.step(theta, gradient, tuple(kept), number=step + 1, lr=lr, width=width)
         if self.averaging is not None:
             average = [theta if step == 0 else torch.lerp(average[0], theta, 1 - self.averaging)]
         return (theta, *new, *average)
+
+    @cached_property
+    def stretches(self) -> list[tuple[slice, Optimizer]]:
+        """What steps which of the flat parameters."""
+        return by_group(self.optimizer, self.groups, self.sizes, self.start if isinstance(self.start, dict) else ())
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """How many numbers each parameter has that is trained; a lone one has no name."""
+        named = self.trained if isinstance(self.trained, dict) else {"": self.trained}
+        return {name: value.numel() for name, value in named.items()}
 
     @cached_property
     def trained(self) -> Params:

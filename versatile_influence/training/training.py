@@ -49,6 +49,8 @@ class Training(Steps):
         accumulation: Batches whose gradients are added up before the optimiser steps.
         averaging: Decay of a running mean of the parameters, which is then what training gives:
             `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+        groups: Parameters with a learning rate or weight decay of their own, as `torch.optim` takes groups, by their
+            names in `start`: [{"params": ["bias"], "weight_decay": 0.0}]. The schedule is a factor for all of them.
 
     Raises:
         TypeError: If an argument is of another kind.
@@ -182,5 +184,5 @@ class Training(Steps):
             **settings,
             **{name: digest(value) for name, value in told.items()},
             # As JSON gives it back: tuples are lists.
-            "optimizer": json.loads(json.dumps(asdict(self.optimizer))),
+            "optimizers": json.loads(json.dumps([[some.start, asdict(one)] for some, one in self.stretches])),
         }

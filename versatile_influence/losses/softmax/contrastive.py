@@ -101,10 +101,16 @@ class Cosines(Mapped):
 
 
 def similarities(
-    embeddings: Float[Tensor, "V n d"], batches: Int[Tensor, "G B"], temperature: float, *, across: bool, one_way: bool
+    embeddings: Float[Tensor, "V n d"],
+    batches: Int[Tensor, "G B"],
+    temperature: float,
+    *,
+    across: bool,
+    one_way: bool,
+    cosine: bool = True,
 ) -> Float[Tensor, "R W B"]:
-    """Return cosines over τ of each anchor, batch by batch, view by view, with its candidates."""
-    z = torch.nn.functional.normalize(embeddings, dim=-1)
+    """Return cosines, or dot products, over τ of each anchor, batch by batch, view by view, with its candidates."""
+    z = torch.nn.functional.normalize(embeddings, dim=-1) if cosine else embeddings
     z = torch.cat([z, torch.zeros_like(z[:, :1])], dim=1)[:, batches]
     if one_way:
         scores = torch.einsum("gad,vgbd->gavb", z[0], z[1:])[:, None]
