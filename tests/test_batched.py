@@ -11,6 +11,7 @@ from torch.nn.functional import normalize, softplus
 
 import versatile_influence as vif
 from experiments.digits_contrastive import TEMPERATURE, encoder, views
+from versatile_influence.verbs import write_scores
 
 N, BATCH = 40, 20
 
@@ -45,6 +46,35 @@ def test_scores_are_those_of_the_loss_in_memory_at_any_size_of_reading(digits, a
     method = {"curvature": vif.GaussNewton, "solver": vif.CG(rtol=1e-10), "check": False}
     found = vif.attribute(loss, params, target, **method).scores
     assert (found - scores).abs().max() <= 1e-6 * scores.abs().max()
+
+
+class Seen(torch.utils.data.Dataset):
+    """Two views of each image, by whoever reads them, and its number."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def __len__(self):
+        return self.seen.shape[1]
+
+    def __getitem__(self, one):
+        return (self.seen[0, one], self.seen[1, one]), one
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_is_read_again_by_workers_or_not_and_scores_are_written_by_two_processes(
+    digits, workers, tmp_path, monkeypatch
+):
+    model, seen, params, target, scores = digits
+    loader = torch.utils.data.DataLoader(Seen(seen), batch_size=BATCH, num_workers=workers)
+    loss = vif.losses.BatchedLoss(model, loader, vif.losses.Contrast(temperature=TEMPERATURE), call=both, penalty=8.0)
+    method = {"curvature": vif.GaussNewton, "solver": vif.CG(rtol=1e-10)}
+    # Blocks of two targets, each a derivative of its own that reads the batches.
+    monkeypatch.setattr(write_scores, "SCORE_NUMBERS", 2 * N)
+    monkeypatch.setattr(write_scores, "KEPT_NUMBERS", 1)
+    for jobs in (1, 2):
+        found = vif.write_scores(loss, params, target, tmp_path / str(jobs), n_jobs=jobs, **method).scores
+        assert (found - scores).abs().max() <= 1e-6 * scores.abs().max()
 
 
 def net(seed=0, out=3):
@@ -261,7 +291,7 @@ def test_what_no_trained_parameter_reaches_runs_once_a_pass_and_changes_no_score
     params = {name: value for name, value in model.named_parameters() if value.requires_grad}
     found = []
     for most in (0, 10_000):
-        monkeypatch.setattr("versatile_influence.core.unreached.KEPT_NUMBERS", most)
+        monkeypatch.setattr("versatile_influence.core.unreached.FROZEN_NUMBERS", most)
         loss = CALLS.clear() or in_classes(model, penalty=0.3)
         with pytest.warns(UserWarning, match="not at a minimum"):
             found.append((vif.attribute(loss, params, similarity(model), **SCORES).scores, len(CALLS)))

@@ -129,9 +129,8 @@ class Attribution(Shown):
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
-            said = (
-                f"{'All ' if checked == len(self.error) else ''}{checked:,} removals are exact: the model was trained"
-            )
+            which = "All " if checked == len(self.error) else ""
+            said = f"{which}{checked:,} removals are exact: the model was trained"
             doubted = len(self.error) - checked - len(self.failed or {})
             return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
         if not checked:
@@ -156,7 +155,8 @@ class Attribution(Shown):
         return ["not checked" if unknown else words[good] for unknown, good in known]
 
     def __repr__(self) -> str:
-        return f"Attribution({len(self):,} removals × {self.scores.shape[1]:,} targets; {self.trust()})"
+        told = f"{(self.made or {}).get('chosen', '')}{self.trust()}"
+        return f"Attribution({len(self):,} removals × {self.scores.shape[1]:,} targets; {told})"
 
     @property
     def vif(self) -> Float[Tensor, "k t"]:

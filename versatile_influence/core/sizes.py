@@ -65,8 +65,11 @@ DEAD_END = 1e-12
 LOGISTIC_STEPS = 15
 
 # Numbers that a module's frozen parts give for all batches, up to which they are kept: 200 MB in float32.
-KEPT_NUMBERS = 50_000_000
-# Solvers. Numbers that the gradients of one batch of backward passes may hold.
+FROZEN_NUMBERS = 50_000_000
+# Solvers. Up to so many parameters H is made dense unasked, and up to so many where CG, of some hundred steps a column,
+# takes more products than the matrix; at the second it has 3.2 GB and takes minutes to factor.
+EXPLICIT_PARAMETERS, LARGEST_DENSE, STEPS_OF_CG = 5_000, 20_000, 100
+# Numbers that the gradients of one batch of backward passes may hold.
 PASS_NUMBERS = 20_000_000
 # Up to this many outputs B is a dense matrix, made some columns at a time; beyond, Lanczos steps apply its root.
 DENSE_OUTPUTS, OUTER_CHUNK, ROOT_STEPS = 3000, 256, 60

@@ -39,6 +39,10 @@ class Solver(Settings, ABC):
     tolerated: float
     advice: ClassVar[str]
 
+    def chosen(self, hessian: Curvature, columns: int) -> "Solver":  # noqa: ARG002
+        """Return what solves for so many columns: itself, unless it leaves that to others."""
+        return self
+
     @abstractmethod
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with its residuals."""
@@ -114,6 +118,7 @@ class Inverse:
         solver: What solves.
 
     Attributes:
+        solver: What solved first: of a solver that chooses, its choice.
         solution: The first solution, which the scores come from.
     """
 
@@ -132,6 +137,7 @@ class Inverse:
         return self._solved(columns) if self._whole is None else self._whole @ columns
 
     def _solved(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+        self.solver = self.solver.chosen(self.hessian, columns.shape[1])
         solution = self.solver.checked(self.hessian, columns)
         # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution

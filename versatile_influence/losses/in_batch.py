@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,16 +76,17 @@ class Contrast(Settings, InBatch):
                 f"(with ({n},) whole numbers, their classes, one view is enough); "
                 f"two objects or more, with `across` two views and no `one_way`. Got {[*map(tuple, shapes + scale)]}."
             )
-        shape, ways = (len(shapes), *shapes[0]), {"across": self.across, "one_way": self.one_way}
-        table = torch.arange(n)[None]
-        rows = batch_rows(table, shape, **ways, classes=classes, given=None)
+        shape = (len(shapes), *shapes[0])
+        rows = batch_rows(
+            torch.arange(n)[None], shape, across=self.across, one_way=self.one_way, classes=classes, given=None
+        )
+        return Lost(rows, rows.allowed.numel(), partial(self._scores, shape, bool(scale)))
 
-        def scores(numbers: Tensor) -> Tensor:
-            views, rest = numbers[: math.prod(shape)].reshape(shape), numbers[math.prod(shape) :]
-            compared = similarities(views, table, self.temperature or 1.0, **ways, cosine=self.cosine).reshape(-1)
-            return compared * rest[0] if scale else compared
-
-        return Lost(rows, rows.allowed.numel(), scores)
+    def _scores(self, shape: tuple[int, ...], scaled: bool, numbers: Tensor) -> Tensor:
+        views, rest = numbers[: math.prod(shape)].reshape(shape), numbers[math.prod(shape) :]
+        ways = {"across": self.across, "one_way": self.one_way, "cosine": self.cosine}
+        compared = similarities(views, torch.arange(shape[1])[None], self.temperature or 1.0, **ways).reshape(-1)
+        return compared * rest[0] if scaled else compared
 
 
 @dataclass(frozen=True)

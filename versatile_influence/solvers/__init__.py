@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from versatile_influence.core.solution import Solution
     from versatile_influence.core.solver import Preconditioner, Solver
     from versatile_influence.solvers.arnoldi import Arnoldi
+    from versatile_influence.solvers.automatic import Automatic
     from versatile_influence.solvers.cg import CG
     from versatile_influence.solvers.diagonal import Diagonal
     from versatile_influence.solvers.ekfac import EKFAC
@@ -23,6 +24,7 @@ __all__ = [
     "CG",
     "EKFAC",
     "Arnoldi",
+    "Automatic",
     "Diagonal",
     "Explicit",
     "LiSSA",

@@ -26,7 +26,7 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.words import errors_named
-from versatile_influence.solvers.explicit import Explicit
+from versatile_influence.solvers.automatic import Automatic, said_of_choice
 from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.ladder import climbed, with_errors
 from versatile_influence.verbs.sides import scored
@@ -40,7 +40,7 @@ def attribute(
     *,
     n_objects: int | None = None,
     objects: Iterable | None = None,
-    solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
+    solver: Solver = Automatic(),  # noqa: B008  (a frozen value)
     damping: float = 0.0,
     curvature: CurvatureOf = Hessian,
     check: bool | Literal["all"] = True,
@@ -56,7 +56,8 @@ def attribute(
         n_objects: How many objects there are, where the loss does not say.
         objects: Which to remove: None for each in turn, a list of object numbers, or a list of groups of them, each
             group removed together.
-        solver: How H x = b is solved.
+        solver: How H x = b is solved; by default with the dense matrix up to some thousands of parameters, by CG
+            beyond (`vif.solvers.Automatic`).
         damping: Added to the diagonal of H, in units of the summed loss.
         curvature: What stands for H: `Hessian`, or `GaussNewton` for a loss of outputs; a function of (loss, params,
             presence, damping).
@@ -108,7 +109,9 @@ def attribute(
     else:
         scores, leftover, solution = scored(problem, inverse, asked)
         result = finished(problem, scores, asked, solution=solution, leftover=leftover)
-    made = made_by("attribute", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature)
+    used = inverse.solver
+    made = made_by("attribute", solver=used, tolerated=used.tolerated, damping=damping, curvature=curvature)
+    made["chosen"] = said_of_choice(solver, used)
     result = replace(result, made=made)
     if tolerance is None:
         return told(problem, asked, with_errors(problem, asked, inverse, result, check=check))
@@ -122,7 +125,7 @@ def parameter_changes(
     *,
     n_objects: int | None = None,
     objects: Iterable | None = None,
-    solver: Solver = Explicit(),  # noqa: B008
+    solver: Solver = Automatic(),  # noqa: B008
     damping: float = 0.0,
     curvature: CurvatureOf = Hessian,
 ) -> Float[Tensor, "k p"]:

@@ -23,7 +23,7 @@ from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.words import errors_named
-from versatile_influence.solvers.explicit import Explicit
+from versatile_influence.solvers.automatic import Automatic, said_of_choice
 
 
 @errors_named()
@@ -35,7 +35,7 @@ def write_scores(
     *,
     n_objects: int | None = None,
     objects: Iterable | None = None,
-    solver: Solver = Explicit(),  # noqa: B008  (a frozen value)
+    solver: Solver = Automatic(),  # noqa: B008  (a frozen value)
     damping: float = 0.0,
     curvature: CurvatureOf = Hessian,
     n_jobs: int | None = None,
@@ -95,7 +95,12 @@ def write_scores(
             about=asked.about,
             solution=inverse.solution,
             made=made_by(
-                "write_scores", solver=solver, tolerated=solver.tolerated, damping=damping, curvature=curvature
+                "write_scores",
+                solver=inverse.solver,
+                tolerated=inverse.solver.tolerated,
+                damping=damping,
+                curvature=curvature,
+                chosen=said_of_choice(solver, inverse.solver),
             ),
         )
         # Last: it makes the folder a result.
