@@ -50,6 +50,7 @@ page: $(VENV)/ready
 docs: site
 
 # Its gallery is executed and its links are checked; site/index.html opens without a server.
+site: export OMP_NUM_THREADS := 1
 site: export MPLBACKEND := agg
 site: export NO_MKDOCS_2_WARNING := 1
 site: $(VENV)/ready
