@@ -10,7 +10,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-.PHONY: demo test fuzz mutations lint types check reproduce page site wheel clean
+.PHONY: demo test fuzz mutations lint types check all-checks reproduce page site docs wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/demo.py
@@ -37,13 +37,20 @@ types: $(VENV)/ready
 
 check: lint types test
 
+# What CI runs (.ci/run: lint, types, site, test), and what takes too long for it: the long fuzz, every planted fault.
+all-checks: export ARGS ?= --all
+all-checks: lint types site test fuzz mutations
+
 reproduce: $(VENV)/ready
 	$(BIN)/python -m experiments.reproduce $(WHAT) $(ARGS)
 
 page: $(VENV)/ready
 	$(BIN)/python -m experiments.reproduce page experiments/results benchmarks/results $(ARGS)
 
+docs: site
+
 # Its gallery is executed and its links are checked; site/index.html opens without a server.
+site: export OMP_NUM_THREADS := 1
 site: export MPLBACKEND := agg
 site: export NO_MKDOCS_2_WARNING := 1
 site: $(VENV)/ready

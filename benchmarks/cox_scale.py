@@ -11,7 +11,6 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
@@ -53,29 +52,33 @@ def measure(n: int, seed: int) -> dict:
     }
 
 
-def draw(runs: list[dict], path: Path) -> None:
-    """Plot seconds against the number of patients."""
+def draw(run: Run) -> None:
+    """Plot the recorded seconds against the number of patients."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    _, ax = plt.subplots(figsize=(5, 4), layout="constrained")
-    sizes, seconds = [run["patients"] for run in runs], [run["seconds"] for run in runs]
+    figure, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+    runs = run.numbers()["runs"]
+    sizes, seconds = [one["patients"] for one in runs], [one["seconds"] for one in runs]
     ax.loglog(sizes, seconds, "o-", label="measured")
     ax.loglog(sizes, [seconds[0] * size / sizes[0] for size in sizes], "--", color="grey", label="proportional to n")
-    for run in runs:
-        label = f"{run['seconds']:.2g} s, {run['peak memory GB']:.2g} GB"
-        ax.annotate(label, (run["patients"], run["seconds"]), textcoords="offset points", xytext=(6, -12))
+    for one in runs:
+        label = f"{one['seconds']:.2g} s, {one['peak memory GB']:.2g} GB"
+        ax.annotate(label, (one["patients"], one["seconds"]), textcoords="offset points", xytext=(6, -12))
     ax.set(xlabel="patients", ylabel="seconds", title="Parameter changes of every patient (10 covariates)")
     ax.margins(x=0.25)
     ax.legend()
-    plt.savefig(path, dpi=110)
+    run.savefig(figure, ".png", dpi=110)
 
 
 def main() -> None:
     """Measure every size in its own process and write the record and the plot."""
     run = Run.of(__file__, __doc__)
+    if run.drawn_only:
+        draw(run)
+        return
     sizes = []
     for size in SIZES[:-1] if run.quick else SIZES:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
@@ -84,7 +87,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     growth = [later["seconds"] / earlier["seconds"] for earlier, later in itertools.pairwise(sizes)]
     run.record({"runs": sizes, "growth a decade": growth})
-    draw(sizes, run.path(".png"))
+    draw(run)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import resource
 import tempfile
 import time
 import warnings
+from importlib import metadata
 
 import torch
 from sklearn.datasets import load_digits
@@ -132,6 +133,10 @@ def main():
     drawn = torch.randperm(N, generator=torch.Generator().manual_seed(run.seed))[: 4 if run.quick else REFITS]
     truth = vif.refit(loss, params, target, objects=drawn.tolist(), gtol=1e-8).scores
     exact, numbers = ours()(), {"parameters": sum(value.numel() for value in params.values())}
+    others = {name.split(", ")[0] for name, call in calls.items() if not isinstance(call, str)} - {
+        "Versatile Influence"
+    }
+    numbers["versions of others"] = {name: metadata.version(name) for name in sorted(others)}
     for name, call in calls.items():
         if isinstance(call, str):
             numbers[name] = call

@@ -101,6 +101,9 @@ def by_size(predicted, measured, sizes, draw):
 def main():
     """Run the settings, record and draw."""
     run = Run.of(__file__, __doc__)
+    if run.drawn_only:
+        figure(run)
+        return
     data = datasets.metabric()
     draw = torch.Generator().manual_seed(run.seed)
     removed = torch.randperm(len(data.train), generator=draw)[: 10 if run.quick else 60].tolist()
@@ -118,13 +121,15 @@ def main():
         numbers[name]["seconds"] = round(time.perf_counter() - began, 1)
         print(name, numbers[name], flush=True)
         run.record(numbers)
-    figure(numbers, sizes, run.path("_figure.png"))
+    figure(run)
 
 
-def figure(numbers, sizes, path):
-    """Draw the correlation over K, with its ceiling and the paper's numbers."""
+def figure(run):
+    """Draw the recorded correlation over K, with its ceiling and the paper's numbers."""
     from matplotlib import pyplot as plt
 
+    numbers = run.numbers()
+    sizes = [int(key.removeprefix("K = ")) for key in numbers[next(iter(SETTINGS))] if key.startswith("K = ")]
     canvas, axes = plt.subplots(figsize=(9, 4.5))
     for name, colour in zip(SETTINGS, ("tab:blue", "tab:orange", "tab:green"), strict=True):
         for kind, line in (("scores", "-"), ("ceiling", ":")):
@@ -143,7 +148,7 @@ def figure(numbers, sizes, path):
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axes.grid(alpha=0.3)
     canvas.tight_layout()
-    canvas.savefig(path, dpi=150)
+    run.savefig(canvas, "_figure.png", dpi=150)
 
 
 if __name__ == "__main__":

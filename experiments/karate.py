@@ -33,6 +33,7 @@ import versatile_influence as vif
 from experiments.run import Run
 from versatile_influence.core.ravel import flat, ravel
 from versatile_influence.losses import SkipGramLoss, WalkEmbeddingLoss, Walks
+from versatile_influence.losses.graphs.graph import Graph
 from versatile_influence.reading.plots import network
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
@@ -197,14 +198,35 @@ def sgd_seconds() -> float:
     return (time.perf_counter() - begun) / TIMED_PAIRS
 
 
-def figures(run, loss, predicted, measured) -> None:
-    """Draw Figures 1a–1c and 2a–2d."""
-    run.out.mkdir(parents=True, exist_ok=True)
+def pictured(predicted, measured) -> dict:
+    """Return what the figures show, each node's change of the two pairs' losses."""
+    shown = {}
+    for pair in CASES:
+        x, y = (scores[:, pair[0] * NODES + pair[1]] for scores in (predicted, measured))
+        first = "goes to +∞" if torch.isinf(y[0]) else y[0].item()
+        shown[str(pair)] = {
+            "predicted": x.tolist(),
+            "refitted, node 0": first,
+            "refitted, nodes 1 to 33": y[1:].tolist(),
+        }
+    return shown
+
+
+def figures(run) -> None:
+    """Draw the recorded Figures 1a–1c and 2a–2d."""
+    record, graph = run.numbers()["figures"], Graph.of(nx.karate_club_graph())
+    changes_of = {}
+    for pair in CASES:
+        found = record[str(pair)]
+        first = found["refitted, node 0"]
+        first = float("inf") if isinstance(first, str) else first
+        measured = [first, *found["refitted, nodes 1 to 33"]]
+        changes_of[pair] = torch.tensor([found["predicted"], measured], dtype=torch.float64)
     fig, axes = plt.subplots(1, 3, figsize=(15, 4.6))
-    network(loss.graph, ax=axes[0])
+    network(graph, ax=axes[0])
     axes[0].set_title("1a  Zachary's karate club")
     for ax, pair, letter in zip(axes[1:], CASES, "bc", strict=True):
-        x, y = (scores[:, pair[0] * NODES + pair[1]] for scores in (predicted, measured))
+        x, y = changes_of[pair]
         keep = [i for i in range(NODES) if i not in pair and torch.isfinite(y[i])]
         ax.axline((0, 0), slope=1, color="0.8", label="prediction = refit")
         ax.scatter(x[keep], y[keep], s=14)
@@ -221,19 +243,19 @@ def figures(run, loss, predicted, measured) -> None:
         ax.set_title(f"1{letter}  pair {pair}, r = {r:.2f} over {len(keep)} nodes")
         ax.legend(fontsize=7)
     fig.tight_layout()
-    fig.savefig(run.path("_figure1.png"), dpi=80)
+    run.savefig(fig, "_figure1.png", dpi=80)
     fig, axes = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
     for row, pair, letters in zip(axes, CASES, ("ab", "cd"), strict=True):
-        shown = [scores[:, pair[0] * NODES + pair[1]].clone() for scores in (predicted, measured)]
+        shown = changes_of[pair].clone()
         for values in shown:
             values[list(pair)] = float("nan")
         limit = max(float(values[1:].abs().nan_to_num(0).max()) for values in shown)
         for ax, values, letter, kind in zip(row, shown, letters, ("predicted", "after refit"), strict=True):
-            network(loss.graph, values.clamp(-limit, limit), limit=limit, mark=pair, ax=ax)
+            network(graph, values.clamp(-limit, limit), limit=limit, mark=pair, ax=ax)
             ax.set_title(f"2{letter}  pair {pair}, {kind}")
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-limit, limit), "RdBu_r")
         fig.colorbar(scale, ax=list(row), shrink=0.8, label="change of the pair's loss; beyond: full colour")
-    fig.savefig(run.path("_figure2.png"), dpi=70)
+    run.savefig(fig, "_figure2.png", dpi=70)
 
 
 def ceilings(loss, params, warm, predicted) -> dict:
@@ -272,6 +294,9 @@ def ceilings(loss, params, warm, predicted) -> dict:
 def main() -> int:
     """Measure everything and write it down."""
     run = Run.of(__file__, __doc__)
+    if run.drawn_only:
+        figures(run)
+        return 0
     warnings.filterwarnings("ignore", message="(The minimiser stopped|Without the object)")
     loss = WalkEmbeddingLoss(nx.karate_club_graph(), length=6, window=3, dim=2)
     params, fit_seconds = timed(vif.minimize, loss, loss.start(seed=run.seed))
@@ -319,12 +344,13 @@ def main() -> int:
             "ratio to fit and scores here": round(protocol / (fit_seconds + attribute_seconds)),
         },
     }
-    figures(run, loss, predicted.scores, with_zero(limit))
+    numbers["figures"] = pictured(predicted.scores, with_zero(limit))
     ours, warm = (verb(loss, params, present).scores for verb in (vif.attribute, vif.refit))
     numbers["prediction against warm refits, pair losses over those present"] = table(ours, warm)
     if not run.quick:
         numbers["ceilings, pair losses over those present"] = ceilings(loss, params, warm, ours)
     run.record(numbers)
+    figures(run)
     for name, value in numbers.items():
         print(name, value, sep=": ")
     return 0

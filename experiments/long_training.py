@@ -149,8 +149,9 @@ def accuracy(run):
     return rows
 
 
-def drawn(run, numbers):
-    """Draw cost against length, and accuracy against cost."""
+def drawn(run):
+    """Draw the recorded cost against length, and accuracy against cost."""
+    numbers = run.numbers()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     for size in sorted({row["parameters"] for row in numbers["cost"]}):
         rows = [row for row in numbers["cost"] if row["parameters"] == size]
@@ -165,16 +166,16 @@ def drawn(run, numbers):
         right.annotate(row["way"], (row["trainings"], row["r with retraining"]), fontsize=8)
     right.set(xscale="log", xlabel="trainings for all targets", ylabel="r with retraining")
     figure.tight_layout()
-    figure.savefig(run.path("_figure.png"), dpi=130)
+    run.savefig(figure, "_figure.png", dpi=130)
 
 
 def main():
     """Run all, record and draw."""
     run = Run.of(__file__, __doc__)
     torch.set_num_threads(1)
-    numbers = {"accuracy": accuracy(run), "cost": costs(run)}
-    drawn(run, numbers)
-    print(run.record(numbers))
+    if not run.drawn_only:
+        print(run.record({"accuracy": accuracy(run), "cost": costs(run)}))
+    drawn(run)
 
 
 if __name__ == "__main__":

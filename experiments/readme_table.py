@@ -1,10 +1,14 @@
-"""Write the README's table of results from the committed records, or check that it is theirs.
+"""Write the README's table of results from the committed records, or check that it, and what pages quote, is theirs.
 
 python experiments/readme_table.py            # rewrites the table in README.md
-python experiments/readme_table.py --check    # exit status 1 where it differs
+python experiments/readme_table.py --check    # exit status 1 where it, or a quoted number, differs
+
+A number quoted in README or docs has behind it a comment that names its record, the way to it and its format, as
+`1.5 s<!-- cox_scale:runs/patients=1000000/seconds:time -->` (see `experiments/report/records.py`).
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -40,6 +44,8 @@ ROWS = (
         "–",
     ),
 )
+# What stands before the comment, and the reference in it.
+QUOTED = re.compile(r"([^<>]{0,40})<!-- (\w+:[^ >][^>]*) -->")
 BEGIN, END = "<!-- results: written by experiments/readme_table.py -->", "<!-- end of results -->"
 
 
@@ -61,20 +67,21 @@ def table() -> str:
     slopes = numbers("experiments/results/theorem_3_2.json")["slopes"]
     lines = [
         "Cox regression, relative risk of every test patient without every training patient, against exactly refitted",
-        "models (Efron ties, two threads; scores alone, `check=False`; `experiments/cox_accuracy.py`,",
-        "`benchmarks/cox_speed.py`):",
+        "models (Efron ties, two threads; scores alone, `check=False`; r pooled over all pairs, and the mean over test",
+        "patients; `experiments/cox_accuracy.py`, `benchmarks/cox_speed.py`):",
         "",
-        "| data | train × test | `attribute` | `newton_step` | paper | all scores cost | all exact refits |",
-        "|---|---|---|---|---|---|---|",
+        "| data | train × test | `attribute`, pooled r | mean r | `newton_step`, pooled r | paper, mean r "
+        "| all scores cost | all exact refits |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for data in ("metabric", "support"):
         rows = {run["estimator"]: run for run in accuracy if (run["data"], run["ties"]) == (data, "efron")}
         linear, newton, timed = rows["attribute"], rows["newton_step"], speed[data, "efron"]
         lines.append(
-            f"| {data.upper()} | {linear['train']:,} × {linear['test']:,} | r = {linear['pooled_pearson']:.5f}, slope "
-            f"{linear['slope']:.3f} | r = {newton['pooled_pearson']:.6f} | {linear['paper']} "
-            f"| {1e3 * timed['scores seconds']:.0f} ms = {timed['scores in gradients']:.0f} loss gradients "
-            f"| {timed['all refits seconds']:.2f} s |"
+            f"| {data.upper()} | {linear['train']:,} × {linear['test']:,} | {linear['pooled_pearson']:.5f}, slope "
+            f"{linear['slope']:.3f} | {linear['mean_pearson']:.5f} | {newton['pooled_pearson']:.6f} "
+            f"| {linear['paper']} | {1e3 * timed['scores seconds']:.0f} ms = "
+            f"{timed['scores in gradients']:.0f} loss gradients | {timed['all refits seconds']:.2f} s |"
         )
     r_times = [
         f"{run['R refits']['seconds']:.2f} s ({run['data'].upper()})"
@@ -107,12 +114,26 @@ def written(readme: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
 
 
+def misquoted(page: str, records: Records) -> list[str]:
+    """Return the references of a page whose record says another number than stands before them."""
+    wrong = []
+    for before, reference in QUOTED.findall(page):
+        number = records.number(reference)
+        if number is None or not re.search(rf"(?<![\w.−]){re.escape(number.text)}$", before):
+            said = " ".join(before.split()[-2:])
+            wrong.append(f"{reference}: “{said}” in the page, {number.text if number else 'nothing'} in the record")
+    return wrong
+
+
 def main() -> int:
     """Write the table, or check it."""
     path = ROOT / "README.md"
     readme = path.read_text()
     if "--check" in sys.argv:
-        return int(written(readme) != readme)
+        records, texts = Records.read(FOLDERS), [readme, *(page.read_text() for page in (ROOT / "docs").glob("*.md"))]
+        wrong = [each for text in texts for each in misquoted(text, records)]
+        print(*wrong, sep="\n")
+        return int(written(readme) != readme or bool(wrong))
     path.write_text(written(readme))
     return 0
 

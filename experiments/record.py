@@ -1,5 +1,6 @@
 """Results on disk: numbers with the versions, machine, seed and commit they come from."""
 
+import hashlib
 import json
 import os
 import platform
@@ -36,6 +37,16 @@ def write_record(path: str | PathLike, numbers: dict, *, seed: int | None = None
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"numbers": numbers, "about": about}, indent=2) + "\n")
+
+
+def digest(numbers: dict) -> str:
+    """Return what tells these numbers from any others; a picture carries that of those it was drawn from.
+
+    Example:
+        >>> digest({"r": 0.5, "n": 3}) == digest({"n": 3, "r": 0.5}) != digest({"n": 3, "r": 0.6})
+        True
+    """
+    return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _commit() -> str:

@@ -47,6 +47,9 @@ def settings(p, n, *, quick):
 def main():
     """Measure, record and draw."""
     run = Run.of(__file__, __doc__)
+    if run.drawn_only:
+        draw(run)
+        return
     torch.manual_seed(run.seed)
     data = metabric()
     n = len(data.train)
@@ -75,13 +78,14 @@ def main():
             f"{name:26} {effort:5d} gradients: error {error:9.2e}  r {pooled:.4f}  residual {residual:.1e}", flush=True
         )
     run.record({"parameters": p, "ground truth": "dense Gauss-Newton scores", "points": points})
-    draw(points, run.path("_figure.png"))
+    draw(run)
 
 
-def draw(points, path):
-    """Draw the error over the effort: LiSSA and EK-FAC by themselves, and those that become exact."""
+def draw(run):
+    """Draw the recorded error over the effort: LiSSA and EK-FAC by themselves, and those that become exact."""
     from matplotlib import pyplot as plt
 
+    points = run.numbers()["points"]
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.5))
     for name, marker in zip(dict.fromkeys(point["solver"] for point in points), "osD^v<>P*X", strict=False):
         own = [point for point in points if point["solver"] == name]
@@ -96,7 +100,7 @@ def draw(points, path):
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3, which="both")
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    run.savefig(figure, "_figure.png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ import re
 import sys
 from pathlib import Path
 
+from experiments import peer_tables
+
 ROOT = Path(__file__).parent.parent
 PAGE, OWN_LOSS = ROOT / "docs" / "choosing_a_solver.md", ROOT / "docs" / "a_loss_of_your_own.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
+PEERS, DELTA_BETA = ROOT / "docs" / "peers.md", ROOT / "docs" / "lifelines_delta_beta.md"
 THROUGH, TRUST = ROOT / "docs" / "through_training.md", ROOT / "docs" / "how_far_to_trust.md"
 STAND_INS = {
     "explicit": "Hessian, explicit or CG",
@@ -110,7 +113,7 @@ def blocks() -> list[str]:
     networks = ["tanh", "softplus", "tanh, 64 units"]
     lines = [
         "On small neural Cox models (METABRIC, 9 → 4 → 1, weight decay 0.01; `experiments/table5.py`) scores correlate",
-        "with warm refits as follows.",
+        "with warm refits as follows (mean r over test patients).",
         "",
         f"| | {' | '.join(networks)} |",
         f"|---|{'---|' * len(networks)}",
@@ -126,7 +129,7 @@ def encoder() -> list[str]:
     record = numbers("experiments/results/digits_contrastive.json")
     lines = [
         "On a contrastive encoder of digits (`experiments/digits_contrastive.py`: a convolution and a linear layer,",
-        "InfoNCE, EK-FAC from 32 draws):",
+        "InfoNCE, EK-FAC from 32 draws; mean r over targets with warm refits):",
         "",
         "| | similarities of test pairs | losses of test images |",
         "|---|---|---|",
@@ -296,7 +299,10 @@ def filled(page: str, made: dict[str, list[str]]) -> str:
 def pages() -> dict[Path, str]:
     """Return each page as it should be."""
     tables = {"EK-FAC": blocks(), "digits": encoder(), "ensembles": averages(), "measured": [*scale(), "", *effort()]}
+    peers = {"no sum": peer_tables.no_sum(), "rows": peer_tables.rows_alone(), "network": peer_tables.network()}
     return {
+        PEERS: filled(PEERS.read_text(), peers | {"refits": peer_tables.refits()}),
+        DELTA_BETA: filled(DELTA_BETA.read_text(), {"delta beta": peer_tables.delta_beta()}),
         PAGE: filled(PAGE.read_text(), tables),
         OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
         GRAPHS: filled(GRAPHS.read_text(), {"graph networks": networks()}),

@@ -6,8 +6,6 @@ Simulated survival data of growing size; for each, the norm of VIF − IF over i
     python experiments/theorem_3_2.py         # writes experiments/results/theorem_3_2.{json,png}
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -54,14 +52,15 @@ def rows(sizes=SIZES, repeats: int = REPEATS) -> list[dict]:
     return found
 
 
-def draw(found: list[dict], path: Path) -> None:
-    """Plot the differences against n."""
+def draw(run: Run) -> None:
+    """Plot the recorded differences against n."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    _, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+    found = run.numbers()["rows"]
     sizes = [row["n"] for row in found]
     for name, label in (("influence", "‖IF‖"), ("mean", "‖VIF − IF‖, mean"), ("median", "‖VIF − IF‖, median")):
         values = [row[name] for row in found]
@@ -70,18 +69,19 @@ def draw(found: list[dict], path: Path) -> None:
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.minorticks_off()
     ax.legend()
-    plt.savefig(path, dpi=110)
+    run.savefig(figure, ".png", dpi=110)
 
 
 def main() -> None:
     """Measure, write the record and the plot."""
     run = Run.of(__file__, __doc__)
-    sizes, repeats = ((250, 500, 1000, 2000), 2) if run.quick else (SIZES, REPEATS)
-    found = rows(sizes, repeats)
-    slopes = {name: log_slope(sizes, [row[name] for row in found]) for name in ("mean", "median", "influence")}
-    print(slopes)
-    run.record({"rows": found, "slopes": slopes})
-    draw(found, run.path(".png"))
+    if not run.drawn_only:
+        sizes, repeats = ((250, 500, 1000, 2000), 2) if run.quick else (SIZES, REPEATS)
+        found = rows(sizes, repeats)
+        slopes = {name: log_slope(sizes, [row[name] for row in found]) for name in ("mean", "median", "influence")}
+        print(slopes)
+        run.record({"rows": found, "slopes": slopes})
+    draw(run)
 
 
 if __name__ == "__main__":

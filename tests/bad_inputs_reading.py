@@ -47,6 +47,8 @@ precision = with_defaults(vif.detection.precision, score=[3.0, 1, 2], planted=[T
 area = with_defaults(vif.detection.area, score=[3.0, 1, 2], planted=[1, 0, 0])
 scatter = with_defaults(plots.scatter, estimate=scores(), truth=scores())
 top = with_defaults(plots.top, attribution=scores())
+falls = with_defaults(plots.waterfall, attribution=scores())
+levered = with_defaults(plots.leverage, attribution=scores(), leverage=[0.1, 0.2, 0.3, 0.4])
 timed = with_defaults(plots.influence_vs_time, attribution=scores(), durations=[1.0, 2, 3, 4], events=[1, 0, 1, 0])
 heatmap = with_defaults(plots_many.heatmap, attribution=scores())
 curves = with_defaults(plots_many.convergence, curves={"CG": ([1, 2], [0.1, 0.01])})
@@ -66,6 +68,8 @@ TABLE = [
     (vif.detection.suspicious, "suspicious", {"changes": {"text": "a", "nothing": None, "a table": [[1.0, 2.0]]}}),
     (scatter, "scatter", {"target": TARGET, "ax": AXES}),
     (top, "top", {"target": TARGET, "k": whole(1), "ax": AXES}),
+    (falls, "waterfall", {"target": TARGET, "k": whole(1), "value": number(zero=False, negative=False), "ax": AXES}),
+    (levered, "leverage", {"leverage": {"text": ["a"] * 4, "too short": [1.0]}, "target": TARGET, "ax": AXES}),
     (
         timed,
         "influence_vs_time",
@@ -110,6 +114,8 @@ OTHERS = [
     Case(f"{name}: {kind}", lambda function=function, value=value: function(value), "vif.attribute|Attribution")
     for name, function in {
         "top": plots.top,
+        "waterfall": plots.waterfall,
+        "leverage": lambda value: plots.leverage(value, [1.0] * 4),
         "heatmap": plots_many.heatmap,
         "scatter": lambda value: plots.scatter(value, scores()),
         "influence_vs_time": lambda value: plots.influence_vs_time(value, [1.0] * 4, [1] * 4),
@@ -172,6 +178,8 @@ SPECIAL = [
         right=lambda label: "sex" in label,
     ),
     Case("top: dollars in names", shown(lambda: plots.top(DOLLARS)), right=as_is("$\\frac$")),
+    Case("waterfall: dollars in names", shown(lambda: plots.waterfall(DOLLARS)), right=as_is("$\\frac$")),
+    Case("leverage: dollars in names", shown(lambda: plots.leverage(DOLLARS, [1.0] * 4)), right=as_is("$^$")),
     Case("scatter: dollars in names", shown(lambda: plots.scatter(DOLLARS, DOLLARS)), right=as_is("$^$")),
     Case("heatmap: dollars in names", shown(lambda: plots_many.heatmap(DOLLARS)), right=as_is("b$c$")),
     Case(
@@ -179,6 +187,7 @@ SPECIAL = [
         shown(lambda: plots_graph.network(Graph(2, torch.tensor([[0, 1]]), torch.ones(1), labels=["$\\frac$", "b"]))),
         right=as_is("$\\frac$"),
     ),
+    Case("leverage: groups", lambda: plots.leverage(GROUPS, [1.0] * 4), "removed in groups"),
     Case("influence_vs_time: groups", lambda: plots.influence_vs_time(GROUPS, [1.0] * 4, [1] * 4), "removed in groups"),
     Case("convergence: lengths", lambda: plots_many.convergence({"CG": ([1, 2], [0.1])}), "2 efforts and 1 errors"),
     Case("convergence: zero", lambda: plots_many.convergence({"CG": ([1], [0.0])}), "not above 0"),

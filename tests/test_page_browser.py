@@ -66,7 +66,7 @@ def test_every_picture_is_drawn_and_has_words_that_stand_for_it(browser, committ
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("width", [360, 1400])
 def test_nothing_is_wider_than_the_window_and_tables_scroll_inside(browser, committed, width, scheme):
     size(browser, width, scheme=scheme)
     browser.get(committed)
@@ -79,6 +79,63 @@ def test_nothing_is_wider_than_the_window_and_tables_scroll_inside(browser, comm
         .filter(each => each.getBoundingClientRect().right > innerWidth + 1).length"""
     assert browser.execute_script(wide) == 0
     assert browser.execute_script("return getComputedStyle(document.querySelector('.scroll')).overflowX") == "auto"
+    if width == 360:
+        # Every cell is there to be read, with the name of its column, and nothing has to be pushed sideways.
+        assert (
+            browser.execute_script(
+                "return [...document.querySelectorAll('.scroll')].filter(SIDEWAYS).length".replace(
+                    "SIDEWAYS", "each => each.scrollWidth > each.clientWidth + 1"
+                )
+            )
+            == 0
+        )
+        label = "return getComputedStyle(document.querySelector('tbody td'), '::before').content"
+        assert browser.execute_script(label) == '"Data"'
+
+
+@pytest.fixture
+def on_paper(browser, committed):
+    """Yield the page as it prints on A4 with margins of 12 mm."""
+    size(browser, 703)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.get(committed)
+    yield browser
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_on_paper_nothing_is_cut_and_what_is_folded_is_there(on_paper):
+    widest = "return Math.max(...[...document.querySelectorAll('table, figure, p')].map(RIGHT))".replace(
+        "RIGHT", "each => each.getBoundingClientRect().right"
+    )
+    assert on_paper.execute_script(widest) <= 704
+    hidden = "return [...document.querySelectorAll('details table')].filter(each => !each.checkVisibility()).length"
+    assert on_paper.execute_script(hidden) == 0
+    # Where a style sheet cannot unfold, the page does before it prints, and folds after.
+    folded = "dispatchEvent(new Event(arguments[0])); return document.querySelectorAll('details:not([open])').length"
+    assert on_paper.execute_script(folded, "beforeprint") == 0
+    assert on_paper.execute_script(folded, "afterprint") > 10
+
+
+def test_where_a_number_comes_from_is_read_without_a_pointer(browser, committed):
+    size(browser, 360)
+    browser.get(committed)
+    summary = browser.find_element("xpath", "//section[@id='table1']//summary[contains(., 'Where these numbers')]")
+    browser.execute_script("arguments[0].focus()", summary)
+    browser.switch_to.active_element.send_keys("\ue007")
+    rows = browser.execute_script(
+        "return [...arguments[0].parentElement.querySelectorAll('tbody tr')].map(row => row.innerText)", summary
+    )
+    (row,) = [row for row in rows if row.startswith("Cox regression, METABRIC: Ours, stationary")]
+    assert "cox_accuracy:runs/data=metabric" in row
+    # All numbers of the section are named there.
+    named = browser.execute_script(
+        "const part = document.querySelector('#table1');"
+        "const all = [...part.querySelectorAll('.scroll data, .differs data')].map(each => each.dataset.source);"
+        "const said = [...arguments[0].parentElement.querySelectorAll('code')].map(each => each.textContent);"
+        "return all.filter(source => source.startsWith('paper:table1') && !said.includes(source))",
+        summary,
+    )
+    assert named == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -101,7 +101,7 @@ def test_influence_vs_time_finds_the_times_of_the_objects_asked_for():
     [
         (lambda a: plots.scatter(a, a, target=2), IndexError, "no target 2: there are 2"),
         (lambda a: plots.top(a, k=0), ValueError, "`k` must be a whole number, at least 1"),
-        (lambda a: plots.influence_vs_time(a, [1.0], [1]), ValueError, "30 patients, but 1 durations and 1 events"),
+        (lambda a: plots.influence_vs_time(a, [1.0], [1]), ValueError, "30 objects, but 1 `durations` and 1 `events`"),
         (
             lambda a: plots.influence_vs_time(
                 vif.Attribution(torch.ones(1, 1), ((0, 1),), n_objects=2), [1, 2], [1, 1]
@@ -119,10 +119,12 @@ def test_impossible_pictures_are_refused(draw, error, message):
 def test_plots_draw_where_they_are_told_and_leave_settings_alone():
     estimate, truth = pair()
     before = dict(mpl.rcParams)
-    _, axes = plt.subplots(1, 3)
+    _, axes = plt.subplots(1, 5)
     assert plots.scatter(estimate, truth, ax=axes[0]) is axes[0]
     assert plots.top(estimate, ax=axes[1]) is axes[1]
     assert plots.influence_vs_time(estimate, np.ones(30), np.ones(30), ax=axes[2]) is axes[2]
+    assert plots.waterfall(estimate, ax=axes[3]) is axes[3]
+    assert plots.leverage(estimate, np.ones(30), ax=axes[4]) is axes[4]
     assert plt.get_fignums() == [1]
     assert dict(mpl.rcParams) == before
 
@@ -131,3 +133,62 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"plots need matplotlib. Run `pip install versatile-influence\[plots\]`"):
         plots.top(pair()[0])
+
+
+def doubted(k=12):
+    """Return scores of which row 2 is not trusted and row 5 has no result."""
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(k, 2, generator=generator, dtype=torch.float64)
+    scores[5] = torch.nan
+    error = torch.full((k,), 0.01, dtype=torch.float64)
+    error[2] = 0.9
+    described = {"n_objects": k, "labels": [f"P{i}" for i in range(k)], "targets": ["age", "dose"]}
+    return vif.Attribution(scores, torch.arange(k), failed={5: "no minimum"}, error=error, **described)
+
+
+def test_a_waterfall_steps_from_the_answer_to_what_it_would_be_without_the_largest():
+    made = doubted()
+    ax = plots.waterfall(made, target="dose", k=4, value=3.0)
+    rows = made.scores[:, 1].abs().nan_to_num(-1).argsort(descending=True)[:4]
+    left = np.array([bar.get_x() for bar in ax.patches])
+    right = left + [bar.get_width() for bar in ax.patches]
+    place = 3.0
+    for begin, end, score in zip(left, right, made.scores[rows, 1].tolist(), strict=True):
+        # A step ends where the one above begins, and begins at what there is without the object.
+        assert sorted([place, place + score]) == pytest.approx([begin, end])
+        place += score
+    names = [label.get_text().split()[0] for label in ax.get_yticklabels()]
+    assert names == [f"P{row}" for row in rows.tolist()]
+    assert [line.get_xdata()[0] for line in ax.lines] == pytest.approx([3.0, place])
+    assert ax.get_xlabel() == "dose"
+    assert "the 4 largest of 12" in ax.get_title()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["pushed it up", "pushed it down"]
+
+
+def test_a_waterfall_is_hollow_where_not_trusted_and_leaves_out_what_has_no_result():
+    made = doubted()
+    ax = plots.waterfall(made, k=100)
+    names = [label.get_text().split()[0] for label in ax.get_yticklabels()]
+    assert len(names) == 11
+    assert "P5" not in names
+    hollow = [name for name, bar in zip(names, ax.patches, strict=True) if bar.get_facecolor()[3] == 0]
+    assert hollow == ["P2"]
+    assert ax.get_xlabel() == "change of age"
+    # Who pushed up is told by colour from who pushed down.
+    colours = {
+        made.scores[int(name[1:]), 0].item() < 0: bar.get_edgecolor()
+        for name, bar in zip(names, ax.patches, strict=True)
+    }
+    assert colours[True] != colours[False]
+
+
+def test_leverage_draws_every_object_hollow_where_not_trusted():
+    made, shares = doubted(), np.linspace(0, 1, 12)
+    ax = plots.leverage(made, pd.Series(shares), target=1)
+    filled, hollow = dots(ax), dots(ax, 1)
+    trusted = made.trusted.numpy()
+    np.testing.assert_allclose(filled[:, 0], shares[trusted])
+    np.testing.assert_allclose(hollow[:, 1], made.scores[~torch.from_numpy(trusted), 1])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("leverage", "change of dose without the object")
+    with pytest.raises(ValueError, match="12 objects, but 3 `leverage`"):
+        plots.leverage(made, [0.1, 0.2, 0.3])

@@ -17,8 +17,13 @@ const compare = (a, b, sign) => {
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
   const original = [...body.rows];
-  if (original.length < 2) continue;
   const heads = [...table.tHead.rows[0].cells];
+  // What narrow windows and paper show in place of the head.
+  for (const row of original) {
+    [...row.cells].slice(1).forEach((cell, column) => (cell.dataset.label = heads[column + 1].textContent));
+  }
+  table.classList.toggle("wide", heads.length > 9);
+  if (original.length < 2) continue;
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -37,3 +42,8 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
+// Paper shows what is folded, also where a browser's style sheet cannot unfold it.
+const folded = () => [...document.querySelectorAll("details:not([open])")];
+let unfolded = [];
+addEventListener("beforeprint", () => (unfolded = folded()).forEach((each) => (each.open = true)));
+addEventListener("afterprint", () => unfolded.forEach((each) => (each.open = false)));

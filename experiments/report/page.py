@@ -54,7 +54,7 @@ def page(records: Records) -> str:
 <p class="over">{NAME}</p>
 <h1>{escape(TITLE)}</h1>
 <p class="lead">{escape(LEAD)}</p>
-<p>Each number comes from a record and names it when pointed at; heads of columns sort.</p>
+<p>Each number comes from a record: beneath a table stands from which, and where in it. Heads of columns sort.</p>
 {quick}
 <nav aria-label="Sections"><ul>
 {links}
@@ -82,6 +82,7 @@ def _section(section: Section, records: Records) -> str:
     parts += [_figure(figure, records) for figure in pictures]
     if differs := [sentence for each in section.differs if (sentence := tables.text(each, records))]:
         parts.append(f'<div class="differs"><p>{" ".join(differs)}</p></div>')
+    parts.append(tables.sources(section, records))
     for name, note in (section.missing or {}).items():
         if name not in records.records:
             parts.append(f'<p class="note">{_code(note)}</p>')
@@ -90,7 +91,7 @@ def _section(section: Section, records: Records) -> str:
             f'<p class="note">{_code(f"Not measured here: `python -m experiments.reproduce {section.id}` does.")}</p>'
         )
     parts += [_record(name, records) for name in found]
-    return "\n".join([*parts, "</section>"])
+    return "\n".join([*filter(None, parts), "</section>"])
 
 
 def _record(name: str, records: Records) -> str:

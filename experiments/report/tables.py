@@ -61,6 +61,25 @@ def summary(section: Section, records: Records) -> str:
     )
 
 
+def sources(section: Section, records: Records) -> str:
+    """Return where each number of a section comes from, folded, or nothing where it has none."""
+    places = [
+        (f"{row[0]}, {row[1]}: {column}", cell)
+        for row in section.rows
+        for column, cell in zip(section.columns, row, strict=True)
+    ]
+    places += [("the text", sentence) for sentence in section.differs]
+    found = [(place, records.number(reference)) for place, template in places for reference in numbers_of(template)]
+    rows = [[escape(place), data(number), f"<code>{escape(number.source)}</code>"] for place, number in found if number]
+    if not rows:
+        return ""
+    caption = f"Where the numbers of “{section.title}” come from"
+    return (
+        "<details><summary>Where these numbers come from</summary>\n"
+        f"{table(caption, ['', 'number', 'record: where in it'], rows)}\n</details>"
+    )
+
+
 def whole(name: str, record: Record) -> str:
     """Return every number of a record, in as many tables as its nesting asks for."""
     return "\n".join(

@@ -9,7 +9,7 @@ from versatile_influence.core.checks import array, told, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import NAMED_COLUMNS
 from versatile_influence.reading.pairs import attribution as read
-from versatile_influence.reading.plots_one import _frame, axes, plain
+from versatile_influence.reading.plots_one import axes, frame, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,5 +92,5 @@ def convergence(
     ax.set(xlabel=plain(effort), ylabel=plain(error))
     ax.grid(axis="y", color="0.9")
     ax.legend(frameon=False, fontsize=9)
-    _frame(ax)
+    frame(ax)
     return ax

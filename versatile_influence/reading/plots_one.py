@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from versatile_influence.core.checks import array, instance, whole
+from versatile_influence.core.checks import instance, number, whole
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import MANY_DOTS, NAMED_DOTS
 from versatile_influence.core.words import missing
@@ -55,14 +55,14 @@ def scatter(estimate: Attribution, truth: Attribution, *, target: object = 0, ax
     kept = [row for row, name in enumerate(map(str, estimate.names())) if name not in gone]
     everybody, filled = estimate.names(), estimate.trusted[kept].cpu().numpy()
     names = [str(everybody[row]) for row in kept]
-    drawn = {"alpha": _opacity(len(x)), "zorder": 2, "rasterized": len(x) > MANY_DOTS}
+    drawn = {"alpha": opacity(len(x)), "zorder": 2, "rasterized": len(x) > MANY_DOTS}
     ax.scatter(x[filled], y[filled], s=14, linewidths=0, **drawn)
     ax.scatter(x[~filled], y[~filled], s=14, facecolors="none", edgecolors="C0", **drawn)
-    _name_largest(ax, x, y, by=y, names=names)
+    name_largest(ax, x, y, by=y, names=names)
     ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.locator_params(nbins=6)
 
-    name = _target_name(estimate, target)
+    name = target_name(estimate, target)
     ax.set(xlabel=f"predicted change of {name}", ylabel=f"measured change of {name}")
     found = agreement(pair.a[:, target], pair.b[:, target])
     failed = f", {len(gone)} without a result" if gone else ""
@@ -92,78 +92,95 @@ def top(attribution: Attribution, *, target: object = 0, k: int = 20, ax: "Axes 
         >>> ax = top(a, k=2)  # doctest: +SKIP
     """
     target = checked(attribution).column(target)
-    k = whole(k, "k", least=1)
-    column = attribution.scores[:, target].detach().cpu().double()
-    number = min(k, int(column.isfinite().sum()))
-    rows = column.abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:number].numpy()
-    values, names = column.numpy()[rows], attribution.names()
-    ax = axes(ax, figsize=(6.0, 1.1 + 0.24 * number))
-    place = np.arange(number)
+    rows, column = _largest(attribution, target, whole(k, "k", least=1))
+    values, names = column[rows], attribution.names()
+    ax = axes(ax, figsize=(6.0, 1.1 + 0.24 * len(rows)))
+    place = np.arange(len(rows))
     colours = np.where(values > 0, "C0", "C1")
     filled = np.where(attribution.trusted[rows].cpu().numpy(), colours, "none")
     ax.barh(place, values, color=filled, edgecolor=colours, linewidth=1, height=0.66)
     ax.axvline(0.0, color="0.3", linewidth=0.8)
     ax.set_yticks(place, [plain(names[row]) for row in rows], fontsize=9)
     ax.tick_params(axis="y", length=0)
-    ax.set(ylim=(number - 0.4, -0.6), xlabel=f"change of {_target_name(attribution, target)} without this object")
+    ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"change of {target_name(attribution, target)} without this object")
     ax.margins(x=0.06)
     ax.locator_params(axis="x", nbins=6)
-    _frame(ax, left=False)
-    shown = f"the {number} largest of {len(column):,}" if number < len(column) else f"all {number}"
-    ax.set_title(f"What moves {_target_name(attribution, target)}: {shown}{_unchecked(attribution, rows)}", fontsize=10)
+    frame(ax, left=False)
+    shown = f"the {len(rows)} largest of {len(column):,}" if len(rows) < len(column) else f"all {len(rows)}"
+    ax.set_title(f"What moves {target_name(attribution, target)}: {shown}{_unchecked(attribution, rows)}", fontsize=10)
     return ax
+
+
+def waterfall(
+    attribution: Attribution, *, target: object = 0, k: int = 10, value: float = 0.0, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw who pushed one answer up, and who down: the k largest, each a step that ends where the one above begins.
+
+    The topmost step ends at the answer, the lowest begins at what it would be without these k. A step is −score: what
+    is there with the object, less what is there without it. Steps add to first order, as do the scores of `attribute`;
+    `refit` with `objects=[[…]]` says what removing them together does. Hollow: not trusted; of those that were not
+    checked the title tells.
+
+    Args:
+        attribution: Scores.
+        target: Number or name of the target.
+        k: How many steps.
+        value: The answer with everybody there; at 0 the axis is of changes.
+        ax: Where to draw; new axes by default.
+
+    Raises:
+        ValueError: If k < 1.
+
+    Example:
+        >>> import matplotlib, torch
+        >>> matplotlib.use("agg")
+        >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
+        >>> [round(float(bar.get_width()), 1) for bar in waterfall(a, k=2, value=1.0).patches]
+        [0.5, 0.2]
+    """
+    target, value = checked(attribution).column(target), number(value, "value")
+    rows, column = _largest(attribution, target, whole(k, "k", least=1))
+    pushes, names, place = -column[rows], attribution.names(), np.arange(len(rows))
+    ends = value - np.concatenate([[0.0], np.cumsum(pushes)])
+    ax = axes(ax, figsize=(6.4, 1.5 + 0.26 * len(rows)))
+    colours = np.where(pushes > 0, "C1", "C0")
+    filled = np.where(attribution.trusted[rows].cpu().numpy(), colours, "none")
+    ax.barh(place, np.abs(pushes), left=np.minimum(ends[:-1], ends[1:]), color=filled, edgecolor=colours, height=0.66)
+    ax.vlines(ends[1:-1], place[:-1] + 0.33, place[1:] - 0.33, color="0.6", linewidth=0.8)
+    for line, words, high in ((ends[0], "as it is", True), (ends[-1], f"without these {len(rows)}", False)):
+        ax.axvline(line, color="0.3", linewidth=0.8, linestyle="-" if high else "--", zorder=0)
+        left = line <= (ends.max() + ends.min()) / 2
+        beside = {"xytext": (3 if left else -3, 0), "ha": "left" if left else "right", "fontsize": 8, "color": "0.3"}
+        ax.annotate(words, (line, -1 if high else len(rows)), textcoords="offset points", va="center", **beside)
+    words = [plain(names[row]) + f"  {push:+.2g}".replace("-", "−") for row, push in zip(rows, pushes, strict=True)]
+    ax.set_yticks(place, words, fontsize=9)
+    ax.tick_params(axis="y", length=0)
+    name = target_name(attribution, target)
+    ax.set(ylim=(len(rows) + 0.4, -1.4), xlabel=name if value else f"change of {name}")
+    ax.margins(x=0.06)
+    ax.locator_params(axis="x", nbins=6)
+    for colour, words in (("C1", "pushed it up"), ("C0", "pushed it down")):
+        ax.scatter([], [], marker="s", s=36, color=colour, label=words)
+    beneath = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 2, "borderaxespad": 0.2}
+    ax.legend(frameon=False, fontsize=9, handletextpad=0.2, **beneath)
+    frame(ax, left=False)
+    shown = f"the {len(rows)} largest of {len(column):,}" if len(rows) < len(column) else f"all {len(rows)}"
+    ax.set_title(f"What made {name} so: {shown}{_unchecked(attribution, rows)}", fontsize=10, pad=20)
+    return ax
+
+
+def _largest(attribution: Attribution, target: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the k largest changes that have a result, and all changes of the target."""
+    column = attribution.scores[:, target].detach().cpu().double()
+    count = min(k, int(column.isfinite().sum()))
+    rows = column.abs().nan_to_num(-1.0).argsort(descending=True, stable=True)[:count]
+    return rows.numpy(), column.numpy()
 
 
 def _unchecked(attribution: Attribution, rows: Sequence[int] | np.ndarray) -> str:
     """Return how many of the removals drawn were not checked, where it is not none."""
     count = attribution.part(rows).verdicts().count("not checked")
     return f", {count:,} not checked" if count else ""
-
-
-def influence_vs_time(
-    attribution: Attribution, durations: object, events: object, *, target: object = 0, ax: "Axes | None" = None
-) -> "Axes":
-    """Draw the change of one target of a survival model against each patient's observed time, by event or censoring.
-
-    Args:
-        attribution: Scores; objects are patients, removed one at a time.
-        durations: Observed time of each of the n patients, in the order of the training data: a frame's column, a
-            tensor, an array.
-        events: 1 or True where the event happened.
-        target: Number or name of the target.
-        ax: Where to draw; new axes by default.
-
-    Raises:
-        ValueError: If patients were removed in groups, or lengths disagree.
-
-    Example:
-        >>> import torch
-        >>> a = Attribution(torch.tensor([[0.1], [-0.5], [0.2]]), torch.arange(3), n_objects=3)
-        >>> ax = influence_vs_time(a, torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 1.0]))  # doctest: +SKIP
-    """
-    target = checked(attribution).column(target)
-    if isinstance(attribution.objects, tuple):
-        raise ValueError("Patients were removed in groups, which have no time of their own. Remove them one at a time.")
-    times, happened = array(durations, "durations").numpy().reshape(-1), array(events, "events").numpy().reshape(-1) > 0
-    if len(times) != attribution.n_objects or len(happened) != attribution.n_objects:
-        raise ValueError(
-            f"There are {attribution.n_objects} patients, but {len(times)} durations and {len(happened)} events. "
-            "Give one of each for every patient of the training data."
-        )
-    rows = attribution.objects.cpu().numpy()
-    times, happened = times[rows], happened[rows]
-    change = attribution.scores[:, target].detach().cpu().double().numpy()
-    ax = axes(ax, figsize=(6.4, 4.2))
-    ax.axhline(0.0, color="0.6", linewidth=1, zorder=1)
-    drawn = {"alpha": _opacity(len(times)), "rasterized": len(times) > MANY_DOTS}
-    ax.scatter(times[~happened], change[~happened], s=16, facecolors="none", edgecolors="C0", label="censored", **drawn)
-    ax.scatter(times[happened], change[happened], s=18, color="C1", linewidths=0, label="event", **drawn)
-    _name_largest(ax, times, change, by=change, names=list(map(str, attribution.names())))
-    name = _target_name(attribution, target)
-    ax.set(xlabel="observed time", ylabel=f"change of {name} without the patient")
-    ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
-    _frame(ax)
-    return ax
 
 
 def axes(ax: object, *, figsize: tuple[float, float]) -> "Axes":
@@ -188,21 +205,23 @@ def plain(name: object) -> str:
     return str(name).replace("$", r"\$")
 
 
-def _target_name(attribution: Attribution, target: int) -> str:
+def target_name(attribution: Attribution, target: int) -> str:
+    """Return what a target is called in a picture."""
     return f"target {target}" if attribution.targets is None else plain(attribution.targets[target])
 
 
-def _opacity(number: int) -> float:
+def opacity(number: int) -> float:
     """Return how opaque dots are, so that a cloud shows where it is dense."""
     return float(np.clip(60 / max(number, 1) ** 0.65, 0.15, 0.9))
 
 
-def _frame(ax: "Axes", *, left: bool = True) -> None:
+def frame(ax: "Axes", *, left: bool = True) -> None:
+    """Leave the axes the sides that carry numbers."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["left"].set_visible(left)
 
 
-def _name_largest(ax: "Axes", x: np.ndarray, y: np.ndarray, *, by: np.ndarray, names: list[str]) -> None:
+def name_largest(ax: "Axes", x: np.ndarray, y: np.ndarray, *, by: np.ndarray, names: list[str]) -> None:
     """Write the names of the largest changes beside their dots, on the side towards the middle."""
     middle = (np.nanmax(x) + np.nanmin(x)) / 2
     largest = np.argsort(-np.nan_to_num(np.abs(by), nan=-1.0), kind="stable")[:NAMED_DOTS]
