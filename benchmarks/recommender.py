@@ -69,7 +69,8 @@ def small(kind, objects, *, sizes, seed):
     """Return how predictions agree with refits."""
     users, items, liking = simulated(*sizes, seed=seed)
     ratings = liking - liking.mean() if kind == "squared" else None
-    given = {"n_users": sizes[0], "n_items": sizes[1], "dim": 4, "penalty": 2.0, "negatives": 3}
+    given = {"n_users": sizes[0], "n_items": sizes[1], "dim": 4, "penalty": 2.0}
+    given |= {} if kind == "squared" else {"negatives": 3}
     loss = MatrixFactorisationLoss(users, items, kind=kind, ratings=ratings, objects=objects, seed=seed, **given)
     best, fitting = timed(lambda: vif.minimize(loss, loss.zeros()))
     asked = torch.randperm(sizes[0], generator=torch.Generator().manual_seed(seed))[:10].tolist()

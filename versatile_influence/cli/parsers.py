@@ -108,15 +108,15 @@ def _recommend(commands) -> argparse.ArgumentParser:
     add("--user-col", default="user", metavar="COL", help="names the users (default: %(default)s)")
     add("--item-col", default="item", metavar="COL", help="names the items (default: %(default)s)")
     add("--rating-col", metavar="COL", help="ratings, whose squared error is learnt (default: who had to do with what)")
-    kinds = "without ratings, how items had to do with stand above others (default: %(default)s)"
-    add("--kind", choices=["bpr", "logistic", "softmax"], default="bpr", help=kinds)
-    add("--negatives", type=count, default=1, metavar="K", help="other items beside each interaction (%(default)s)")
+    kinds = "without ratings, how items had to do with stand above others (default: bpr)"
+    add("--kind", choices=["bpr", "logistic", "softmax"], help=kinds)
+    add("--negatives", type=count, metavar="K", help="without ratings, other items beside each interaction (default 1)")
     add("--dim", type=count, default=8, metavar="D", help="factors (default: %(default)s)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--seed", type=count, default=0, help="of what is drawn: other items, and the start (default 0)")
     add("--list", type=count, default=10, metavar="K", help="how long the list is (default: %(default)s)")
-    kinds = ["interactions", "users", "items"]
-    add("--objects", nargs="+", choices=kinds, default=kinds[:2], help="what is removed (default: the first two)")
+    words = "what is removed: interactions, users, items, or a column, such as of sessions (default: the first two)"
+    add("--objects", nargs="+", default=["interactions", "users"], metavar="WHAT", help=words)
     add("--top", type=count, default=10, help="rows to print of each (default 10)")
     _how(add, "objects", check=0)
     return parser
@@ -212,7 +212,14 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
 
 def _recommend_fault(args: argparse.Namespace) -> str | None:
     least = {"--list": args.list, "--dim": args.dim, "--negatives": args.negatives}
-    return next((f"{flag} must be 1 or more." for flag, given in least.items() if not given), None)
+    if small := next((flag for flag, given in least.items() if given == 0), None):
+        return f"{small} must be 1 or more."
+    if not args.penalty > 0:
+        return "--penalty must be more than 0: without any, factors grow without end."
+    without = {"--kind": args.kind, "--negatives": args.negatives}
+    if args.rating_col and (vain := next((flag for flag, given in without.items() if given is not None), None)):
+        return f"{vain} is about who had to do with what, and --rating-col has ratings learnt. Leave one of them out."
+    return None
 
 
 def _retrain_fault(args: argparse.Namespace) -> str | None:
