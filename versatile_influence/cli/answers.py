@@ -16,7 +16,7 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
-from versatile_influence.reading.metrics import decimals
+from versatile_influence.reading.metrics import counted, decimals
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
@@ -56,7 +56,7 @@ class Answer:
 
 
 def answered(
-    args: argparse.Namespace, loss: Loss, params: Any, target: Target | PresenceTarget, *, things: str
+    args: argparse.Namespace, loss: Loss, params: Any, target: Target | PresenceTarget, *, thing: str, things: str = ""
 ) -> Answer:
     """Return the scores as `args.by` asks for them, after one line on what all refits take where nobody asks.
 
@@ -65,23 +65,23 @@ def answered(
         loss: The loss, of a linear model.
         params: At its minimum.
         target: What is explained.
-        things: What is removed, in the plural.
+        thing: What is removed, in the singular.
+        things: In the plural, where that is no s more.
     """
     exact = args.by == "refit"
     if args.by is None:
         seconds = seconds_of_refits(loss, params, target)
         exact = seconds <= REFIT_SECONDS
         instead = "--by attribute predicts it" if exact else "predicted instead; --by refit does it"
-        print(
-            f"Refitting without each of {loss.n_objects:,} {things}: about {spoken(seconds)} ({instead}).", flush=True
-        )
+        many = f"{loss.n_objects:,} {things}" if things and loss.n_objects > 1 else counted(loss.n_objects, thing)
+        print(f"Refitting without each of {many}: about {spoken(seconds)} ({instead}).", flush=True)
     # The predictions also where refits are shown: whoever goes on with more data knows then how near they come.
     predicted = VERBS["attribute" if exact or args.by is None else args.by](loss, params, target)
     if exact:
         truth = refit(loss, params, target)
-        return Answer(truth, SpotCheck.of(predicted, truth), things.removesuffix("s"))
+        return Answer(truth, SpotCheck.of(predicted, truth), thing)
     check = spot_check(predicted, loss, params, target, k=args.check) if args.check else None
-    return Answer(predicted, check, things.removesuffix("s"))
+    return Answer(predicted, check, thing)
 
 
 def seconds_of_refits(loss: Loss, params: Any, target: Target | PresenceTarget) -> float:

@@ -93,6 +93,8 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--test-qrels", type=source, help="judgements of the test queries")
     add("--labels", type=count, help="how many of the last columns of an ARFF file are the items")
     add("--objects", choices=["documents", "items", "queries"], help="what is removed (default: not queries)")
+    losses = ["listmle", "lambda", "approx-ndcg"]
+    add("--loss", choices=losses, default="listmle", help="what is learnt, of documents (default: %(default)s)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--top", type=count, default=10, help="rows to print (default 10)")
     _how(add, "objects", check=20)
@@ -205,6 +207,10 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
         return "TREC runs need the judgements of both: give --qrels for TRAIN and --test-qrels for --test."
     if arff and args.qrels is not None:
         return "--qrels goes with TREC runs, and --labels with an ARFF file, which has its own. Leave one out."
+    if arff and args.loss != "listmle":
+        return (
+            f"--loss {args.loss} is of graded documents, and an ARFF file has items: they are learnt by listmle alone."
+        )
     if args.objects not in (None, *known):
         return f"{args.train} has {' and '.join(known)}, and no {args.objects}. Choose one of them as --objects."
     return None

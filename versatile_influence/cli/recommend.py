@@ -150,7 +150,7 @@ def _answer(
     args: argparse.Namespace, loss: MatrixFactorisationLoss, params: Any, target: LabelledTarget, thing: str
 ) -> Answer:
     if len(flat(params)) <= WRITTEN_PARAMETERS or args.by not in (None, "attribute"):
-        return answered(args, loss, params, target, things=f"{thing}s")
+        return answered(args, loss, params, target, thing=thing)
     # A dense Hessian of so many parameters takes minutes and gigabytes.
     scores = attribute(loss, params, target, solver=CG(rtol=1e-3))
     check = spot_check(scores, loss, params, target, k=args.check) if args.check else None

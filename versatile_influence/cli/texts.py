@@ -18,7 +18,7 @@ A change is what leaving the patient out and fitting again would do: the coeffic
 patient, minus the coefficient with everybody.
 """
 RANK = f"""\
-Learn a linear ListMLE ranking from TRAIN, and say how the mean loss of the test queries would change without each
+Learn a linear ranking from TRAIN, and say how the mean loss of the test queries would change without each
 document, item or query of TRAIN. Negative: the ranking would be better without it.
 
   vif rank train.svm --test test.svm                      rows with qid (LETOR), or with train.svm.query (LightGBM) or
@@ -28,6 +28,9 @@ document, item or query of TRAIN. Negative: the ranking would be better without 
                                                           TREC runs, a feature each: documents or queries
   vif rank train.arff --test test.arff --labels 983       multi-label rows are queries that rank their labels, the
                                                           items: items, or --objects queries
+
+--loss listmle ranks documents of one relevance in the order of the file; lambda (NDCG-Loss2++, ranks held as fitted)
+and approx-ndcg, with gains 2^relevance - 1, do not.
 
 Without an item, its own place in the test lists goes too, whatever was learned; that direct part is shown apart, and
 the order is by what goes through the parameters.

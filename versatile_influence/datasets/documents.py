@@ -35,25 +35,30 @@ class Documents:
     names: list[str] | None = None
     assumed: tuple[str, ...] = ()
 
-    def ranked(self) -> "Documents":
+    def ranked(self, source: object = "the table") -> "Documents":
         """Return those of queries with two documents or more: of a single one nothing is ranked.
 
+        Args:
+            source: What they are from, for what is said.
+
         Raises:
-            ValueError: If there is no such query.
+            ValueError: If there is no such query, or none whose documents have two grades.
 
         Example:
-            >>> one = Documents(torch.zeros(3, 1), torch.zeros(3), ["a", "b", "b"])
+            >>> one = Documents(torch.zeros(3, 1), torch.tensor([0.0, 0.0, 1.0]), ["a", "b", "b"])
             >>> one.ranked().qid, one.ranked().assumed
-            (['b', 'b'], ("Left out ['a'], 1 of 2 queries: with one document alone nothing is ranked.",))
+            (['b', 'b'], ("Left out ['a'], 1 of 2 queries of the table: of one document nothing is ranked.",))
         """
+        graded = {*zip(self.qid, self.relevance.tolist(), strict=True)}
+        if len(graded) == len({*self.qid}):
+            what = "one document alone" if len(self.qid) == len(graded) else "documents of one relevance"
+            raise ValueError(f"Every query of {source} has {what}, so that nothing is ranked. Are the queries right?")
         count = Counter(self.qid)
         if not (single := [query for query, documents in count.items() if documents == 1]):
             return self
-        if len(single) == len(count):
-            raise ValueError("Every query has one document alone, so that nothing is ranked. Are the queries right?")
         keep = [row for row, query in enumerate(self.qid) if count[query] > 1]
         share = f"{len(single):,} of {len(count):,} queries"
-        said = f"Left out {told(single)}, {share}: with one document alone nothing is ranked."
+        said = f"Left out {told(single)}, {share} of {source}: of one document nothing is ranked."
         names = None if self.names is None else [self.names[row] for row in keep]
         qid = [self.qid[row] for row in keep]
         return replace(self, x=self.x[keep], relevance=self.relevance[keep], qid=qid, names=names).saying(said)
@@ -112,7 +117,7 @@ def _scored(path: str | PathLike, place: int, *, least: int) -> Iterator[tuple[s
         try:
             yield words[0], words[2], float(words[place])
         except ValueError as error:
-            raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
+            raise ValueError(f"Line {number} of {path} has {told(words[place])} where a number is needed.") from error
 
 
 def from_frame(

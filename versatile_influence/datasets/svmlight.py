@@ -61,7 +61,8 @@ def read_together(*paths: str | PathLike) -> list[Documents]:
     files = [Rows.read(path) for path in paths]
     from_zero = any(rows.from_zero for rows in files)
     tables = [rows.documents(from_zero, None) for rows in files]
-    width = max(table.x.shape[1] for table in tables)
+    if not (width := max(table.x.shape[1] for table in tables)):
+        raise ValueError(f"No line of {' or '.join(map(str, paths))} has a feature: `relevance qid:query 1:value …`.")
     return [replace(table, x=pad(table.x, (0, width - table.x.shape[1]))) for table in tables]
 
 
@@ -176,7 +177,10 @@ def _split(lines: list[tuple[int, bytes]], path: str | PathLike) -> tuple[list[H
         try:
             heads.append((number, float(label), qid, name[0] if name else None))
         except ValueError as error:
-            raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
+            raise ValueError(
+                f"Line {number} of {path} begins with {told(label.decode(errors='replace'))}, and with no number: each "
+                "line must read `relevance qid:query 1:value …`."
+            ) from error
         texts.append(cells)
     return heads, texts
 

@@ -70,9 +70,24 @@ class Contrast(Settings, InBatch):
         def scores(numbers: Tensor) -> Tensor:
             views, rest = numbers[: math.prod(shape)].reshape(shape), numbers[math.prod(shape) :]
             compared = similarities(views, table, self.temperature or 1.0, **ways).reshape(-1)
-            return compared * rest[0] if scale else compared
+            return compared * above_zero(rest[0]) if scale else compared
 
         return Lost(rows, rows.allowed.numel(), scores)
+
+
+def above_zero(scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return 1/τ, or say that it is none."""
+    try:
+        wrong = not bool(scale > 0)
+    except RuntimeError:
+        # Of several at once (`vmap`) none can be looked at.
+        return scale
+    if wrong:
+        raise ValueError(
+            f"Contrast(temperature=None) needs 1/τ, more than 0, as last output, got {float(scale):g}. Hand out what "
+            "similarities are multiplied by: CLIP's logit_scale.exp()."
+        )
+    return scale
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def owners_of(objects: Any, who: Int[Tensor, " R"], count: list[int]) -> tuple[T
         TypeError: If they are neither words nor names.
         ValueError: If there is no such word, or not one name an interaction.
     """
-    if not isinstance(objects, str):
+    if not isinstance(objects, str | None):
         owner, found = codes(objects, len(who), "interaction", "objects")
         return owner, len(found), found
     one_of(objects, "objects", ["interactions", "users", "items"])
