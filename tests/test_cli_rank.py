@@ -101,6 +101,21 @@ def test_files_of_libraries_are_read_as_they_are_and_rank_as_the_table_they_hold
     assert changes == pytest.approx(dict(zip(names, right, strict=True)), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*Text file input has been deprecated")
+def test_xgboost_reads_the_same_table_and_queries(tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    from sklearn.datasets import dump_svmlight_file
+
+    path, sizes = str(tmp_path / "train"), [3, 5, 1, 4]
+    qid = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes)).numpy()
+    dump_svmlight_file(data(1, 13, 3).numpy(), data(2, 13).gt(0).int().numpy(), path, query_id=qid)
+    theirs, ours = xgboost.DMatrix(f"{path}?format=libsvm"), read_svmlight(path)
+    assert torch.tensor(theirs.get_uint_info("group_ptr").astype(int)).diff().tolist() == sizes
+    assert [ours.qid.count(query) for query in dict.fromkeys(ours.qid)] == sizes
+    torch.testing.assert_close(torch.from_numpy(theirs.get_data().toarray()).double(), ours.x, atol=1e-6, rtol=1e-6)
+    assert theirs.get_label().tolist() == ours.relevance.tolist()
+
+
 def test_queries_are_removed_too(tmp_path, capsys):
     train, test = written(tmp_path / "train", seed=1), written(tmp_path / "test", seed=2)
     assert main(["rank", train, "--test", test, "--objects", "queries"]) == 0

@@ -38,7 +38,9 @@ the order is by what goes through the parameters.
 One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the median
 absolute deviation) below the median, and so far that for every ten there is at most {10 * FALSE_DISCOVERIES:g} as far
 above it, the share that is expected to be there by chance: a place to look, and no verdict. Where one query in ten was
-tampered with, none was marked; the length of a list and its training loss told more (experiments/spam.py)."""
+tampered with, none was marked; the length of a list and its training loss told more (experiments/spam.py). Duplicates,
+and test queries that leaked into TRAIN, are found by looking for the nearest rows, not by influence: of as many as were
+planted 83 to 87 % against 19 to 20 % (experiments/leaks.py)."""
 
 
 RECOMMEND = """\
