@@ -101,6 +101,35 @@ def test_files_of_libraries_are_read_as_they_are_and_rank_as_the_table_they_hold
     assert changes == pytest.approx(dict(zip(names, right, strict=True)), abs=1e-6)
 
 
+def test_what_each_annotator_graded_is_removed_together(tmp_path, capsys):
+    path, test, out = tmp_path / "train", written(tmp_path / "test", seed=2), tmp_path / "o.csv"
+    written(path, seed=1)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"{line} annotator = a{row % 3}" for row, line in enumerate(lines)) + "\n")
+    words = ["rank", str(path), "--test", test, "--objects"]
+    assert main([*words, "annotator", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("5 training lists, 3 annotators\n")
+    assert "suspicious: 0 of 3 annotators" in said
+    with open(out, encoding="utf-8") as file:
+        changes = {row["annotator"]: float(row["change"]) for row in csv.DictReader(file)}
+    given = {"labels": None, "qrels": None, "test_qrels": None, "objects": "documents", "penalty": 1.0}
+    read = read_ranking(Namespace(train=str(path), test=test, loss="listmle", **given))
+    # Documents are named, d0 to d19, and stand in the order of their names.
+    gone = [[place for place, name in enumerate(read.names) if int(name[1:]) % 3 == one] for one in range(3)]
+    for one, places in enumerate(gone):
+        presence = torch.ones(20).double()
+        presence[places] = 0
+        found = minimize(
+            lambda theta, there=presence: read.loss(torch.as_tensor(theta), there).item(), [0, 0], tol=1e-12
+        )
+        change = read.mean_loss(torch.as_tensor(found.x)).item() - read.mean_loss(read.learned()).item()
+        assert changes[f"a{one}"] == pytest.approx(change, rel=1e-3)
+    assert main([*words, "judge"]) == 1
+    said = capsys.readouterr().err
+    assert f"20 of 20 lines of {path}, the first of query 0, do not say `judge = …` after #" in said
+
+
 @pytest.mark.filterwarnings("ignore:.*Text file input has been deprecated")
 def test_xgboost_reads_the_same_table_and_queries(tmp_path):
     xgboost = pytest.importorskip("xgboost")

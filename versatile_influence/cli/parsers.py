@@ -92,7 +92,10 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--qrels", type=source, help="judgements of TRAIN, where it is of TREC runs")
     add("--test-qrels", type=source, help="judgements of the test queries")
     add("--labels", type=count, help="how many of the last columns of an ARFF file are the items")
-    add("--objects", choices=["documents", "items", "queries"], help="what is removed (default: not queries)")
+    words = (
+        "what is removed: documents, items, queries, or a word of comments, such as annotator (default: not queries)"
+    )
+    add("--objects", metavar="WHAT", help=words)
     losses = ["listmle", "lambda", "approx-ndcg"]
     add("--loss", choices=losses, default="listmle", help="what is learnt, of documents (default: %(default)s)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
@@ -211,7 +214,8 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
         return (
             f"--loss {args.loss} is of graded documents, and an ARFF file has items: they are learnt by listmle alone."
         )
-    if args.objects not in (None, *known):
+    svmlight = not arff and args.qrels is None
+    if args.objects not in (None, *known) and (args.objects == "items" or not svmlight):
         return f"{args.train} has {' and '.join(known)}, and no {args.objects}. Choose one of them as --objects."
     return None
 

@@ -50,16 +50,17 @@ def run(args: argparse.Namespace) -> int:
     params = ranking.learned()
     target = ranking.target()
     now = ranking.mean_loss(params).item()
-    print(f"{counted(ranking.lists[0], 'training list')}, {len(ranking.names):,} {ranking.objects}")
+    one, apart = ONE.get(ranking.objects, ranking.objects), ranking.objects == "items"
+    things = ranking.objects if ranking.groups is None else f"{one}s"
+    print(f"{counted(ranking.lists[0], 'training list')}, {len(ranking.names):,} {things}")
     print(f"mean loss of {counted(ranking.lists[1], 'test list')}: {now:.6g}")
-    one, apart = ONE[ranking.objects], ranking.objects == "items"
-    answer = answered(args, ranking.loss, params, target, thing=one, things=ranking.objects)
+    answer = answered(args, ranking.loss, params, target, thing=one, things=things, groups=ranking.groups)
     scores = answer.scores
     moved, direct = parts(scores)
     marked = suspicious(moved).tolist()
     order = largest_first(moved)
     digits = decimals(moved.abs().nan_to_num(0.0).max().item())
-    print(f"suspicious: {sum(marked)} of {len(marked):,} {ranking.objects}\n")
+    print(f"suspicious: {sum(marked)} of {len(marked):,} {things}\n")
     rows = []
     for row in order[: args.top]:
         remark = "suspicious" if marked[row] else "better without" if moved[row] < 0 else ""
@@ -92,8 +93,9 @@ class Ranking:
         loss: Of the training queries.
         test: Of the test queries.
         lists: How many training and test queries there are.
-        objects: What is removed: "documents", "items" or "queries".
+        objects: What is removed: "documents", "items", "queries", or what comments say of documents.
         names: Names of the objects.
+        groups: Documents by what comments say of them, where these are removed together.
     """
 
     loss: Composed
@@ -101,6 +103,7 @@ class Ranking:
     lists: tuple[int, int]
     objects: str
     names: Sequence[object]
+    groups: dict[str, list[int]] | None = None
 
     def learned(self) -> Any:
         """Return the parameters at the minimum."""
@@ -174,12 +177,17 @@ def _of_documents(args: argparse.Namespace, objects: str) -> Ranking:
     loss = _loss(args.loss, train, held, objects=objects, penalty=args.penalty)
     test_loss = _loss(args.loss, test, held, objects="queries", penalty=0.0)
     lists = len({*train.qid}), len({*test.qid})
+    if objects not in ONE:
+        groups: dict[str, list[int]] = {}
+        for row, name in enumerate(train.said_of(objects, args.train)):
+            groups.setdefault(name, []).append(row)
+        return Ranking(loss, test_loss, lists, objects, list(groups), groups)
     return Ranking(loss, test_loss, lists, objects, list(loss.object_labels or range(loss.n_objects)))
 
 
 def _loss(kind: str, data: Documents, held: Tensor | None, *, objects: str, penalty: float) -> Composed:
     """Return the loss of a file; documents that have ids are one object wherever they are."""
-    given: Any = {"objects": "documents" if objects == "documents" else "queries", "penalty": penalty}
+    given: Any = {"objects": "queries" if objects == "queries" else "documents", "penalty": penalty}
     given |= {"documents": data.names if objects == "documents" else None}
     rows = data.x, data.relevance, data.qid
     if kind == "listmle":

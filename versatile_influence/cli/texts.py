@@ -35,6 +35,9 @@ and approx-ndcg, with gains 2^relevance - 1, do not.
 Without an item, its own place in the test lists goes too, whatever was learned; that direct part is shown apart, and
 the order is by what goes through the parameters.
 
+Where lines of an svmlight file end in `# docid = d7 annotator = ann`, --objects annotator removes all that each
+annotator graded, and any other such word does likewise.
+
 One is marked suspicious where it is more than {SUSPICIOUS:g} robust standard deviations (1.4826 times the median
 absolute deviation) below the median, and so far that for every ten there is at most {10 * FALSE_DISCOVERIES:g} as far
 above it, the share that is expected to be there by chance: a place to look, and no verdict. Where one query in ten was

@@ -212,9 +212,9 @@ def owners_of(objects: Any, who: Int[Tensor, " R"], count: list[int]) -> tuple[T
     if not isinstance(objects, str | None):
         owner, found = codes(objects, len(who), "interaction", "objects")
         return owner, len(found), found
-    one_of(objects, "objects", ["interactions", "users", "items"])
+    word: str = one_of(objects, "objects", ["interactions", "users", "items"])
     known = {"interactions": (torch.arange(len(who)), len(who)), "users": (who, count[0]), "items": (None, count[1])}
-    return *known[objects], None
+    return *known[word], None
 
 
 def softmax_rows(table: Int[Tensor, "R B"], owner: Int[Tensor, " R"] | None, number: int) -> SharedRows:
