@@ -10,7 +10,6 @@ from torch import Tensor
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.curvature import Curvature, Scaled, check_dense, without
 from versatile_influence.core.factored import Factored
-from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jacobian import Jacobian, Stored
 from versatile_influence.core.loss import share
 from versatile_influence.core.ravel import flat
@@ -94,9 +93,9 @@ class GaussNewton(Curvature):
 
     def bend(self, direction: Float[Tensor, " p"]) -> float:
         """Return ‖(H − G) x‖ / ‖G x‖: how much of the Hessian is left out along x, 0 where outputs are linear."""
-        hessian = Hessian(self.loss, self.params, self.presence, self.damping)
-        straight = self @ direction[:, None]
-        left_out = without(self.null_space(), hessian @ direction[:, None] - straight)
+        straight, along = self @ direction[:, None], direction[:, None]
+        curved = self.loss.hessian_products(self.params, self.presence, along) + self.damping * along
+        left_out = without(self.null_space(), curved - straight)
         return (left_out.norm() / straight.norm()).item()
 
     def sample(self, terms: Int[Tensor, " m"]) -> Scaled:
