@@ -9,7 +9,9 @@ Beside it a small one that can be refitted: 60 users, 80 items, 1,500 interactio
 interactions, users and items as objects, 30 removals of each and 10 questions. Pearson's r over all scores at once with
 warm-started refits: `attribute`, the same with the Gauss–Newton matrix, and `attribute(tolerance=0.03)`, which takes
 removals further that would be wrong; NaN where a removal has no fit. A question about a user is no question where that
-user is removed: such scores are left out, as `vif.agreement` leaves them out.
+user is removed: such scores are left out, as `vif.agreement` leaves them out. "bend" is by how much the Hessian differs
+from the Gauss–Newton matrix along the solutions of the questions, `GaussNewton.bend`, which `attribute` warns of from
+0.3 on; beside it, how the scores of the two correlate.
 
     python benchmarks/recommender.py
 """
@@ -69,7 +71,8 @@ def small(kind, objects, *, sizes, seed):
     """Return how predictions agree with refits."""
     users, items, liking = simulated(*sizes, seed=seed)
     ratings = liking - liking.mean() if kind == "squared" else None
-    given = {"n_users": sizes[0], "n_items": sizes[1], "dim": 4, "penalty": 2.0, "negatives": 3}
+    given = {"n_users": sizes[0], "n_items": sizes[1], "dim": 4, "penalty": 2.0}
+    given |= {} if kind == "squared" else {"negatives": 3}
     loss = MatrixFactorisationLoss(users, items, kind=kind, ratings=ratings, objects=objects, seed=seed, **given)
     best, fitting = timed(lambda: vif.minimize(loss, loss.zeros()))
     asked = torch.randperm(sizes[0], generator=torch.Generator().manual_seed(seed))[:10].tolist()
@@ -87,10 +90,14 @@ def small(kind, objects, *, sizes, seed):
         ),
         "attribute, tolerance 0.03": lambda: vif.attribute(loss, best, target, objects=removed, tolerance=0.03),
     }
+    curvature = vif.GaussNewton(loss, best, torch.ones(loss.n_objects, dtype=torch.float64))
     truth, refitting = timed(lambda: vif.refit(loss, best, target, objects=removed))
     found = {name: timed(way) for name, way in ways.items()}
+    newton, gauss = (found[name][0] for name in ("attribute", "attribute, Gauss-Newton"))
     return {
         "r": {name: correlation(one, truth) for name, (one, _) in found.items()},
+        "bend": curvature.bend(gauss.solution.value.sum(1)),
+        "r of Gauss-Newton with the Hessian": correlation(gauss, newton),
         "seconds": {"minimize": fitting, "refit": refitting} | {name: seconds for name, (_, seconds) in found.items()},
     }
 

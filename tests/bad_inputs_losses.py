@@ -14,7 +14,7 @@ import torch
 from bad_inputs import Case
 
 import versatile_influence as vif
-from versatile_influence import datasets, losses
+from versatile_influence import adapters, datasets, losses
 from versatile_influence.datasets import documents, files, label_ranking, ranking, survival, svmlight
 from versatile_influence.losses.graphs.graph import Graph
 
@@ -51,6 +51,27 @@ batched = with_defaults(
     outer=losses.Contrast(),
     call=lambda model, batch: (model(batch[0]), model(batch[1])),
 )
+
+
+def learning(**changes):
+    """Return a loss of pytorch-metric-learning of four rows."""
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    given = {"classes": torch.tensor([0, 0, 1, 1]), "rank": 1} | changes
+    return adapters.from_metric_learning(NTXentLoss(), torch.tensor(X), **given)
+
+
+FACTORED = {"item": torch.zeros(3, 1, dtype=F64), "item_bias": torch.zeros(3, dtype=F64)}
+ONE_FACTOR = torch.zeros(2, 1, dtype=F64)
+
+
+def scaled(scale):
+    """Return a contrastive loss whose module gives 1/τ itself."""
+    call = lambda model, batch: (model(batch[0]), model(batch[1]), torch.tensor(scale))  # noqa: E731
+    loss = batched(outer=losses.Contrast(temperature=None), call=call)
+    return loss(loss.zeros(), torch.ones(2, dtype=F64)).item()
+
+
 contrast = with_defaults(lambda **changes: batched(outer=losses.Contrast(**changes)))
 pairwise = with_defaults(losses.PairwiseLoss, winners=[0, 1], losers=[1, 2], penalty=1.0)
 factors = with_defaults(losses.MatrixFactorisationLoss, users=[0, 0, 1], items=[0, 1, 2], dim=1)
@@ -286,15 +307,18 @@ TABLE = [
         factors,
         "MatrixFactorisationLoss",
         {
-            "users": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]},
+            "users": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]}
+            | {"names": ["ann", "bob", "cy"], "ids": [0, 2**40, 1]},
             "items": {"text": "ab", "floats": [0.5, 1.0, 1.0], "negative": [0, -1, 1], "too short": [0]},
-            "negatives": whole(1) | {"of those had to do with": [[0], [0], [0]], "floats": [[1.5]] * 3},
+            "negatives": whole(1)
+            | {"names": [["a"], ["b"], ["c"]], "ragged": [[2], [2, 2], [0]], "none": torch.zeros(3, 0).long()}
+            | {"of those had to do with": [[0], [0], [0]], "floats": [[1.5]] * 3},
             "ratings": {"with bpr": [1.0, 2.0, 3.0]},
             "dim": whole(1),
             "n_users": whole(1),
             "n_items": whole(1),
             "seed": whole(0),
-            "objects": CHOICE,
+            "objects": CHOICE | {"too few names": ["a"], "a name missing": ["a", None, "b"]},
             "kind": CHOICE,
             "penalty": PENALTY,
         },
@@ -560,6 +584,42 @@ SPECIAL = [
     Case("dfbeta: another loss", lambda: losses.dfbeta(listmle(), PARAMS), "`loss` must be"),
     Case("term_values: another loss", lambda: losses.term_values(listmle()), "`test` must be"),
     Case("TermLoss: a start that is a list", lambda: term(start=[1.0]), "`start` must be a tensor"),
+    Case(
+        "MatrixFactorisationLoss: another name",
+        lambda: factors()({"users": ONE_FACTOR, **FACTORED}, torch.ones(3, dtype=F64)),
+        r"must be those of loss.zeros.., in that order: .'user': .2, 1.",
+    ),
+    Case(
+        "MatrixFactorisationLoss: another shape",
+        lambda: factors()({"user": torch.zeros(3, 1, dtype=F64), **FACTORED}, torch.ones(3, dtype=F64)),
+        r"in that order: .'user': .2, 1..* got .'user': .3, 1.",
+    ),
+    Case(
+        "MatrixFactorisationLoss: no dict",
+        lambda: factors()(torch.zeros(8, dtype=F64), torch.ones(3, dtype=F64)),
+        "must be the dict of `loss.zeros",
+    ),
+    Case(
+        "preference: another name",
+        lambda: factors().preference([(0, 2)])({"users": ONE_FACTOR, **FACTORED}),
+        "must be the dict of `loss.zeros.*got .'users'",
+    ),
+    Case("preference: names", lambda: factors().preference([("ann", "x")]), "`pairs` .* got 'ann' in it"),
+    Case("from_metric_learning: classes of text", lambda: learning(classes=[*"aabb"]), "`classes` .* got 'a' in it"),
+    Case("from_metric_learning: half a rank", lambda: learning(rank=1.5), "`rank` must be a whole number"),
+    Case("from_metric_learning: a word for tuples", lambda: learning(mined="hard"), "`mined` must be what a miner"),
+    Case("from_metric_learning: one tensor", lambda: learning(mined=torch.zeros(3, 1)), "`mined` must be what a miner"),
+    Case(
+        "DocumentLoss: a class",
+        lambda: of_queries(outer=losses.ApproxNDCG),
+        "`outer` must be a value .* got the class ApproxNDCG",
+    ),
+    Case(
+        "Contrast: a negative 1/τ",
+        lambda: scaled(-1.0),
+        "temperature=None. needs 1/τ, more than 0, as last output, got -1",
+    ),
+    Case("Contrast: 1/τ", lambda: scaled(2.0), right=lambda value: value > 0),
     Case("CoxLoss: one name for two covariates", lambda: cox(columns=["a"]), "`columns`.*: 2, got 1"),
     Case(
         "CoxLoss: presence too long", lambda: cox()(PARAMS, torch.ones(5, dtype=F64)), "4 objects, but `presence` has 5"
@@ -654,7 +714,7 @@ SPECIAL = [
     Case("Logistic: text", lambda: losses.Logistic(["a", "b"]), "'a' in it"),
     Case("Logistic: 2", lambda: losses.Logistic([0, 2]), "from 0 to 1"),
     Case("Poisson: negative", lambda: losses.Poisson([-1.0]), "counts"),
-    Case("Linear: text", lambda: losses.Linear("a"), "'a' in it"),
+    Case("Linear: text", lambda: losses.Linear("a"), "got 'a'"),
     Case("Linear: one axis", lambda: losses.Linear(np.ones(3)), r"\(rows, columns\)"),
     Case("Linear: huge", lambda: losses.Linear([[1e308]]), "Measure in a larger unit"),
     Case("Linear: a sparse tensor", lambda: losses.Linear(torch.eye(2).to_sparse()), "torch.sparse_coo"),

@@ -361,7 +361,7 @@ def factorisation(kind, objects):
             items[rows],
             kind=kind,
             ratings=ratings,
-            negatives=BESIDE[rows],
+            negatives=None if kind == "squared" else BESIDE[rows],
             dim=2,
             objects=objects,
             n_users=len(kept) if objects == "users" else 4,

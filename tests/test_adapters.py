@@ -1,5 +1,6 @@
 """Losses of sentence-transformers and pytorch-metric-learning: equal to theirs, and influence on a real encoder."""
 
+import math
 import os
 import warnings
 
@@ -271,6 +272,56 @@ def test_influence_of_rows_on_a_metric_loss_is_what_refits_measure(encoder, name
     assert vif.pearson(predicted, measured).item() > 0.95
 
 
+class Pooled(torch.nn.Linear):
+    """A network that loses rows."""
+
+    def __init__(self):
+        super().__init__(4, 2)
+
+    def forward(self, x):
+        return super().forward(x)[::2][:4]
+
+
+INDICES = [torch.tensor([place]) for place in (0, 3, 1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "given", "message"),
+    [
+        ("TripletMarginLoss", {"triplets_per_anchor": 2}, {}, "draws triplets anew .*triplets_per_anchor=2"),
+        ("TripletMarginLoss", {"margin": math.nan}, {}, "`loss_fn` is nan of these rows"),
+        ("SupConLoss", {"temperature": 0}, {}, "`loss_fn` is nan of these rows"),
+        ("SupConLoss", {}, {"classes": torch.zeros(9).long()}, "`classes` names one class alone"),
+        ("SupConLoss", {}, {"classes": torch.arange(9)}, "There is no tuple"),
+        ("SupConLoss", {}, {"model": torch.nn.Linear(3, 2)}, "The `model` cannot embed `x`, of shape .9, 4."),
+        ("SupConLoss", {}, {"model": Pooled()}, "The `model` must give a row of numbers a row of `x`, .9, d., got .4,"),
+        ("ProxyNCALoss", {"num_classes": 3, "embedding_size": 5}, {}, "proxies of length 5, and embeddings .* 4"),
+        ("ProxyAnchorLoss", {"num_classes": 3, "embedding_size": 5}, {}, "proxies of length 5, and embeddings .* 4"),
+        ("ArcFaceLoss", {"num_classes": 3, "embedding_size": 5}, {}, "proxies of length 5, and embeddings .* 4"),
+        ("ArcFaceLoss", {"num_classes": 2, "embedding_size": 4}, {}, "has 2 proxies, .* `classes` names number 2"),
+        ("ProxyAnchorLoss", {"num_classes": 2, "embedding_size": 4}, {}, "has 2 proxies, .* `classes` names number 2"),
+        ("TripletMarginLoss", {}, {"mined": (*INDICES[:2],)}, "`mined` must be what a miner returns"),
+        ("TripletMarginLoss", {}, {"mined": (*INDICES[:2], torch.tensor([1, 2]))}, "`mined` must hold as many"),
+        ("ContrastiveLoss", {}, {"mined": (*INDICES[:3], torch.tensor([1, 2]))}, "`mined` must hold as many"),
+        ("ContrastiveLoss", {}, {"mined": (*INDICES[:3], torch.tensor([9]))}, "`mined` is 9 at position 0"),
+        ("NTXentLoss", {}, {"mined": (INDICES[0][:, None],) * 3}, "`mined` must be of shape"),
+        ("NTXentLoss", {}, {"mined": (INDICES[0].double(),) * 3}, "`mined` must hold whole numbers, 0 to 8"),
+    ],
+)
+def test_settings_proxies_classes_and_tuples_of_metric_losses_that_do_not_fit_are_named(name, settings, given, message):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    given = {"classes": CLASSES, "rank": 2} | given
+    with pytest.raises((ValueError, TypeError), match=message):
+        from_metric_learning(getattr(losses, name)(**settings), X, given.pop("classes"), **given)
+    with pytest.raises(TypeError, match=f"got the class {name}. Call it: {name}"):
+        from_metric_learning(getattr(losses, name), X, CLASSES)
+
+
+def test_few_features_have_a_head_of_as_many_axes():
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    assert from_metric_learning(losses.SupConLoss(), X, CLASSES).zeros()["change"].shape == (4, 4)
+
+
 def test_metric_losses_that_are_not_served_are_named():
     losses = pytest.importorskip("pytorch_metric_learning.losses")
     from pytorch_metric_learning.distances import SNRDistance
@@ -278,7 +329,7 @@ def test_metric_losses_that_are_not_served_are_named():
 
     others = [losses.CircleLoss(), losses.NPairsLoss(), losses.SignalToNoiseRatioContrastiveLoss(), losses.NCALoss()]
     for other in [*others, losses.SubCenterArcFaceLoss(num_classes=3, embedding_size=4), torch.nn.MSELoss()]:
-        with pytest.raises(TypeError, match=f"{type(other).__name__} is not served: use ArcFaceLoss, "):
+        with pytest.raises(TypeError, match=f"{type(other).__name__}, which is not served: use ArcFaceLoss, "):
             from_metric_learning(other, X, CLASSES, rank=2)
     with pytest.raises(TypeError, match="SNRDistance with p = 2 is not served"):
         from_metric_learning(losses.TripletMarginLoss(distance=SNRDistance()), X, CLASSES, rank=2)

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 import versatile_influence as vif
 from versatile_influence.cli import main
 from versatile_influence.cli.rank import read_ranking
+from versatile_influence.datasets.svmlight import read_svmlight
 
 
 def written(path, *, seed, spam=False, n=20):
@@ -79,7 +80,7 @@ def test_files_of_libraries_are_read_as_they_are_and_rank_as_the_table_they_hold
     assert main(words) == 0
     said = capsys.readouterr().err
     assert f"Features of {found[0][0]} are numbered from {int(style == 'scikit-learn from 1')}." in said
-    assert "1 of 4 queries: with one document alone nothing is ranked." in said
+    assert f"1 of 4 queries of {found[0][0]}: of one document nothing is ranked." in said
     assert ("Queries of" in said) == (not style.startswith("scikit-learn"))
     with open(out, encoding="utf-8") as file:
         changes = {row["query"]: float(row["change"]) for row in csv.DictReader(file)}
@@ -100,6 +101,50 @@ def test_files_of_libraries_are_read_as_they_are_and_rank_as_the_table_they_hold
     assert changes == pytest.approx(dict(zip(names, right, strict=True)), abs=1e-6)
 
 
+def test_what_each_annotator_graded_is_removed_together(tmp_path, capsys):
+    path, test, out = tmp_path / "train", written(tmp_path / "test", seed=2), tmp_path / "o.csv"
+    written(path, seed=1)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"{line} annotator = a{row % 3}" for row, line in enumerate(lines)) + "\n")
+    words = ["rank", str(path), "--test", test, "--objects"]
+    assert main([*words, "annotator", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("5 training lists, 3 annotators\n")
+    assert "suspicious: 0 of 3 annotators" in said
+    with open(out, encoding="utf-8") as file:
+        changes = {row["annotator"]: float(row["change"]) for row in csv.DictReader(file)}
+    given = {"labels": None, "qrels": None, "test_qrels": None, "objects": "documents", "penalty": 1.0}
+    read = read_ranking(Namespace(train=str(path), test=test, loss="listmle", **given))
+    # Documents are named, d0 to d19, and stand in the order of their names.
+    gone = [[place for place, name in enumerate(read.names) if int(name[1:]) % 3 == one] for one in range(3)]
+    for one, places in enumerate(gone):
+        presence = torch.ones(20).double()
+        presence[places] = 0
+        found = minimize(
+            lambda theta, there=presence: read.loss(torch.as_tensor(theta), there).item(), [0, 0], tol=1e-12
+        )
+        change = read.mean_loss(torch.as_tensor(found.x)).item() - read.mean_loss(read.learned()).item()
+        assert changes[f"a{one}"] == pytest.approx(change, rel=1e-3)
+    assert main([*words, "judge"]) == 1
+    said = capsys.readouterr().err
+    assert f"20 of 20 lines of {path}, the first of query 0, do not say `judge = …` after #" in said
+
+
+@pytest.mark.filterwarnings("ignore:.*Text file input has been deprecated")
+def test_xgboost_reads_the_same_table_and_queries(tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    from sklearn.datasets import dump_svmlight_file
+
+    path, sizes = str(tmp_path / "train"), [3, 5, 1, 4]
+    qid = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes)).numpy()
+    dump_svmlight_file(data(1, 13, 3).numpy(), data(2, 13).gt(0).int().numpy(), path, query_id=qid)
+    theirs, ours = xgboost.DMatrix(f"{path}?format=libsvm"), read_svmlight(path)
+    assert torch.tensor(theirs.get_uint_info("group_ptr").astype(int)).diff().tolist() == sizes
+    assert [ours.qid.count(query) for query in dict.fromkeys(ours.qid)] == sizes
+    torch.testing.assert_close(torch.from_numpy(theirs.get_data().toarray()).double(), ours.x, atol=1e-6, rtol=1e-6)
+    assert theirs.get_label().tolist() == ours.relevance.tolist()
+
+
 def test_queries_are_removed_too(tmp_path, capsys):
     train, test = written(tmp_path / "train", seed=1), written(tmp_path / "test", seed=2)
     assert main(["rank", train, "--test", test, "--objects", "queries"]) == 0
@@ -115,15 +160,25 @@ def test_queries_are_removed_too(tmp_path, capsys):
     assert lines[-1].startswith("Predictions against refits: 2 removals refitted")
 
 
-def test_by_default_a_change_is_what_another_minimiser_finds_without_the_query(tmp_path):
+@pytest.mark.parametrize("loss", ["listmle", "lambda", "approx-ndcg"])
+def test_by_default_a_change_is_what_another_minimiser_finds_without_the_query(tmp_path, loss):
     train, test = written(tmp_path / "train", seed=1), written(tmp_path / "test", seed=2)
     out = tmp_path / "o.csv"
-    assert main(["rank", train, "--test", test, "--objects", "queries", "--out", str(out)]) == 0
+    assert main(["rank", train, "--test", test, "--objects", "queries", "--loss", loss, "--out", str(out)]) == 0
     with open(out, encoding="utf-8") as file:
         changes = {row["query"]: float(row["change"]) for row in csv.DictReader(file)}
 
     read = read_ranking(
-        Namespace(train=train, test=test, labels=None, qrels=None, test_qrels=None, objects="queries", penalty=1.0)
+        Namespace(
+            train=train,
+            test=test,
+            labels=None,
+            qrels=None,
+            test_qrels=None,
+            objects="queries",
+            penalty=1.0,
+            loss=loss,
+        )
     )
     presence = torch.ones(5).double()
     presence[3] = 0
@@ -138,6 +193,50 @@ def test_a_bad_file_is_one_line_and_status_one(tmp_path, capsys):
     (tmp_path / "bad").write_text("1 1:0.5\n")
     assert main(["rank", str(tmp_path / "bad"), "--test", str(tmp_path / "bad")]) == 1
     assert "has no `qid:`" in capsys.readouterr().err
+
+
+def test_lambda_loss_is_at_a_minimum_in_the_order_that_it_gives_itself(tmp_path):
+    train, test = written(tmp_path / "train", seed=1, n=60), written(tmp_path / "test", seed=2)
+    words = {"labels": None, "qrels": None, "test_qrels": None, "objects": "queries", "penalty": 1.0}
+    read = read_ranking(Namespace(train=train, test=test, loss="lambda", **words))
+    params, everyone = read.learned(), torch.ones(15).double()
+    table = read_svmlight(train)
+    x = (table.x - table.x.mean(0)) / table.x.std(0, correction=0)
+    # Ranks of the scores themselves, not of those that were held.
+    live = vif.losses.DocumentLoss(
+        x, table.relevance, table.qid, vif.losses.LambdaLoss(), objects="queries", penalty=1.0
+    )
+    assert live(params, everyone).item() == pytest.approx(read.loss(params, everyone).item(), rel=1e-10)
+    assert live.gradient(params, everyone).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ("1 qid:1 1:0.5", None, "Every query of {train} has one document alone"),
+        ("1 qid:1 1:0.5\n1 qid:1 1:0.7", None, "Every query of {train} has documents of one relevance"),
+        (None, "0 qid:1 1:0.5\n0 qid:1 1:0.7", "Every query of {test} has documents of one relevance"),
+        ("1 qid:1\n0 qid:1", "1 qid:1\n0 qid:1", "No line of {train} or {test} has a feature"),
+        ("1 qid:1 1:2\n0 qid:1 1:2", None, "Every feature of {train} is the same in all lines"),
+        ("query,score\nq,1", None, "Line 1 of {train} begins with 'query,score', and with no number"),
+    ],
+)
+def test_tiny_files_that_rank_nothing_say_so(tmp_path, capsys, train, test, message):
+    paths = {"train": tmp_path / "train", "test": tmp_path / "test"}
+    for path, text in zip(paths.values(), (train, test), strict=True):
+        path.write_text(text or "1 qid:1 1:0.5\n0 qid:1 1:1\n")
+    assert main(["rank", str(paths["train"]), "--test", str(paths["test"])]) == 1
+    assert message.format(**paths) in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_one_query_is_one_and_has_no_correlation(tmp_path, capsys):
+    path = tmp_path / "one"
+    path.write_text("1 qid:1 1:0.5\n0 qid:1 1:1\n")
+    assert main(["rank", str(path), "--test", str(path), "--objects", "queries"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("Refitting without each of 1 query: ")
+    assert lines[-2] == "1 removal is exact: the model was trained without each."
+    assert lines[-1].startswith("Predictions against refits: 1 removal refitted: relative error of a removal ")
 
 
 @pytest.mark.parametrize("feature", ["999999999", "-1"])
@@ -184,7 +283,7 @@ def test_items_of_an_arff_file_are_removed_with_their_direct_part_apart(tmp_path
     with open(out, encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["item"] for row in rows} == {"red", "green", "blue", "pink"}
-    words = {"labels": 4, "qrels": None, "test_qrels": None, "objects": None, "penalty": 1.0}
+    words = {"labels": 4, "qrels": None, "test_qrels": None, "objects": None, "penalty": 1.0, "loss": "listmle"}
     read = read_ranking(Namespace(train=train, test=test, **words))
     truth = vif.refit(read.loss, read.learned(), vif.losses.query_loss(read.test))
     for row in rows:
@@ -221,6 +320,7 @@ def test_trec_runs_are_features_and_their_documents_are_removed(tmp_path, capsys
         (["t.arff", "--test", "t.arff"], "say with --labels"),
         (["t.run", "--test", "t.run", "--qrels", "q"], "--test-qrels"),
         (["t.arff", "--test", "t.arff", "--labels", "2", "--objects", "documents"], "has items and queries"),
+        (["t.arff", "--test", "t.arff", "--labels", "2", "--loss", "lambda"], "--loss lambda is of graded documents"),
         (["t.svm", "--test", "t.svm", "--objects", "items"], "has documents and queries"),
     ],
 )

@@ -11,6 +11,8 @@ from versatile_influence.datasets import interactions
 from versatile_influence.losses import MatrixFactorisationLoss
 
 KINDS = ["bpr", "squared", "logistic", "softmax"]
+# Of 32 interactions.
+SESSIONS = [f"s{row * 5 % 11}" for row in range(32)]
 
 
 def simulated(n_users=8, n_items=12, n=32, seed=0):
@@ -38,7 +40,7 @@ def written_out(loss, params, there, *, kind, objects, ratings=None):
         return float(p[user] @ q[item] + bias[item] + own)
 
     for row, (user, (item, *beside)) in enumerate(zip(factors.users.tolist(), factors.items.tolist(), strict=True)):
-        alive = {"interactions": row, "users": user, "items": item}[objects] in there
+        alive = (SESSIONS[row] if objects is SESSIONS else {"users": user, "items": item}.get(objects, row)) in there
         others = [j for j in beside if objects != "items" or j in there]
         if not alive:
             continue
@@ -55,7 +57,7 @@ def written_out(loss, params, there, *, kind, objects, ratings=None):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("objects", ["interactions", "users", "items"])
+@pytest.mark.parametrize("objects", ["interactions", "users", "items", SESSIONS])
 def test_the_loss_is_what_loops_over_who_is_there_add_up_to(kind, objects):
     loss = made(kind, objects)
     params = {name: value + 0.5 * data(3, *value.shape) for name, value in loss.zeros().items()}
@@ -63,6 +65,8 @@ def test_the_loss_is_what_loops_over_who_is_there_add_up_to(kind, objects):
         presence = torch.ones(loss.n_objects, dtype=torch.float64)
         presence[list(gone)] = 0.0
         there = set(range(loss.n_objects)) - set(gone)
+        if objects is SESSIONS:
+            there = {loss.object_labels[place] for place in there}
         ratings = simulated()[2]
         right = written_out(loss, params, there, kind=kind, objects=objects, ratings=ratings)
         assert loss(params, presence).item() == pytest.approx(right, rel=1e-10)
@@ -139,6 +143,8 @@ def test_items_beside_are_drawn_without_those_had_to_do_with_each_once():
     [
         ({"kind": "squared"}, "`ratings` go with"),
         ({"ratings": [1.0, 2.0, 3.0]}, "with them"),
+        ({"kind": "squared", "ratings": [1.0, 2.0, 3.0], "negatives": 1}, "`negatives` do not go with"),
+        ({"objects": ["a", "b"]}, "`objects` must hold one label an interaction: 3, got 2"),
         ({"negatives": 3}, "User 0 has had to do with all but 1 of 3 items"),
         ({"negatives": [[0], [1], [1]]}, "interaction 0 name an item twice, or one that user 0"),
         ({"n_users": 1}, "`n_users` is 1, but `users` name number 1"),
@@ -172,10 +178,14 @@ def test_frames_of_interactions_are_read_in_order_of_time():
     assert (found.ratings.tolist(), found.times.tolist()) == ([2.0, 3.0, 1.0], [1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="no column `user`"):
         interactions.from_frame(frame)
-    with pytest.raises(ValueError, match="`who` is None in row 1"):
+    with pytest.raises(ValueError, match="`who` is None in row 1: 1 of 3 rows hold no name"):
         interactions.from_frame(frame.assign(who=["a", None, "b"]), user="who", item="what")
     with pytest.raises(ValueError, match="`stars` is nan"):
         interactions.from_frame(frame.assign(stars=[1, float("nan"), 2]), user="who", item="what", rating="stars")
+    # Rows are named as the frame names them, whatever the order of time.
+    named = frame.assign(stars=["1", "two", "3"]).set_axis([7, 8, 9])
+    with pytest.raises(ValueError, match="`stars` is 'two' in row 8: 1 of 3 rows hold no number"):
+        interactions.from_frame(named, user="who", item="what", rating="stars", time="at")
     with pytest.raises(ValueError, match="no rows"):
         interactions.from_frame(frame[:0], user="who", item="what")
     with pytest.raises(TypeError, match="`frame` must be"):

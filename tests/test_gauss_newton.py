@@ -1,5 +1,7 @@
 """The generalised Gauss–Newton matrix against matrices made by hand, and losses of outputs."""
 
+import warnings
+
 import pytest
 import torch
 from cases import LOSSES, data, mlp
@@ -241,3 +243,32 @@ def test_gradients_of_targets_by_rows_are_the_automatic_ones():
         ours = vif.attribute(loss, params, target, damping=1.0, curvature=vif.GaussNewton)
         plain = vif.attribute(loss, params, target.fn, damping=1.0, curvature=vif.GaussNewton)
         torch.testing.assert_close(ours.scores, plain.scores)
+
+
+def test_a_gauss_newton_matrix_far_from_the_hessian_is_warned_of_by_how_far():
+    pairs = (data(0, 12, 2) @ data(1, 16, 2).T + data(3, 12, 16)).flatten().topk(60).indices
+    sizes = {"n_users": 12, "n_items": 16, "dim": 3, "negatives": 2, "penalty": 0.5}
+    loss = vif.losses.MatrixFactorisationLoss(pairs // 16, pairs % 16, **sizes)
+    best = vif.minimize(loss, loss.zeros())
+    theta, everyone = torch.cat([part.flatten() for part in best.values()]), ones(60)
+
+    def value(theta):
+        parts = theta.split([part.numel() for part in best.values()])
+        shaped = [part.reshape(best[name].shape) for name, part in zip(best, parts, strict=True)]
+        return loss(dict(zip(best, shaped, strict=True)), everyone)
+
+    matrix = vif.GaussNewton(loss, best, everyone)
+    along = torch.randn(len(theta), generator=torch.Generator().manual_seed(1)).double()
+    left_out = torch.func.hessian(value)(theta) @ along - matrix.dense() @ along
+    null = matrix.null_space()
+    left_out -= null @ (null.T @ left_out)
+    expected = (left_out.norm() / (matrix.dense() @ along).norm()).item()
+    assert matrix.bend(along) == pytest.approx(expected, rel=1e-8)
+    target = loss.preference([(0, 8, 7), (3, 1, 2)])
+    with pytest.warns(vif.UntrustedWarning, match="leaves out how the outputs bend.* differs from it by [3-9][0-9]%"):
+        vif.attribute(loss, best, target, curvature=vif.GaussNewton)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vif.attribute(loss, best, target, curvature=vif.GaussNewton, check=False)
+        line = vif.losses.PairwiseLoss([0, 1, 2], [1, 2, 0], penalty=1.0)
+        vif.attribute(line, vif.minimize(line, line.zeros()), lambda skill: skill, curvature=vif.GaussNewton)

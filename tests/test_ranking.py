@@ -321,7 +321,7 @@ def test_document_readers(tmp_path):
     assert both.names == ["A", "B", "C"]
     assert both.x.tolist() == [[3.5, 0.25], [2.5, 0.5], [2.5, 0.25]]
     (tmp_path / "bad").write_text("q1 Q0 B 1 high u\n")
-    with pytest.raises(ValueError, match=r"Line 1 of .*bad cannot be read"):
+    with pytest.raises(ValueError, match=r"Line 1 of .*bad has .high. where a number is needed"):
         documents.read_trec(tmp_path / "bad", tmp_path / "qrels1")
     frame = pd.DataFrame({"qid": [2, 1, 2], "label": [0, 1, 2], "f": [1.0, 2.0, 3.0]})
     assert documents.from_frame(frame).x.squeeze().tolist() == [2.0, 1.0, 3.0]

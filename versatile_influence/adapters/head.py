@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import whole
+
 
 class ResidualHead(torch.nn.Module):
     """h(x) = x + U D Uᵀ x: D, (rank, rank), is trained from 0; U holds the leading principal axes of the features.
@@ -29,7 +31,7 @@ class ResidualHead(torch.nn.Module):
     def __init__(self, features: Float[Tensor, "*rows d"], rank: int):
         super().__init__()
         rows = features.double().reshape(-1, features.shape[-1])
-        if not 1 <= rank <= min(rows.shape):
+        if whole(rank, "rank", least=1) > min(rows.shape):
             raise ValueError(f"`rank` must be from 1 to {min(rows.shape)}, the axes of the features; got {rank}.")
         self.register_buffer("axes", torch.linalg.svd(rows, full_matrices=False).Vh[:rank].T.contiguous())
         self.change = torch.nn.Parameter(torch.zeros(rank, rank, dtype=torch.float64))

@@ -12,11 +12,11 @@ from versatile_influence.adapters.head import ResidualHead
 from versatile_influence.adapters.metric_distances import Proxied, distances
 from versatile_influence.adapters.metric_terms import SERVED, Batch
 from versatile_influence.core.arguments import module
-from versatile_influence.core.checks import instance
+from versatile_influence.core.checks import instance, told
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.models import Network, through
 from versatile_influence.core.ravel import Params, squared_norm
-from versatile_influence.core.tables import kept, whole_numbers
+from versatile_influence.core.tables import features, kept, whole_numbers
 
 
 def from_metric_learning(
@@ -25,7 +25,7 @@ def from_metric_learning(
     classes: Int[Tensor, " n"],
     *,
     model: torch.nn.Module | None = None,
-    rank: int = 8,
+    rank: int | None = None,
     mined: tuple[Tensor, ...] | None = None,
     penalty: float = 0.0,
     labels: Sequence[object] | None = None,
@@ -49,14 +49,15 @@ def from_metric_learning(
         x: (n, …) input of the model, or frozen embeddings (n, d).
         classes: (n,) class of each row, their `labels`.
         model: A network from x to embeddings; None for a `ResidualHead` on x.
-        rank: Axes of that head.
+        rank: Axes of that head; None for 8, or as many as there are.
         mined: What a miner returned (`miner(embeddings, classes)`): 3 index tensors of triplets or 4 of pairs.
         penalty: λ of (λ/2)‖θ‖².
         labels: Names of the rows.
 
     Raises:
         TypeError: If the loss or its distance is another one; it is named.
-        ValueError: If there is no tuple, or the value differs from theirs (a subclass, a regularizer).
+        ValueError: If there is no tuple, proxies or tuples do not go with the rows, or the value differs from theirs (a
+            subclass, a regularizer).
 
     References:
         Musgrave, Belongie & Lim (2020), "PyTorch Metric Learning".
@@ -70,11 +71,18 @@ def from_metric_learning(
     """
     build, between = served(loss_fn), distances(loss_fn.distance)
     # A copy: theirs turns its proxies to the precision of what it is given.
-    loss_fn, x = copy.deepcopy(loss_fn), kept(x)
-    network = ResidualHead(x, rank) if model is None else module(model)
+    loss_fn, x = copy.deepcopy(loss_fn), features(x, rows="row") if model is None else kept(x)
+    network = ResidualHead(x, min(8, *x.shape) if rank is None else rank) if model is None else module(model)
     classes = whole_numbers(classes, "classes", shape=[len(x)])
+    mined = None if mined is None else mined_tuples(mined, len(x))
     embedded = Network(network, x)
-    z = embedded(embedded.start())
+    try:
+        z = embedded(embedded.start())
+    except RuntimeError as error:
+        raise ValueError(f"The `model` cannot embed `x`, of shape {tuple(x.shape)}: {error}.") from error
+    if z.shape[:-1] != classes.shape:
+        raise ValueError(f"The `model` must give a row of numbers a row of `x`, ({len(x)}, d), got {tuple(z.shape)}.")
+    fitting(loss_fn, z, classes, mined)
     theirs = their_parts(loss_fn, z, classes, mined)
     parts = {name: multiple for name, (_, multiple) in theirs.items()}
     given = {"penalty": penalty, "labels": labels}
@@ -82,6 +90,8 @@ def from_metric_learning(
     start = loss.zeros()
     ours = loss(start, z.new_ones(len(z))) - loss.penalty / 2 * squared_norm(start)
     total = torch.stack([value * multiple for value, multiple in theirs.values()]).sum()
+    if not torch.isfinite(total):
+        raise ValueError(f"`loss_fn` is {float(total):g} of these rows. Look at its settings: margin, temperature.")
     if not torch.allclose(ours, total, rtol=1e-5, atol=1e-8):
         raise ValueError(
             f"The sum is {float(ours):.6g} here and {float(total):.6g} there. A subclass is not served: use the plain "
@@ -122,17 +132,69 @@ def served(loss_fn: Any) -> Any:
     """
     from pytorch_metric_learning import losses
 
+    if isinstance(loss_fn, type):
+        raise TypeError(f"`loss_fn` must be a loss, got the class {loss_fn.__name__}. Call it: {loss_fn.__name__}(…).")
     name = type(loss_fn).__name__
     own = next((known for known in SERVED if isinstance(loss_fn, getattr(losses, known))), None)
     # Classes of theirs that extend another, such as SubCenterArcFaceLoss, are other losses.
     if own is None or (own != name and name in dir(losses)):
         raise TypeError(
-            f"{name} is not served: use {', '.join(list(SERVED)[:-1])} or {list(SERVED)[-1]}, or write the terms as a "
-            "`TermLoss` (sums of tuples) or `SoftmaxLoss` (log-softmax rows)."
+            f"`loss_fn` is {name}, which is not served: use {', '.join(list(SERVED)[:-1])} or {list(SERVED)[-1]}, or "
+            "write the terms as a `TermLoss` (sums of tuples) or `SoftmaxLoss` (log-softmax rows)."
         )
     if loss_fn.embedding_regularizer is not None or "weight_reg_loss" in loss_fn.sub_loss_names():
         raise ValueError("An embedding or weight regularizer is not served: use `penalty` for the parameters.")
     return SERVED[own]
+
+
+def mined_tuples(mined: Any, n: int) -> tuple[Tensor, ...]:
+    """Return what a miner gave of n rows.
+
+    Raises:
+        TypeError: If it is no tuple of 3 or 4.
+        ValueError: If their lengths do not go together, or a row is named that there is not.
+    """
+    if not isinstance(mined, tuple | list) or len(mined) not in (3, 4):
+        raise TypeError(
+            "`mined` must be what a miner returns, miner(embeddings, classes): 3 index tensors of triplets or 4 of "
+            f"pairs, got {told(mined)}."
+        )
+    found = tuple(whole_numbers(part, "mined", shape=[None], most=n - 1) for part in mined)
+    sizes = [len(part) for part in found]
+    if sizes[0] != sizes[1] or sizes[2] != sizes[-1] or (len(sizes) == 3 and sizes[0] != sizes[2]):
+        raise ValueError(f"`mined` must hold as many of each part of a tuple, got {sizes}.")
+    return found
+
+
+def fitting(
+    loss_fn: Any, z: Float[Tensor, "n d"], classes: Int[Tensor, " n"], mined: tuple[Tensor, ...] | None
+) -> None:
+    """Raise a ValueError unless a loss's proxies go with embeddings and classes, and its tuples are no draw."""
+    from pytorch_metric_learning import losses
+
+    if len(classes.unique()) < 2:
+        raise ValueError("`classes` names one class alone: there is nothing to tell apart.")
+    if isinstance(loss_fn, losses.TripletMarginLoss) and loss_fn.triplets_per_anchor != "all" and mined is None:
+        raise ValueError(
+            f"`loss_fn` draws triplets anew whenever it is asked (triplets_per_anchor={loss_fn.triplets_per_anchor!r}),"
+            ' which is no function. Give triplets_per_anchor="all", or those of one draw as `mined`.'
+        )
+    if isinstance(loss_fn, losses.ArcFaceLoss):
+        proxies = loss_fn.W.T
+    elif isinstance(loss_fn, losses.ProxyAnchorLoss | losses.ProxyNCALoss):
+        proxies = loss_fn.proxies
+    else:
+        return
+    if proxies.shape[1] != z.shape[1]:
+        raise ValueError(
+            f"`loss_fn` has proxies of length {proxies.shape[1]}, and embeddings have length {z.shape[1]}: give it "
+            f"embedding_size={z.shape[1]}, or the `model` that it was trained with."
+        )
+    if (most := int(classes.max())) >= len(proxies):
+        raise ValueError(
+            f"`loss_fn` has {len(proxies)} proxies, one a class, and `classes` names number {most}: number them from "
+            f"0, or give it num_classes={most + 1}."
+        )
 
 
 def their_parts(

@@ -137,6 +137,7 @@ def pair_rows(batch: Batch) -> Composed:
 
 def supervised(batch: Batch) -> Composed:
     """Return SupConLoss: each anchor's mean over its positives among all others."""
+    some(batch.pairs())
     near, far = batch.against()
     every = torch.arange(batch.n)
     scores = batch.rows_apart(lambda apart: -apart / batch.fn.temperature)

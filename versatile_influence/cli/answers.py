@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
-from versatile_influence.reading.metrics import decimals
+from versatile_influence.reading.metrics import counted, decimals
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
@@ -56,7 +56,14 @@ class Answer:
 
 
 def answered(
-    args: argparse.Namespace, loss: Loss, params: Any, target: Target | PresenceTarget, *, things: str
+    args: argparse.Namespace,
+    loss: Loss,
+    params: Any,
+    target: Target | PresenceTarget,
+    *,
+    thing: str,
+    things: str = "",
+    groups: dict[str, list[int]] | None = None,
 ) -> Answer:
     """Return the scores as `args.by` asks for them, after one line on what all refits take where nobody asks.
 
@@ -65,28 +72,36 @@ def answered(
         loss: The loss, of a linear model.
         params: At its minimum.
         target: What is explained.
-        things: What is removed, in the plural.
+        thing: What is removed, in the singular.
+        things: In the plural, where that is no s more.
+        groups: By name, objects of the loss that are removed together; None for each alone.
     """
-    exact = args.by == "refit"
+    exact, objects = args.by == "refit", None if groups is None else list(groups.values())
+    n = loss.n_objects if objects is None else len(objects)
+
+    def named(scores: Attribution) -> Attribution:
+        return scores if groups is None else replace(scores, objects=torch.arange(n), n_objects=n, labels=[*groups])
+
     if args.by is None:
-        seconds = seconds_of_refits(loss, params, target)
+        seconds = seconds_of_refits(loss, params, target, objects)
         exact = seconds <= REFIT_SECONDS
         instead = "--by attribute predicts it" if exact else "predicted instead; --by refit does it"
-        print(
-            f"Refitting without each of {loss.n_objects:,} {things}: about {spoken(seconds)} ({instead}).", flush=True
-        )
+        many = f"{n:,} {things}" if things and n > 1 else counted(n, thing)
+        print(f"Refitting without each of {many}: about {spoken(seconds)} ({instead}).", flush=True)
     # The predictions also where refits are shown: whoever goes on with more data knows then how near they come.
-    predicted = VERBS["attribute" if exact or args.by is None else args.by](loss, params, target)
+    predicted = VERBS["attribute" if exact or args.by is None else args.by](loss, params, target, objects=objects)
     if exact:
-        truth = refit(loss, params, target)
-        return Answer(truth, SpotCheck.of(predicted, truth), things.removesuffix("s"))
+        truth = named(refit(loss, params, target, objects=objects))
+        return Answer(truth, SpotCheck.of(named(predicted), truth), thing)
     check = spot_check(predicted, loss, params, target, k=args.check) if args.check else None
-    return Answer(predicted, check, things.removesuffix("s"))
+    return Answer(named(predicted), check, thing)
 
 
-def seconds_of_refits(loss: Loss, params: Any, target: Target | PresenceTarget) -> float:
-    """Return about how long refits without each object take, by twice as many as before until that is seen."""
-    n = loss.n_objects
+def seconds_of_refits(
+    loss: Loss, params: Any, target: Target | PresenceTarget, objects: list[list[int]] | None = None
+) -> float:
+    """Return about how long refits without each object or group take, by twice as many as before until that is seen."""
+    n = loss.n_objects if objects is None else len(objects)
 
     def timed(count: int) -> float:
         start, worked = time.perf_counter(), time.process_time()
@@ -94,7 +109,8 @@ def seconds_of_refits(loss: Loss, params: Any, target: Target | PresenceTarget) 
             # What is to be said of a refit is said of the one that is shown.
             warnings.simplefilter("ignore")
             # Spread over all: neighbours may be of one kind.
-            refit(loss, params, target, objects=torch.linspace(0, n - 1, count).long().tolist())
+            some = torch.linspace(0, n - 1, count).long().tolist()
+            refit(loss, params, target, objects=some if objects is None else [objects[one] for one in some])
         # Whatever else the machine does now is no part of it.
         return min(time.perf_counter() - start, time.process_time() - worked)
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     print(coefficient_table(found, robust=loss.robust))
 
     target, now = _target(loss, params, test)
-    answer = answered(args, loss, params, target, things="patients")
+    answer = answered(args, loss, params, target, thing="patient")
     scores, shown = answer.scores, answer.there
     # First of all: nobody may read to the end of what is printed.
     if args.out:

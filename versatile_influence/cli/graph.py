@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     # What is said on the way is no part of a table for other programs.
     with contextlib.redirect_stdout(sys.stdout if args.format == "table" else sys.stderr):
         if 2 * args.dim * graph.n_nodes <= FINISHED_PARAMETERS:
-            answer = answered(args, loss, params, target, things="nodes")
+            answer = answered(args, loss, params, target, thing="node")
         else:
             # One solution a pair, where striking out each node's own parameters would take one a node.
             scores = attribute(loss.treated(Shared()), params, target, solver=CG(rtol=1e-6))

@@ -92,7 +92,12 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--qrels", type=source, help="judgements of TRAIN, where it is of TREC runs")
     add("--test-qrels", type=source, help="judgements of the test queries")
     add("--labels", type=count, help="how many of the last columns of an ARFF file are the items")
-    add("--objects", choices=["documents", "items", "queries"], help="what is removed (default: not queries)")
+    words = (
+        "what is removed: documents, items, queries, or a word of comments, such as annotator (default: not queries)"
+    )
+    add("--objects", metavar="WHAT", help=words)
+    losses = ["listmle", "lambda", "approx-ndcg"]
+    add("--loss", choices=losses, default="listmle", help="what is learnt, of documents (default: %(default)s)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--top", type=count, default=10, help="rows to print (default 10)")
     _how(add, "objects", check=20)
@@ -108,15 +113,15 @@ def _recommend(commands) -> argparse.ArgumentParser:
     add("--user-col", default="user", metavar="COL", help="names the users (default: %(default)s)")
     add("--item-col", default="item", metavar="COL", help="names the items (default: %(default)s)")
     add("--rating-col", metavar="COL", help="ratings, whose squared error is learnt (default: who had to do with what)")
-    kinds = "without ratings, how items had to do with stand above others (default: %(default)s)"
-    add("--kind", choices=["bpr", "logistic", "softmax"], default="bpr", help=kinds)
-    add("--negatives", type=count, default=1, metavar="K", help="other items beside each interaction (%(default)s)")
+    kinds = "without ratings, how items had to do with stand above others (default: bpr)"
+    add("--kind", choices=["bpr", "logistic", "softmax"], help=kinds)
+    add("--negatives", type=count, metavar="K", help="without ratings, other items beside each interaction (default 1)")
     add("--dim", type=count, default=8, metavar="D", help="factors (default: %(default)s)")
     add("--penalty", type=float, default=1.0, help="λ of (λ/2)‖θ‖² on the summed loss (default 1)")
     add("--seed", type=count, default=0, help="of what is drawn: other items, and the start (default 0)")
     add("--list", type=count, default=10, metavar="K", help="how long the list is (default: %(default)s)")
-    kinds = ["interactions", "users", "items"]
-    add("--objects", nargs="+", choices=kinds, default=kinds[:2], help="what is removed (default: the first two)")
+    words = "what is removed: interactions, users, items, or a column, such as of sessions (default: the first two)"
+    add("--objects", nargs="+", default=["interactions", "users"], metavar="WHAT", help=words)
     add("--top", type=count, default=10, help="rows to print of each (default 10)")
     _how(add, "objects", check=0)
     return parser
@@ -205,14 +210,26 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
         return "TREC runs need the judgements of both: give --qrels for TRAIN and --test-qrels for --test."
     if arff and args.qrels is not None:
         return "--qrels goes with TREC runs, and --labels with an ARFF file, which has its own. Leave one out."
-    if args.objects not in (None, *known):
+    if arff and args.loss != "listmle":
+        return (
+            f"--loss {args.loss} is of graded documents, and an ARFF file has items: they are learnt by listmle alone."
+        )
+    svmlight = not arff and args.qrels is None
+    if args.objects not in (None, *known) and (args.objects == "items" or not svmlight):
         return f"{args.train} has {' and '.join(known)}, and no {args.objects}. Choose one of them as --objects."
     return None
 
 
 def _recommend_fault(args: argparse.Namespace) -> str | None:
     least = {"--list": args.list, "--dim": args.dim, "--negatives": args.negatives}
-    return next((f"{flag} must be 1 or more." for flag, given in least.items() if not given), None)
+    if small := next((flag for flag, given in least.items() if given == 0), None):
+        return f"{small} must be 1 or more."
+    if not args.penalty > 0:
+        return "--penalty must be more than 0: without any, factors grow without end."
+    without = {"--kind": args.kind, "--negatives": args.negatives}
+    if args.rating_col and (vain := next((flag for flag, given in without.items() if given is not None), None)):
+        return f"{vain} is about who had to do with what, and --rating-col has ratings learnt. Leave one of them out."
+    return None
 
 
 def _retrain_fault(args: argparse.Namespace) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from shlex import quote
@@ -17,6 +17,7 @@ from versatile_influence.losses.cox.frames import FrameRows, Words, frame_rows, 
 if TYPE_CHECKING:
     import pandas as pd
 
+Layout = Callable[[str], dict[str, Any]]
 NAMELESS = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 # Names of columns that name patients.
 IDS = re.compile(
@@ -55,8 +56,14 @@ def fitted_rows(args: Namespace) -> "tuple[FrameRows, pd.Series | None]":
     return rows, None if args.groups is None else frame[args.groups].loc[rows.frame.index]
 
 
-def read_table(path: str, *, text: Sequence[str] = ()) -> "pd.DataFrame":
+def read_table(path: str, *, text: Sequence[str] = (), layout: Layout | None = None) -> "pd.DataFrame":
     """Return the rows of a CSV or Parquet file, numbered from 1; the columns of `text` as they are written.
+
+    Args:
+        path: The file.
+        text: Columns that hold names.
+        layout: From the first line of a file that is no Parquet to what pandas must know to read it; None for commas
+            and a header.
 
     Raises:
         ValueError: If there is no such file, or it is no table.
@@ -70,7 +77,7 @@ def read_table(path: str, *, text: Sequence[str] = ()) -> "pd.DataFrame":
         raise ValueError(f"{path} is a folder. Name a CSV or Parquet file.")
     if not Path(path).exists():
         raise ValueError(f"There is no file {path}.")
-    frame = _parquet(path, text) if path.lower().endswith((".parquet", ".pq")) else _csv(path, text)
+    frame = _parquet(path, text) if path.lower().endswith((".parquet", ".pq")) else _csv(path, text, layout)
     if frame.empty:
         raise ValueError(f"{path} has no rows below its header.")
     if nameless := [name for name in frame.columns if NAMELESS.fullmatch(str(name))]:
@@ -95,7 +102,7 @@ def _parquet(path: str, text: Sequence[str]) -> "pd.DataFrame":
     return frame.assign(**written)
 
 
-def _csv(path: str, text: Sequence[str]) -> "pd.DataFrame":
+def _csv(path: str, text: Sequence[str], layout: Layout | None) -> "pd.DataFrame":
     import pandas as pd
 
     # Patients 01, 1 and 1.0 are three, and NA may be a name.
@@ -103,7 +110,8 @@ def _csv(path: str, text: Sequence[str]) -> "pd.DataFrame":
     try:
         # While pandas waits for a pipe, it would take an interrupt for a fault of the file.
         source = path if Path(path).is_file() else BytesIO(Path(path).read_bytes())
-        frame = pd.read_csv(source, converters=as_written)
+        given: dict[str, Any] = layout(_first_line(source)) if layout else {}
+        frame = pd.read_csv(source, converters=as_written, **given)
     except (ValueError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as a CSV file with a header line: {reason}") from error
@@ -118,6 +126,13 @@ def _csv(path: str, text: Sequence[str]) -> "pd.DataFrame":
             f"{path}: the header is one shorter than the rows, whose first fields are R's row names: they are left out."
         )
     return frame
+
+
+def _first_line(source: "str | BytesIO") -> str:
+    if isinstance(source, BytesIO):
+        return source.getvalue().partition(b"\n")[0].decode()
+    with open(source, encoding="utf-8") as file:
+        return file.readline()
 
 
 def _numbered_by_r(path: str, index: Any) -> bool:

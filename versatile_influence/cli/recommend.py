@@ -3,9 +3,10 @@
 import argparse
 import csv
 import io
+import re
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +19,7 @@ from versatile_influence.core.labels import position
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.sizes import WRITTEN_PARAMETERS
 from versatile_influence.core.target import LabelledTarget
-from versatile_influence.datasets.interactions import Interactions, from_frame
+from versatile_influence.datasets.interactions import Interactions, from_frame, rows_hold
 from versatile_influence.losses import MatrixFactorisationLoss
 from versatile_influence.reading.metrics import counted, decimals
 from versatile_influence.reading.spot_check import spot_check
@@ -26,12 +27,21 @@ from versatile_influence.solvers.cg import CG
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.attribute import attribute
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What may be removed; any other word is a column, whose names say what an interaction is part of.
+OBJECTS = ("interactions", "users", "items")
+COLUMNS = ["user", "item", "rating", "timestamp"]
+# As MovieLens writes them, in u.data and in ratings.dat.
+HEADLESS = re.compile(r"\d+(\t|::)\d+(?:\1\d+(?:\.\d+)?(?:\1\d+)?)?")
+
 
 def run(args: argparse.Namespace) -> int:
     """Learn, ask, print; return the exit status."""
     check_out(args.out, [args.interactions])
-    data = _read(args)
-    losses = {objects: _loss(args, data, objects) for objects in args.objects}
+    data, table = _read(args)
+    losses = {objects: _loss(args, data, objects, table) for objects in args.objects}
     loss = next(iter(losses.values()))
     params: Any = minimize(loss, loss.zeros())
     sizes = counted(len(data.user_names), "user"), counted(len(data.item_names), "item")
@@ -39,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     question, lead = _question(args, data, params)
     rows: list[list[object]] = []
     for objects, one in losses.items():
-        answer = _answer(args, one, params, one.preference([question]), objects)
-        print(f"\nThat lead without each of {counted(one.n_objects, objects.removesuffix('s'))}:\n")
+        answer = _answer(args, one, params, one.preference([question]), _singular(objects))
+        print(f"\nThat lead without each of {counted(one.n_objects, answer.thing)}:\n")
         rows += _printed(answer, question, lead, objects=objects, top=args.top)
         print(f"\n{plain(answer)}")
     if args.out:
@@ -53,23 +63,57 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> Interactions:
-    columns = {"--user-col": args.user_col, "--item-col": args.item_col, "--rating-col": args.rating_col}
-    frame = read_table(args.interactions, text=[args.user_col, args.item_col])
-    named = {name: option for option, name in columns.items() if name is not None}
-    require_columns(frame, named, args.interactions)
+def _read(args: argparse.Namespace) -> "tuple[Interactions, pd.DataFrame]":
+    """Return the interactions, ratings apart from their mean, with the table that they are from.
+
+    Raises:
+        ValueError: If a column is missing or holds no name or number, or there are too few other items for a user.
+    """
+    path, columns = args.interactions, [name for name in args.objects if name not in OBJECTS]
+    frame = read_table(path, text=[args.user_col, args.item_col, *columns], layout=lambda line: _layout(args, line))
+    named = {args.user_col: "--user-col", args.item_col: "--item-col"} | dict.fromkeys(columns, "--objects")
+    require_columns(frame, named | ({args.rating_col: "--rating-col"} if args.rating_col else {}), path)
+    for name in columns:
+        rows_hold(frame, name, frame[name].notna(), "name")
     data = from_frame(frame, user=args.user_col, item=args.item_col, rating=args.rating_col)
-    return data if data.ratings is None else replace(data, ratings=data.ratings - data.ratings.mean())
+    if data.ratings is not None:
+        return replace(data, ratings=data.ratings - data.ratings.mean()), frame
+    had, drawn = torch.stack([data.users, data.items]).unique(dim=1)[0].bincount(), args.negatives or 1
+    if (left := len(data.item_names) - int(had.max())) < drawn:
+        raise ValueError(
+            f"User {data.user_names[int(had.argmax())]} has had to do with all but {left} of {len(data.item_names)} "
+            f"items: {counted(drawn, 'other item')} beside each interaction cannot be drawn. Leave the user out"
+            f"{', or give a smaller --negatives' if left else ''}."
+        )
+    return data, frame
 
 
-def _loss(args: argparse.Namespace, data: Interactions, objects: Any) -> MatrixFactorisationLoss:
-    kind: Any = "squared" if args.rating_col else args.kind
+def _layout(args: argparse.Namespace, line: str) -> dict[str, Any]:
+    """Return how pandas is to read a file with this first line, and say what is assumed of one without a header."""
+    if not (found := HEADLESS.fullmatch(line.strip())):
+        return {"sep": "\t"} if "\t" in line and "," not in line else {}
+    names = COLUMNS[: len(line.split(found[1]))]
+    said = f"{args.interactions} has no header: its columns are taken for {', '.join(names)}, as in MovieLens."
+    unused = "" if args.rating_col or len(names) < 3 else " Ratings are not learnt without --rating-col rating."
+    print(f"vif: {plain(said)}{unused}", file=sys.stderr)
+    return {"sep": found[1], "names": names, "engine": "python" if found[1] == "::" else "c"}
+
+
+def _loss(args: argparse.Namespace, data: Interactions, objects: Any, table: "pd.DataFrame") -> MatrixFactorisationLoss:
+    kind: Any = "squared" if args.rating_col else args.kind or "bpr"
     given = {"dim": args.dim, "penalty": args.penalty, "seed": args.seed, "negatives": args.negatives}
-    pairs = [f"{user} × {item}" for user, item in data.labels] if objects == "interactions" else []
-    labels = {"interactions": pairs, "users": data.user_names, "items": data.item_names}[objects]
+    labels = {"users": data.user_names, "items": data.item_names}.get(objects)
+    if objects == "interactions":
+        labels = [f"{user} × {item}" for user, item in data.labels]
+    elif objects not in OBJECTS:
+        objects = table[objects].tolist()
     return MatrixFactorisationLoss(
         data.users, data.items, kind=kind, ratings=data.ratings, objects=objects, labels=labels, **given
     )
+
+
+def _singular(objects: str) -> str:
+    return objects.removesuffix("s") if objects in OBJECTS else objects
 
 
 def _question(args: argparse.Namespace, data: Interactions, params: Any) -> tuple[tuple[int, int, int], float]:
@@ -103,14 +147,14 @@ def _question(args: argparse.Namespace, data: Interactions, params: Any) -> tupl
 
 
 def _answer(
-    args: argparse.Namespace, loss: MatrixFactorisationLoss, params: Any, target: LabelledTarget, objects: str
+    args: argparse.Namespace, loss: MatrixFactorisationLoss, params: Any, target: LabelledTarget, thing: str
 ) -> Answer:
     if len(flat(params)) <= WRITTEN_PARAMETERS or args.by not in (None, "attribute"):
-        return answered(args, loss, params, target, things=objects)
+        return answered(args, loss, params, target, thing=thing)
     # A dense Hessian of so many parameters takes minutes and gigabytes.
     scores = attribute(loss, params, target, solver=CG(rtol=1e-3))
     check = spot_check(scores, loss, params, target, k=args.check) if args.check else None
-    return Answer(scores, check, objects.removesuffix("s"))
+    return Answer(scores, check, thing)
 
 
 def _printed(
@@ -127,5 +171,5 @@ def _printed(
         turned = (lead + changes[row].item()) * lead < 0
         where = ("leaves the list" if lead > 0 else "comes onto the list") if turned else ""
         shown.append([str(names[row]), f"{changes[row].item():+.{digits}f}", where])
-    print(table([objects.removesuffix("s"), "change without it", ""], shown))
+    print(table([answer.thing, "change without it", ""], shown))
     return [[objects, names[row], repr(changes[row].item()), f"{errors[row]:.4g}", verdicts[row]] for row in order]

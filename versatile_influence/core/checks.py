@@ -112,17 +112,33 @@ def array(values: object, name: str) -> Tensor:
             raise TypeError(f"`{name}` must be a tensor of numbers, got {values.dtype}, {values.layout}.")
         # What a caller changes afterwards must not change what was computed from it.
         return values.detach().to(torch.float64, copy=True)
+    with suppress(TypeError, ValueError, RuntimeError, OverflowError):
+        found = np.asarray(values)
+        # Text holds numbers for NumPy.
+        if found.dtype.kind in "biuf" or (found.dtype.kind == "O" and not _words(found)):
+            return torch.from_numpy(found.astype(np.float64))
+    raise TypeError(f"`{name}` must be numeric: {held(values)}. Encode words and categories as numbers.")
+
+
+def held(values: object) -> str:
+    """Return in words what something holds that is no array of numbers.
+
+    Example:
+        >>> held([1, None]), held([[1], [2, 3]])
+        ('got None in it', 'got rows of different lengths')
+    """
     try:
         found = np.asarray(values)
-        if found.dtype.kind not in "biuf":
-            # Text holds numbers for NumPy.
-            words = [value for value in found.reshape(-1).tolist() if isinstance(value, str | bytes)]
-            kind = f"{words[0]!r} in it" if words else f"{type(values).__name__} of {found.dtype}"
-            if words or found.dtype.kind != "O":
-                raise TypeError(f"got {kind}")
-        return torch.from_numpy(found.astype(np.float64))
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TypeError(f"`{name}` must be numeric: {error}. Encode words and categories as numbers.") from error
+    except (TypeError, ValueError, RuntimeError):
+        return "got rows of different lengths"
+    if found.dtype.kind not in "OUS" or not found.shape:
+        return f"got {told(values)}" if not found.shape else f"got {type(values).__name__} of {found.dtype}"
+    others = [one for one in found.reshape(-1).tolist() if not isinstance(one, Real)]
+    return f"got {told((_words(found) or others)[0])} in it" if others else f"got {told(values)}"
+
+
+def _words(found: np.ndarray) -> list[str | bytes]:
+    return [value for value in found.reshape(-1).tolist() if isinstance(value, str | bytes)]
 
 
 def one_of(value: object, name: str, choices: Sequence[str]) -> Any:

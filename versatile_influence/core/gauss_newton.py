@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.composed import Composed
-from versatile_influence.core.curvature import Curvature, Scaled, check_dense
+from versatile_influence.core.curvature import Curvature, Scaled, check_dense, without
 from versatile_influence.core.factored import Factored
 from versatile_influence.core.jacobian import Jacobian, Stored
 from versatile_influence.core.loss import share
@@ -90,6 +90,13 @@ class GaussNewton(Curvature):
         matrix = self.composed.outer.curvature_along(self.outputs, self.presence, self.jacobian.dense())
         matrix.diagonal().add_(self.ridge)
         return matrix
+
+    def bend(self, direction: Float[Tensor, " p"]) -> float:
+        """Return ‖(H − G) x‖ / ‖G x‖: how much of the Hessian is left out along x, 0 where outputs are linear."""
+        straight, along = self @ direction[:, None], direction[:, None]
+        curved = self.loss.hessian_products(self.params, self.presence, along) + self.damping * along
+        left_out = without(self.null_space(), curved - straight)
+        return (left_out.norm() / straight.norm()).item()
 
     def sample(self, terms: Int[Tensor, " m"]) -> Scaled:
         """Return the matrix of the loss's terms numbered `terms`, scaled up so that it estimates G without bias."""

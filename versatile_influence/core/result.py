@@ -129,8 +129,8 @@ class Attribution(Shown):
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
-            which = "All " if checked == len(self.error) else ""
-            said = f"{which}{checked:,} removals are exact: the model was trained"
+            removals = "1 removal is" if checked == 1 else f"{checked:,} removals are"
+            said = f"{'All ' if 1 < checked == len(self.error) else ''}{removals} exact: the model was trained"
             doubted = len(self.error) - checked - len(self.failed or {})
             return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
         if not checked:

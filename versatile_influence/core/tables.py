@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from versatile_influence.core.checks import array, numbers, shaped, span, told
+from versatile_influence.core.checks import array, held, numbers, shaped, span, told
 from versatile_influence.core.labels import names
 from versatile_influence.core.warn import warn
 
@@ -62,7 +62,7 @@ def whole_numbers(
     try:
         found = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`{name}` must be an array of whole numbers: {error}.") from error
+        raise TypeError(f"`{name}` must be an array of whole numbers: {held(values)}.") from error
     if (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool) and found.numel():
         raise TypeError(f"`{name}` must hold whole numbers, {span(least, most)}, got {told(values)}.")
     whole = found.detach().to("cpu", torch.long, copy=True)

@@ -8,7 +8,7 @@ BETWEEN = {"versatile_influence", "abc", "beartype", "contextlib", "functools", 
 
 
 class UntrustedWarning(UserWarning):
-    """Some scores are off by more than half, by their estimated error (`Attribution.error`)."""
+    """Some scores are off by more than half, by their estimated error, or of a curvature far from the Hessian."""
 
 
 def warn(message: str, category: type[UserWarning] = UserWarning) -> None:

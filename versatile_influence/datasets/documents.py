@@ -1,5 +1,6 @@
 """Documents of queries, from TREC runs and judgements and from long frames; `svmlight.py` reads LETOR files."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ class Documents:
         relevance: Grade of each row.
         qid: Query of each row.
         names: Id of each row's document, or None.
+        comments: What stands after # in each row's line, or None.
         assumed: What the file does not say and was assumed, and what of it is left out, a sentence each.
     """
 
@@ -34,29 +36,50 @@ class Documents:
     qid: list
     names: list[str] | None = None
     assumed: tuple[str, ...] = ()
+    comments: list[str] | None = None
 
-    def ranked(self) -> "Documents":
+    def ranked(self, source: object = "the table") -> "Documents":
         """Return those of queries with two documents or more: of a single one nothing is ranked.
 
+        Args:
+            source: What they are from, for what is said.
+
         Raises:
-            ValueError: If there is no such query.
+            ValueError: If there is no such query, or none whose documents have two grades.
 
         Example:
-            >>> one = Documents(torch.zeros(3, 1), torch.zeros(3), ["a", "b", "b"])
+            >>> one = Documents(torch.zeros(3, 1), torch.tensor([0.0, 0.0, 1.0]), ["a", "b", "b"])
             >>> one.ranked().qid, one.ranked().assumed
-            (['b', 'b'], ("Left out ['a'], 1 of 2 queries: with one document alone nothing is ranked.",))
+            (['b', 'b'], ("Left out ['a'], 1 of 2 queries of the table: of one document nothing is ranked.",))
         """
+        graded = {*zip(self.qid, self.relevance.tolist(), strict=True)}
+        if len(graded) == len({*self.qid}):
+            what = "one document alone" if len(self.qid) == len(graded) else "documents of one relevance"
+            raise ValueError(f"Every query of {source} has {what}, so that nothing is ranked. Are the queries right?")
         count = Counter(self.qid)
         if not (single := [query for query, documents in count.items() if documents == 1]):
             return self
-        if len(single) == len(count):
-            raise ValueError("Every query has one document alone, so that nothing is ranked. Are the queries right?")
         keep = [row for row, query in enumerate(self.qid) if count[query] > 1]
         share = f"{len(single):,} of {len(count):,} queries"
-        said = f"Left out {told(single)}, {share}: with one document alone nothing is ranked."
-        names = None if self.names is None else [self.names[row] for row in keep]
-        qid = [self.qid[row] for row in keep]
-        return replace(self, x=self.x[keep], relevance=self.relevance[keep], qid=qid, names=names).saying(said)
+        said = f"Left out {told(single)}, {share} of {source}: of one document nothing is ranked."
+        names, comments = (part and [part[row] for row in keep] for part in (self.names, self.comments))
+        kept = replace(self, x=self.x[keep], relevance=self.relevance[keep], names=names, comments=comments)
+        return replace(kept, qid=[self.qid[row] for row in keep]).saying(said)
+
+    def said_of(self, key: str, source: object = "the table") -> list[str]:
+        """Return what each row's comment says of a key, as `# docid = d7 annotator = ann` does of `annotator`.
+
+        Raises:
+            ValueError: If one says nothing of it.
+        """
+        word = re.compile(rf"(?<!\S){re.escape(key)}\s*[=:]\s*(\S+)")
+        found = [word.search(comment) for comment in self.comments or [""] * len(self.qid)]
+        if without := [query for query, said in zip(self.qid, found, strict=True) if said is None]:
+            raise ValueError(
+                f"{len(without):,} of {len(found):,} lines of {source}, the first of query {without[0]}, do not say "
+                f"`{key} = …` after #. Remove documents or queries, or have each line say it."
+            )
+        return [said[1] for said in found if said is not None]
 
     def saying(self, words: str) -> "Documents":
         """Return the same with one more sentence on what was assumed."""
@@ -112,7 +135,7 @@ def _scored(path: str | PathLike, place: int, *, least: int) -> Iterator[tuple[s
         try:
             yield words[0], words[2], float(words[place])
         except ValueError as error:
-            raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
+            raise ValueError(f"Line {number} of {path} has {told(words[place])} where a number is needed.") from error
 
 
 def from_frame(

@@ -1,7 +1,7 @@
 """Interactions of users with items, from long frames: what a recommender is trained on."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -72,6 +72,11 @@ def from_frame(
             )
     if not len(frame):
         raise ValueError("`frame` has no rows.")
+    for name in (user, item):
+        rows_hold(frame, name, frame[name].notna(), "name")
+    for name in filter(None, (rating, time)):
+        found: Any = pd.to_numeric(frame[name], errors="coerce")
+        rows_hold(frame, name, found.abs() < float("inf"), "number")
     ordered = frame if time is None else frame.sort_values(time, kind="stable")
     n = len(ordered)
     (users, user_names), (items, item_names) = (codes(ordered[name].tolist(), n, "row", name) for name in (user, item))
@@ -79,3 +84,12 @@ def from_frame(
         None if name is None else numbers(ordered[name].to_numpy(), name, shape=[n]) for name in (rating, time)
     )
     return Interactions(users, items, user_names, item_names, rated, timed)
+
+
+def rows_hold(frame: "pd.DataFrame", name: str, good: Any, what: str) -> None:
+    """Raise a ValueError where a column does not hold what it must; the row is named as the frame names it."""
+    if len(bad := (~good.to_numpy()).nonzero()[0]):
+        held, row, rows = frame[name].tolist()[bad[0]], frame.index[bad[0]], f"{len(bad):,} of {len(frame):,} rows"
+        raise ValueError(
+            f"`{name}` is {told(held)} in row {row}: {rows} hold no {what} there. Fill it, or leave such rows out."
+        )

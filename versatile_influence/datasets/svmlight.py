@@ -61,7 +61,8 @@ def read_together(*paths: str | PathLike) -> list[Documents]:
     files = [Rows.read(path) for path in paths]
     from_zero = any(rows.from_zero for rows in files)
     tables = [rows.documents(from_zero, None) for rows in files]
-    width = max(table.x.shape[1] for table in tables)
+    if not (width := max(table.x.shape[1] for table in tables)):
+        raise ValueError(f"No line of {' or '.join(map(str, paths))} has a feature: `relevance qid:query 1:value …`.")
     return [replace(table, x=pad(table.x, (0, width - table.x.shape[1]))) for table in tables]
 
 
@@ -71,7 +72,7 @@ class Rows:
 
     Attributes:
         path: The file.
-        relevance, qid, names, lines: Grade, query, document id or None, and number of the line, of each row.
+        relevance, qid, comments, lines: Grade, query, what stands after #, and number of the line, of each row.
         counts: (rows,) how many features each row names.
         columns, values: Their numbers and values, row after row.
         assumed: What was assumed of the queries.
@@ -80,7 +81,7 @@ class Rows:
     path: str | PathLike
     relevance: list[float]
     qid: list[str]
-    names: list[str | None]
+    comments: list[str]
     lines: list[int]
     counts: np.ndarray
     columns: np.ndarray
@@ -104,10 +105,10 @@ class Rows:
                     kept.append(part)
         if not heads:
             raise ValueError(f"{path} has no rows.")
-        numbers, relevance, qid, names = (list(column) for column in zip(*heads, strict=True))
+        numbers, relevance, qid, comments = (list(column) for column in zip(*heads, strict=True))
         qid, assumed = _queries(qid, numbers, path, groups)
         counted, column, value = (np.concatenate(parts) for parts in (counts, columns, values))
-        return cls(path, relevance, qid, names, numbers, counted, column, value, assumed)
+        return cls(path, relevance, qid, comments, numbers, counted, column, value, assumed)
 
     @property
     def from_zero(self) -> bool:
@@ -142,10 +143,12 @@ class Rows:
             f"Features of {self.path} are numbered from {first}"
             f"{'' if from_zero == self.from_zero else ', as in the other file'}."
         )
-        known = [name for name in self.names if name is not None]
-        grades = torch.tensor(self.relevance, dtype=torch.float64)
-        names = known if len(known) == n else None
-        return Documents(torch.from_numpy(x), grades, self.qid, names, (*self.assumed, said))
+        # `docid = d7`, or d7 alone.
+        words = [comment.replace("docid", " ").replace("=", " ").split(None, 1) for comment in self.comments]
+        names = [first[0] for first in words if first]
+        grades, comments = torch.tensor(self.relevance, dtype=torch.float64), self.comments if any(words) else None
+        known = names if len(names) == n else None
+        return Documents(torch.from_numpy(x), grades, self.qid, known, (*self.assumed, said), comments)
 
     def _no_feature_twice(self, row: np.ndarray, column: np.ndarray, first: int) -> None:
         order = np.lexsort((column, row))
@@ -157,11 +160,11 @@ class Rows:
             )
 
 
-Head = tuple[int, float, str | None, str | None]
+Head = tuple[int, float, str | None, str]
 
 
 def _split(lines: list[tuple[int, bytes]], path: str | PathLike) -> tuple[list[Head], list[bytes]]:
-    """Return of each line that is no comment its number, relevance, query and document, and its features as text."""
+    """Return of each line that is no comment its number, relevance, query and comment, and its features as text."""
     heads, texts = [], []
     for number, line in lines:
         text, _, comment = line.partition(b"#")
@@ -172,11 +175,13 @@ def _split(lines: list[tuple[int, bytes]], path: str | PathLike) -> tuple[list[H
         if cells.startswith(b"qid:"):
             query, *rest = cells.split(None, 1)
             qid, cells = query[4:].decode(), rest[0] if rest else b""
-        name = comment.decode().replace("docid", " ").replace("=", " ").split(None, 1) if comment else None
         try:
-            heads.append((number, float(label), qid, name[0] if name else None))
+            heads.append((number, float(label), qid, comment.decode().strip()))
         except ValueError as error:
-            raise ValueError(f"Line {number} of {path} cannot be read: {error}.") from error
+            raise ValueError(
+                f"Line {number} of {path} begins with {told(label.decode(errors='replace'))}, and with no number: each "
+                "line must read `relevance qid:query 1:value …`."
+            ) from error
         texts.append(cells)
     return heads, texts
 

@@ -86,7 +86,22 @@ class Contrast(Settings, InBatch):
         views, rest = numbers[: math.prod(shape)].reshape(shape), numbers[math.prod(shape) :]
         ways = {"across": self.across, "one_way": self.one_way, "cosine": self.cosine}
         compared = similarities(views, torch.arange(shape[1])[None], self.temperature or 1.0, **ways).reshape(-1)
-        return compared * rest[0] if scaled else compared
+        return compared * above_zero(rest[0]) if scaled else compared
+
+
+def above_zero(scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return 1/τ, or say that it is none."""
+    try:
+        wrong = not bool(scale > 0)
+    except RuntimeError:
+        # Of several at once (`vmap`) none can be looked at.
+        return scale
+    if wrong:
+        raise ValueError(
+            f"Contrast(temperature=None) needs 1/τ, more than 0, as last output, got {float(scale):g}. Hand out what "
+            "similarities are multiplied by: CLIP's logit_scale.exp()."
+        )
+    return scale
 
 
 @dataclass(frozen=True)

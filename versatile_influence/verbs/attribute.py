@@ -16,15 +16,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.checks import number
-from versatile_influence.core.curvature import CurvatureOf
+from versatile_influence.core.curvature import Curvature, CurvatureOf
 from versatile_influence.core.finished import finished, told, warn_if_flat, warn_if_unfinished
+from versatile_influence.core.gauss_newton import GaussNewton
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
-from versatile_influence.core.ravel import Params
+from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.result import Attribution
+from versatile_influence.core.sizes import BENT
+from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
+from versatile_influence.core.warn import UntrustedWarning, warn
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.automatic import Automatic, said_of_choice
 from versatile_influence.verbs.changes import solved_changes
@@ -78,8 +82,8 @@ def attribute(
         MemoryError: If it does not fit; `vif.memory_budget` makes do with less, `vif.write_scores` writes to disk.
 
     Warns:
-        UserWarning: If the parameters are not at a minimum, the solver did not fully succeed, or scores are not to be
-            trusted.
+        UserWarning: If the parameters are not at a minimum, the solver did not fully succeed, scores are not to be
+            trusted, or the Hessian is far from the Gauss–Newton matrix that was asked for.
 
     References:
         Deng et al., "A Versatile Influence Function for Data Attribution with Non-Decomposable Loss", Eqs. 10 and 11.
@@ -114,8 +118,30 @@ def attribute(
     made["chosen"] = said_of_choice(solver, used)
     result = replace(result, made=made)
     if tolerance is None:
-        return told(problem, asked, with_errors(problem, asked, inverse, result, check=check))
+        result = told(problem, asked, with_errors(problem, asked, inverse, result, check=check))
+        # Where no removal was looked at, two products with matrices may take as long.
+        if result.error is not None and not result.error.isnan().all() and solution is not None:
+            warn_if_bent(problem.curvature(curvature, damping, solver), solution)
+        return result
     return told(problem, asked, climbed(problem, asked, inverse, result, tolerance=tolerance))
+
+
+def warn_if_bent(curvature: Curvature, solution: Solution) -> None:
+    """Warn where the Hessian is far from the Gauss–Newton matrix that was asked for, along the sum of what it solved.
+
+    Two products, however many targets: what the sum of targets moves by is where they are compared.
+    """
+    if not isinstance(curvature, GaussNewton):
+        return
+    along = solution.value.sum(1, keepdim=True)
+    along = (along if solution.lift is None else solution.lift(along))[:, 0].to(flat(curvature.params))
+    if along.any() and (bend := curvature.bend(along)) > BENT:
+        warn(
+            f"The Gauss-Newton matrix leaves out how the outputs bend: along what was solved for, the Hessian differs "
+            f"from it by {bend:.0%}, and its scores may be far from refits. At a minimum leave `curvature` out, for "
+            "the Hessian; elsewhere hold some scores against refits (vif.spot_check).",
+            UntrustedWarning,
+        )
 
 
 @errors_named()

@@ -66,6 +66,8 @@ class DocumentLoss(Composed):
         model: torch.nn.Module | None = None,
     ):
         x, grades, groups, ids = graded_rows(x, relevance, qid, gains=True)
+        if isinstance(outer, type):
+            raise TypeError(f"`outer` must be a value like vif.losses.LambdaLoss(), got the class {outer.__name__}.")
         outer = function(outer, "outer", "scores", "grades", "presence")
         keys, labels = document_ids(documents, len(x))
         table, filled = padded(groups)

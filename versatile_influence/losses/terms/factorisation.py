@@ -1,6 +1,6 @@
 """Matrix factorisation of interactions: recommenders whose objects are interactions, users or items."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from versatile_influence.core.models import Mapped
 from versatile_influence.core.outputs import Outputs
 from versatile_influence.core.ravel import Params, flat, shaper
 from versatile_influence.core.sizes import DENSE_PARAMETERS
-from versatile_influence.core.tables import whole_numbers
+from versatile_influence.core.tables import codes, whole_numbers
 from versatile_influence.core.target import LabelledTarget
 from versatile_influence.losses.softmax.owners import Owners
 from versatile_influence.losses.softmax.shared_rows import SharedRows
@@ -51,14 +51,15 @@ class MatrixFactorisationLoss(Composed):
         items: (R,) its item.
         kind: "bpr", "squared", "logistic" or "softmax".
         ratings: (R,) r, of "squared" alone.
-        negatives: How many j beside each interaction, or which: (R, k); not of "squared".
+        negatives: How many j beside each interaction, or which: (R, k); None for one; not of "squared".
         dim: d.
-        objects: What is removed: "interactions", "users" or "items".
+        objects: What is removed: "interactions", "users", "items", or what each interaction is part of, (R,) names:
+            those of one session, say, go together.
         n_users: How many users there are; None for the largest number and one.
         n_items: How many items there are, likewise.
         penalty: λ. Without any, factors grow without end.
         seed: Of what is drawn: j, and where training starts.
-        labels: Names of the objects.
+        labels: Names of the objects; of what interactions are part of, those that they are given by.
 
     Raises:
         ValueError: If ratings or negatives do not go with the kind, or a user has had to do with all items.
@@ -83,9 +84,9 @@ class MatrixFactorisationLoss(Composed):
         *,
         kind: Literal["bpr", "squared", "logistic", "softmax"] = "bpr",
         ratings: object = None,
-        negatives: object = 1,
+        negatives: object = None,
         dim: int = 8,
-        objects: Literal["interactions", "users", "items"] = "interactions",
+        objects: Literal["interactions", "users", "items"] | Sequence[Hashable] = "interactions",
         n_users: int | None = None,
         n_items: int | None = None,
         penalty: float = 1.0,
@@ -97,22 +98,23 @@ class MatrixFactorisationLoss(Composed):
         if not len(who):
             raise ValueError("There is no interaction: `users` is empty.")
         one_of(kind, "kind", KINDS)
-        one_of(objects, "objects", ["interactions", "users", "items"])
         count = [known(n_users, who, "n_users", "users"), known(n_items, what, "n_items", "items")]
         seed, rated = whole(seed, "seed"), kind == "squared"
         if rated != (ratings is not None):
             raise ValueError(f'`ratings` go with kind="squared", got {kind!r} {"without" if rated else "with"} them.')
+        if rated and negatives is not None:
+            raise ValueError('`negatives` do not go with kind="squared": ratings are learnt alone. Leave them out.')
         table = what[:, None]
         if not rated:
-            beside = negative_items(negatives, who, what, n_items=count[1], seed=seed)
+            beside = negative_items(1 if negatives is None else negatives, who, what, n_items=count[1], seed=seed)
             table = torch.cat([table, beside], dim=1)
-        owners: Any = None if objects == "interactions" else objects
+        owner, number, found = owners_of(objects, who, count)
+        labels = found if labels is None else labels
+        owners: Any = objects if isinstance(objects, str) and objects != "interactions" else None
         biased = kind in ("squared", "logistic")
         given = {"dim": whole(dim, "dim", least=1), "user_bias": biased, "owners": owners, "seed": seed}
         self.factors = Factors(who, table, n_users=count[0], n_items=count[1], **given)
         self.leading, self.dim = kind == "bpr", self.factors.dim
-        number = {"interactions": len(who), "users": count[0], "items": count[1]}[objects]
-        owner = {"interactions": torch.arange(len(who)), "users": who, "items": None}[objects]
         if kind == "softmax":
             outputs, outer = self.factors, softmax_rows(table, owner, number)
         else:
@@ -198,6 +200,21 @@ def rotation(params: dict[str, Tensor], a: int, b: int) -> dict[str, Tensor]:
     for name in ("user", "item"):
         turned[name][:, a], turned[name][:, b] = params[name][:, b], -params[name][:, a]
     return turned
+
+
+def owners_of(objects: Any, who: Int[Tensor, " R"], count: list[int]) -> tuple[Tensor | None, int, list | None]:
+    """Return the object of each interaction, None where items are, with their number, and names that they are given by.
+
+    Raises:
+        TypeError: If they are neither words nor names.
+        ValueError: If there is no such word, or not one name an interaction.
+    """
+    if not isinstance(objects, str | None):
+        owner, found = codes(objects, len(who), "interaction", "objects")
+        return owner, len(found), found
+    word: str = one_of(objects, "objects", ["interactions", "users", "items"])
+    known = {"interactions": (torch.arange(len(who)), len(who)), "users": (who, count[0]), "items": (None, count[1])}
+    return *known[word], None
 
 
 def softmax_rows(table: Int[Tensor, "R B"], owner: Int[Tensor, " R"] | None, number: int) -> SharedRows:

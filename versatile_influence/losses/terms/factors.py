@@ -45,19 +45,30 @@ class Factors(Outputs):
 
         Raises:
             TypeError: If the parameters are no dict.
-            ValueError: If they are in another order than where we start.
+            ValueError: If their names, order or shapes are others than where we start.
         """
-        found = factor_scores(params, self.users, self.items)
-        if [*params] != ["user", "item", "item_bias", "user_bias"][: 3 + self.user_bias]:
-            raise ValueError("The parameters of factors are those of loss.zeros(), in that order.")
-        return found
+        if isinstance(params, dict):
+            got = {name: tuple(value.shape) for name, value in params.items()}
+            if [*got.items()] != [*self._shapes.items()]:
+                raise ValueError(
+                    f"The parameters must be those of loss.zeros(), in that order: {self._shapes}, got {got}."
+                )
+        return factor_scores(params, self.users, self.items)
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters, in order."""
+        shapes: dict[str, tuple[int, ...]] = {"user": (self.n_users, self.dim), "item": (self.n_items, self.dim)}
+        return shapes | {"item_bias": (self.n_items,)} | ({"user_bias": (self.n_users,)} if self.user_bias else {})
 
     def start(self) -> dict[str, Tensor]:
         draw = torch.Generator().manual_seed(self.seed)
-        shapes = {"user": (self.n_users, self.dim), "item": (self.n_items, self.dim)}
-        start = {name: 0.1 * torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in shapes.items()}
-        start["item_bias"] = torch.zeros(self.n_items, dtype=torch.float64)
-        return start | ({"user_bias": torch.zeros(self.n_users, dtype=torch.float64)} if self.user_bias else {})
+        return {
+            name: torch.zeros(shape, dtype=torch.float64)
+            if name.endswith("bias")
+            else 0.1 * torch.randn(shape, generator=draw, dtype=torch.float64)
+            for name, shape in self._shapes.items()
+        }
 
     @property
     def owning(self) -> bool:
@@ -134,10 +145,11 @@ def factor_scores(params: Params, users: Int[Tensor, " R"], items: Int[Tensor, "
     """Return s_ui of users and items of each row.
 
     Raises:
-        TypeError: If the parameters are no dict.
+        TypeError: If the parameters are no such dict.
     """
-    if not isinstance(params, dict):
-        raise TypeError("The parameters must be the dict of `loss.zeros()`: `user`, `item`, and biases; got a tensor.")
+    if not isinstance(params, dict) or not params.keys() >= {"user", "item", "item_bias"}:
+        got = [*params] if isinstance(params, dict) else type(params).__name__
+        raise TypeError(f"The parameters must be the dict of `loss.zeros()`: `user`, `item`, and biases; got {got}.")
     scores = products(params, users, items) + params["item_bias"][items]
     return scores + params["user_bias"][users][:, None] if "user_bias" in params else scores
 

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from versatile_influence.core.checks import whole
+from versatile_influence.core.memory import check_room
 from versatile_influence.core.tables import whole_numbers
 
 
@@ -31,10 +32,20 @@ def negative_items(
     Raises:
         ValueError: If a user has to do with so many that too few are left, or one is named that may not be.
     """
+    places = (int(users.max()) + 1) * n_items
+    # A byte each; room is asked for in doubles.
+    check_room(
+        places // 8,
+        torch.zeros(0, dtype=torch.float64),
+        what=f"A table of {int(users.max()) + 1:,} users × {n_items:,} items",
+        instead="Number `users` and `items` from 0 without gaps, as `datasets.interactions.from_frame` does.",
+    )
     had = torch.zeros(int(users.max()) + 1, n_items, dtype=torch.bool)
     had[users, items] = True
     if isinstance(negatives, Sequence | Tensor | np.ndarray):
         table = whole_numbers(negatives, "negatives", shape=[len(users), None], most=n_items - 1)
+        if not table.shape[1]:
+            raise ValueError("`negatives` must name one item at least beside each interaction.")
         ordered = table.sort(dim=1).values
         if (wrong := had[users[:, None], table].any(1) | (ordered[:, 1:] == ordered[:, :-1]).any(1)).any():
             row = int(wrong.nonzero()[0])
