@@ -45,6 +45,7 @@ WORDS = {
     "The Hessian is singular": "singular",
     "The Hessian is indefinite|not positive definite": "indefinite",
     "change in directions in which the loss is constant": "undetermined target",
+    "Nothing determines": "undetermined without an object",
     "not at a minimum": "not at a minimum",
     "are in no (term|batch)|Every score is 0": "idle objects",
     "are trusted to": "untrusted",
