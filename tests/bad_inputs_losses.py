@@ -163,11 +163,20 @@ TABLE = [
                 "lists in lists": [[1, [2]]] * 4,
                 "text": "abcd",
             }
-            for role in ("strata", "subjects")
+            for role in ("strata", "subjects", "clusters")
         },
     ),
     (frame, "from_frame", {"duration_col": {"unknown": "zz", "the events": "e"}, "event_col": {"unknown": "zz"}}),
-    (frame, "from_frame", {"strata_cols": {"unknown": "zz"}, "weights_col": {"unknown": "zz"}, "ties": CHOICE}),
+    (
+        frame,
+        "from_frame",
+        {
+            "strata_cols": {"unknown": "zz"},
+            "weights_col": {"unknown": "zz"},
+            "cluster_col": {"unknown": "zz"},
+            "ties": CHOICE,
+        },
+    ),
     (
         frame,
         "from_frame",

@@ -353,3 +353,36 @@ def test_a_hessian_written_out_that_does_not_fit_is_refused_too():
 
     with pytest.raises(MemoryError, match="CG"):
         vif.Hessian(Written(), torch.zeros(1_000_000).double(), torch.ones(2).double()).dense()
+
+
+EACH_SOLVER = pytest.mark.parametrize("solver", [solver for solver, _ in SOLVERS.values()], ids=SOLVERS)
+
+
+@EACH_SOLVER
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1e-310, 1.0])
+def test_columns_of_any_size_and_kind_of_number_are_solved(solver, size):
+    matrix = spd(3)
+    column = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    expected = torch.linalg.solve(matrix, column)
+    found = solver.solve(hessian(matrix), torch.stack([size * column, column], dim=1)).value
+    # 1e-310 has half the digits.
+    torch.testing.assert_close(found[:, 0] / size, expected, rtol=1e-8, atol=0)
+    torch.testing.assert_close(found[:, 1], expected, rtol=1e-8, atol=0)
+    for kind in (torch.int64, torch.float32):
+        of_kind = solver.solve(hessian(matrix), column[:, None].to(kind)).value[:, 0]
+        torch.testing.assert_close(of_kind, expected, rtol=1e-8, atol=0)
+
+
+@EACH_SOLVER
+def test_columns_that_are_none_are_refused_with_what_to_do(solver):
+    matrix = hessian(spd(2))
+    for rhs, error, told in (
+        (torch.tensor([[1.0, 0.0], [float("nan"), 1.0]]), ValueError, "`rhs` is nan in row 1 of column 0"),
+        (torch.tensor([[float("inf")], [1.0]]), ValueError, "`rhs` is inf in row 0 of column 0"),
+        (torch.ones(2), ValueError, r"write rhs\[:, None\]"),
+        (torch.ones(3, 1), ValueError, r"must be \(2, columns\), a row a parameter, got \(3, 1\)"),
+        ([[1.0], [2.0]], TypeError, "a tensor of real numbers"),
+        (torch.ones(2, 1).cdouble(), TypeError, "got torch.complex128"),
+    ):
+        with pytest.raises(error, match=told):
+            solver.solve(matrix, rhs)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# What is to be done about removals that are not trusted, in Python.
+FURTHER = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit."
 # What has an entry for each removal, along its first dimension.
 BY_ROW = ("scores", "direct", "parameter", "error")
 
@@ -129,11 +131,10 @@ class Attribution(Shown):
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
-            said = (
-                f"{'All ' if checked == len(self.error) else ''}{checked:,} removals are exact: the model was trained"
-            )
-            doubted = len(self.error) - checked - len(self.failed or {})
-            return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
+            others = len(self.error) - checked
+            said = f"{checked:,} of {len(self.error):,}" if others else f"All {checked:,}"
+            rest = f"; the other {others:,} have scores without a result, or not known to be exact" if others else ""
+            return f"{said} removals are exact: the model was trained without each{rest}."
         if not checked:
             through = (self.made or {}).get("by") == "unrolled"
             estimated = "" if through else 'attribute(…, check="all") estimates how far each is off, '
@@ -145,7 +146,7 @@ class Attribution(Shown):
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
         rest = f" {len(self.error) - checked:,} others were not checked." if of_all else ""
-        todo = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else "."
+        todo = FURTHER if bad else "."
         return line + todo + rest
 
     def verdicts(self) -> list[str]:

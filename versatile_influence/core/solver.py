@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import told
 from versatile_influence.core.curvature import Curvature, without
-from versatile_influence.core.ravel import all_finite
+from versatile_influence.core.ravel import all_finite, flat
 from versatile_influence.core.settings import Settings
 from versatile_influence.core.sizes import FLAT, SINGULAR
 from versatile_influence.core.solution import Solution
@@ -43,23 +45,27 @@ class Solver(Settings, ABC):
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with its residuals."""
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X with H X ≈ B, and its residuals.
+    def solve(self, hessian: Curvature, rhs: object) -> Solution:
+        """Return X with H X ≈ B, and its residuals; B (p, k) in the precision of the parameters, columns of any size.
 
         Raises:
-            TypeError: If the solver cannot use this curvature.
-            ValueError: If H is not finite.
+            TypeError: If the solver cannot use this curvature, or B is no tensor of real numbers.
+            ValueError: If H or B is not finite, or B has not a row a parameter.
 
         Warns:
             UserWarning: If a column's relative residual is above `tolerated`, H curves downward, or is flat in a
                 direction that a column asks for and the loss does not name.
         """
-        solution = self.checked(hessian, rhs)
-        if number := int((share_along(solution.dropped, without(hessian.null_space(), rhs)) > FLAT).sum()):
+        columns, size = _columns(hessian, rhs)
+        solution = self.checked(hessian, columns)
+        if size is not None:
+            solution = replace(solution, value=solution.value * size)
+        if number := int((share_along(solution.dropped, without(hessian.null_space(), columns)) > FLAT).sum()):
+            lost = 0 if solution.dropped is None else solution.dropped.shape[1]
             warn(
-                f"The Hessian is singular: {len(solution.dropped.T)} of {len(rhs)} directions have no curvature and "  # pyright: ignore
-                f"were left out (see solution.dropped), and {number} of {rhs.shape[1]} columns ask for them. Add a "
-                "penalty or damping=…, or drop redundant parameters."
+                f"The Hessian is singular: {lost} of {len(columns)} directions have no curvature and were left out "
+                f"(see solution.dropped), and {number} of {columns.shape[1]} columns ask for them. Add a penalty or "
+                "damping=…, or drop redundant parameters."
             )
         return solution
 
@@ -136,6 +142,28 @@ class Inverse:
         # The first is of the targets or the removals; later ones, of a leftover or a few mended columns.
         self.solution = self.solution or solution
         return solution.value
+
+
+def _columns(hessian: Curvature, rhs: object) -> tuple[Float[Tensor, "p k"], Float[Tensor, " k"] | None]:
+    """Return right-hand sides that can be squared, and what each is to be multiplied by, None for nothing."""
+    like = flat(hessian.params)
+    if not isinstance(rhs, Tensor) or rhs.is_complex() or rhs.dtype == torch.bool:
+        what = rhs.dtype if isinstance(rhs, Tensor) else told(rhs)
+        raise TypeError(f"`rhs` must be a tensor of real numbers, ({len(like)}, columns), got {what}.")
+    if rhs.dim() != 2 or len(rhs) != len(like):
+        one = " Of one column write rhs[:, None]." if rhs.shape == like.shape else ""
+        raise ValueError(f"`rhs` must be ({len(like)}, columns), a row a parameter, got {tuple(rhs.shape)}.{one}")
+    rhs = rhs.to(like)
+    if not all_finite(rhs):
+        row, column = (~rhs.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"`rhs` is {rhs[row, column].item()} in row {row} of column {column}, in {rhs.dtype}.")
+    if not rhs.numel():
+        return rhs, None
+    size, reach = torch.stack(rhs.aminmax(dim=0)).abs().amax(0), torch.finfo(rhs.dtype).max ** 0.25
+    if not (odd := (size > reach) | ((size < 1 / reach) & (size > 0))).any():
+        return rhs, None
+    size = torch.where(odd, size, 1.0)
+    return rhs / size, size
 
 
 def share_along(directions: Float[Tensor, "p d"] | None, columns: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:

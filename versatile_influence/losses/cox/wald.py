@@ -49,12 +49,14 @@ def inverse(matrix: Float[Tensor, "*c p p"], units: Float[Tensor, " p"] | None) 
     return in_units(torch.where(share.abs() > 1e-9, torch.nan, found), units)
 
 
-def covariance(loss: Composed, params: Params, presence: Float[Tensor, " n"], *, robust: bool) -> Float[Tensor, "p p"]:
-    """Return H⁻¹, or robust H⁻¹ (Σ uᵢuᵢᵀ) H⁻¹ with the score residuals u of the objects (Lin & Wei 1989)."""
+def covariance(loss: Any, params: Params, presence: Float[Tensor, " n"], *, robust: bool) -> Float[Tensor, "p p"]:
+    """Return H⁻¹, or robust H⁻¹ (Σ uᵢuᵢᵀ) H⁻¹ with the score residuals u of objects or clusters (Lin & Wei 1989)."""
     naive = inverse(loss.hessian(params, presence), loss.units)
     if not robust:
         return naive
-    changes = score_residuals(loss, params, presence) @ naive
+    changes, cluster = score_residuals(loss, params, presence) @ naive, loss.cluster
+    if cluster is not None:
+        changes = changes.new_zeros(int(cluster.max()) + 1, changes.shape[1]).index_add(0, cluster, changes)
     return changes.T @ changes
 
 
