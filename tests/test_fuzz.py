@@ -46,6 +46,7 @@ WORDS = {
     "The Hessian is indefinite|not positive definite": "indefinite",
     "change in directions in which the loss is constant": "undetermined target",
     "Nothing determines": "undetermined without an object",
+    "H is nearly singular": "nearly singular",
     "not at a minimum": "not at a minimum",
     "are in no (term|batch)|Every score is 0": "idle objects",
     "are trusted to": "untrusted",
