@@ -47,6 +47,7 @@ WORDS = {
     "change in directions in which the loss is constant": "undetermined target",
     "Nothing determines": "undetermined without an object",
     "H is nearly singular": "nearly singular",
+    "nothing is left to train on": "nothing is left",
     "not at a minimum": "not at a minimum",
     "are in no (term|batch)|Every score is 0": "idle objects",
     "are trusted to": "untrusted",

@@ -158,12 +158,34 @@ def test_an_indefinite_hessian_is_solved_exactly_by_the_dense_solver():
     assert solution.smallest_curvature == pytest.approx(-0.5)
 
 
-def test_a_singular_hessian_is_named_also_where_the_loss_does_not_name_its_directions():
+LOW_RANK = pytest.mark.parametrize("solver", [vif.Explicit(), Arnoldi(), Nystrom(), Projected()])
+
+
+@LOW_RANK
+def test_flat_directions_are_told_of_where_a_column_asks_for_them_and_only_there(solver):
     direction = torch.ones(3, 1).double()
-    for solver in (Arnoldi(), Nystrom()):
-        with pytest.warns(UserWarning, match=r"singular: 2 of 3 directions.*damping"):
-            solution = solver.solve(hessian(direction @ direction.T), direction)
-        torch.testing.assert_close(solution.value, direction / 3)
+    matrix = hessian(direction @ direction.T)
+    # A warning is an error here.
+    solution = solver.solve(matrix, direction)
+    torch.testing.assert_close(solution.value, direction / 3)
+    assert solution.dropped.shape == (3, 2)
+    torch.testing.assert_close(solution.dropped.T @ direction, torch.zeros(2, 1).double(), atol=1e-12, rtol=0)
+    with pytest.warns(UserWarning, match=r"singular: 2 of 3 directions.*1 of 2 columns ask.*damping"):
+        solution = solver.solve(matrix, torch.cat([direction, torch.eye(3, 1).double()], dim=1))
+    torch.testing.assert_close(solution.value, torch.cat([direction / 3, direction / 9], dim=1))
+
+
+@LOW_RANK
+def test_a_verb_says_the_same_of_harmless_flat_directions_with_every_solver(solver):
+    x = drawn(20)
+    # Two parameters of which the loss knows the sum: the scores of it are exact, those of one are not.
+    loss = lambda theta, presence: (presence * (x - theta.sum()) ** 2).sum()  # noqa: E731
+    theta = torch.full((2,), x.mean().item() / 2, dtype=torch.float64)
+    asked = {"n_objects": 20, "solver": solver, "check": False}
+    scores = vif.attribute(loss, theta, lambda some: some.sum(), **asked).scores
+    torch.testing.assert_close(scores[:, 0], (x.mean() - x) / 20)
+    with pytest.warns(UserWarning, match="directions in which the loss is constant"):
+        vif.attribute(loss, theta, lambda some: some[0], **asked)
 
 
 def test_cg_that_runs_out_of_steps_says_how_far_it_came():

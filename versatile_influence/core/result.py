@@ -133,7 +133,7 @@ class Attribution(Shown):
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
             others = len(self.error) - checked
             said = f"{checked:,} of {len(self.error):,}" if others else f"All {checked:,}"
-            rest = f"; the other {others:,} have scores without a result, or not known to be exact" if others else ""
+            rest = f"; the other {others:,} lack a result, or are not known to be exact" if others else ""
             return f"{said} removals are exact: the model was trained without each{rest}."
         if not checked:
             through = (self.made or {}).get("by") == "unrolled"

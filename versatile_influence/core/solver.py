@@ -187,27 +187,25 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     return product
 
 
-def eigenpairs(projected: Float[Tensor, "m m"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
-    """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
+def eigenpairs(
+    projected: Float[Tensor, "m m"],
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"], Float[Tensor, "m d"]]:
+    """Return the eigenvalues and vectors of H within a subspace, and the flat ones apart; warns of negative ones."""
     curvature, turned = torch.linalg.eigh(projected)
     # A zero eigenvalue comes out negative by rounding half of the time.
     if curvature[0] < -1e-10 * curvature.abs().max():
         warn(
             f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
         )
-    warn_if_singular(curvature)
     kept = curvature.abs() > SINGULAR * curvature.abs().max()
-    return curvature[kept], turned[:, kept]
+    return curvature[kept], turned[:, kept], turned[:, ~kept]
 
 
-def warn_if_singular(curvature: Float[Tensor, " m"]) -> None:
-    """Warn where some of the curvatures found are zero, so that their directions are left out."""
-    flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())
-    if flat and curvature.abs().max() > 0:
-        warn(
-            f"The Hessian is singular: {flat} of {len(curvature)} directions found have no curvature and were left "
-            "out. What moves along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-        )
+def beside(null: Float[Tensor, "p m"] | None, flat: Float[Tensor, "p d"]) -> Float[Tensor, "p q"] | None:
+    """Return directions that the loss names as constant, and those found flat, as `Solution.dropped` has them."""
+    if not flat.shape[1]:
+        return null
+    return flat if null is None else torch.cat([null, flat], dim=1)
 
 
 def true_residual(
