@@ -98,7 +98,7 @@ def test_without_a_check_nothing_is_known_and_of_many_removals_a_sample_is_check
     assert checked.sum() == 12
     assert checked[(found.scores / Scale.of(found.scores).unit).abs().amax(1).argmax()]
     assert "of 12 removals checked are trusted" in found.trust()
-    assert "48 others were not checked." in found.trust()
+    assert "The other 48 were not checked." in found.trust()
     assert found.verdicts().count("not checked") == found.to_frame(error=True)["verdict"].eq("not checked").sum() == 48
     again = vif.attribute(loss, theta, target)
     assert torch.equal(~again.error.isnan(), checked)

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.func import grad
 
 from versatile_influence.core.curvature import without
-from versatile_influence.core.determined import determined, lost
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED, WRONG
+from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, NAMED, TILTED_ROWS, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, share_along
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
@@ -40,7 +39,7 @@ def finished(
         ValueError: If a score is not finite.
     """
     known = scores
-    if some := [*lost(problem)]:
+    if some := [*problem.lost]:
         # Without the only one of a category there is no interval of it, and that is no fault.
         there = torch.where(scores[some].isfinite(), scores[some], float("nan"))
         scores, known = scores.clone(), scores.clone()
@@ -169,11 +168,34 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
 
 def told(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
     """Return the result, NaN where nothing determines a score, after warnings of that and of what is off by half."""
-    result = determined(problem, target, result)
+    result = _determined(problem, target, result)
     assert result.error is not None
     if (result.error > WRONG).any():
         warn(result.trust(), UntrustedWarning)
     return result
+
+
+def _determined(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
+    """Return the result with NaN for what nothing determines, after a warning that says of what."""
+    if not (rows := problem.lost):
+        return result
+    gone = problem.undetermined(target)
+    # What was not finite is NaN already.
+    gone[[*rows]] |= result.scores[[*rows]].isnan()
+    if not gone.any():
+        return result
+    names, told, groups = result.names(), [], problem.removals.groups()
+    for row, ways in rows.items():
+        who = names[row] if len(groups[row]) <= NAMED else f"group {row} ({len(groups[row]):,} objects)"
+        told += [f"`{name}` without {who}" for name in ways if gone[row].any()]
+    warn(
+        f"Nothing determines {', '.join(told)}: it is constant among the others, a combination of other covariates, or "
+        "no event is left. Scores that depend on it are NaN. Drop it, or add a penalty > 0."
+    )
+    nothing = lambda part: None if part is None else part.masked_fill(gone, float("nan"))  # noqa: E731
+    assert result.error is not None
+    error = result.error.masked_fill(gone.any(1), float("nan"))
+    return replace(result, scores=nothing(result.scores), parameter=nothing(result.parameter), error=error)
 
 
 def warn_if_flat(problem: Problem, inverse: Inverse, gradients: Float[Tensor, "t p"] | None = None) -> None:

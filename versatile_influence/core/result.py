@@ -132,8 +132,8 @@ class Attribution(Shown):
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
             others = len(self.error) - checked
-            said = f"{checked:,} of {len(self.error):,}" if others else f"All {checked:,}"
-            rest = f"; the other {others:,} lack a result, or are not known to be exact" if others else ""
+            said = f"{checked:,} of {checked + others:,}" if others else f"All {checked:,}"
+            rest = f"; the other {others:,} lack a result, or are not known to be exact" * bool(others)
             return f"{said} removals are exact: the model was trained without each{rest}."
         if not checked:
             through = (self.made or {}).get("by") == "unrolled"
@@ -145,9 +145,8 @@ class Attribution(Shown):
             f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is the one of "
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
-        rest = f" {len(self.error) - checked:,} others were not checked." if of_all else ""
-        todo = FURTHER if bad else "."
-        return line + todo + rest
+        rest = f" The other {len(self.error) - checked:,} were not checked." if of_all else ""
+        return line + (FURTHER if bad else ".") + rest
 
     def verdicts(self) -> list[str]:
         """Return of each removal "trusted", "not trusted" or "not checked"."""

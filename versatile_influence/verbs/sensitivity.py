@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.checks import whole
-from versatile_influence.core.determined import undetermined
 from versatile_influence.core.finished import changed
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.problem import Problem
@@ -156,8 +155,8 @@ class _Search:
             changes, _, _ = solved_changes(problem, Inverse(Hessian(loss, params, problem.everyone()), Explicit()))
             # The target is evaluated anew: a p value is far from linear.
             found = changed(problem, asked, problem.theta + changes)[0]
-            unknown = undetermined(problem, asked)
-            scores[rest] = (found if unknown is None else found.masked_fill(unknown, float("nan")))[:, 0]
+            found = found.masked_fill(problem.undetermined(asked), float("nan")) if problem.lost else found
+            scores[rest] = found[:, 0]
         return scores
 
     def fitted(self, chosen: Units, start: Params) -> tuple[Params, float]:

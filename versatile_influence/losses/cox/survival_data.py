@@ -156,14 +156,10 @@ def _of_objects(code: np.ndarray, labels: list, subject: np.ndarray, rows: Any) 
     """Return the cluster of each object, from that of each row."""
     found = np.zeros(subject.max() + 1, dtype=np.int64)
     found[subject] = code
-    _refuse(
-        found[subject] != code,
-        rows,
-        lambda i: (
-            f"the cluster is {labels[code[i]]!r}, and of another row of the same subject {labels[found[subject[i]]]!r}"
-        ),
-        "Rows of one subject belong to one cluster: robust errors take subjects for independent otherwise",
-    )
+    other = found[subject]
+    said = "the cluster is {!r}, and of another row of the same subject {!r}".format
+    advice = "Rows of one subject belong to one cluster: else subjects are not independent of each other"
+    _refuse(other != code, rows, lambda i: said(labels[code[i]], labels[other[i]]), advice)
     return found
 
 
@@ -219,11 +215,8 @@ def robust_by_default(rows: SurvivalRows) -> bool:
         True
     """
     fractions = bool((rows.weight != np.round(rows.weight)).any())
-    return (
-        fractions
-        or rows.cluster is not None
-        or (rows.shared and bool((np.bincount(rows.subject[rows.event]) > 1).any()))
-    )
+    repeated = rows.shared and bool((np.bincount(rows.subject[rows.event]) > 1).any())
+    return fractions or repeated or rows.cluster is not None
 
 
 def settled(stop: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
