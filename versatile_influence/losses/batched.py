@@ -17,7 +17,6 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.ravel import all_frozen
 from versatile_influence.core.readings import Call, called, checked_at_once
 from versatile_influence.core.tables import tell_idle
-from versatile_influence.losses.in_batch import Preferred, cross_entropy
 
 
 class BatchedLoss(Composed):
@@ -122,6 +121,7 @@ def written(outer: object) -> Callable[[Any, Tensor], Tensor]:
             f"`outer` is about one batch at a time, and {outer!r} about all. Give vif.losses.Contrast(…), "
             "vif.losses.EachObject(…) or a function of (outputs, presence)."
         )
-    if outer is cross_entropy or isinstance(outer, Preferred):
-        raise TypeError("`outer` gives a term an object: wrap it, vif.losses.EachObject(…).")
-    return function(outer, "outer", "outputs", "presence")
+    try:
+        return function(outer, "outer", "outputs", "presence")
+    except TypeError as error:
+        raise TypeError(f"{error} Wrap what gives a term an object: vif.losses.EachObject(cross_entropy).") from error
