@@ -62,7 +62,7 @@ def beside(value: float, error: float, sign: str = "") -> str:
 
     Example:
         >>> beside(-0.37942, 0.19138), beside(2.04e-14, 7.3e-14, "+"), beside(4.912e10, 1.83e11)
-        ('-0.379', '+2.0e-14', '4.9e+10')
+        ('-0.379', '+2.04e-14', '4.9e+10')
     """
     if 1e-7 < error < 1e7 or not math.isfinite(value):
         return f"{value:{sign}.{decimals(error)}f}"
