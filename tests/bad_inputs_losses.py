@@ -72,6 +72,39 @@ def scaled(scale):
     return loss(loss.zeros(), torch.ones(2, dtype=F64)).item()
 
 
+def by_row(outputs, presence):
+    return (presence * outputs[0][:, 0]).sum()
+
+
+def classified(classes, function=losses.cross_entropy):
+    """Return a loss of two rows that are of some classes."""
+    each = losses.EachObject(function)
+    call = lambda model, batch: (model(batch[0]), batch[1])  # noqa: E731
+    loss = batched(batches=[((ROWS[0], torch.tensor(classes)), [0, 1])], outer=each, call=call)
+    return loss(loss.zeros(), torch.ones(2).double())
+
+
+def a_network(outputs=1):
+    """Return a Cox loss of a network, and its parameters."""
+    model = torch.nn.Linear(2, outputs)
+    loss = losses.CoxLoss(X, [1, 2, 3, 4], [1, 1, 0, 1], model=model, penalty=0.1)
+    return loss, dict(model.named_parameters())
+
+
+def two_risks():
+    loss, params = a_network(2)
+    return loss(params, torch.ones(4).double())
+
+
+def swapped():
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    from sksurv.util import Surv
+
+    y = Surv.from_arrays([True, True, False, True], [1.0, 2, 3, 4])
+    model = CoxPHSurvivalAnalysis(alpha=1.0).fit(X, y)
+    return vif.adapters.from_scikit_survival(model, y, np.array(X))
+
+
 contrast = with_defaults(lambda **changes: batched(outer=losses.Contrast(**changes)))
 pairwise = with_defaults(losses.PairwiseLoss, winners=[0, 1], losers=[1, 2], penalty=1.0)
 factors = with_defaults(losses.MatrixFactorisationLoss, users=[0, 0, 1], items=[0, 1, 2], dim=1)
@@ -184,11 +217,20 @@ TABLE = [
                 "lists in lists": [[1, [2]]] * 4,
                 "text": "abcd",
             }
-            for role in ("strata", "subjects")
+            for role in ("strata", "subjects", "clusters")
         },
     ),
     (frame, "from_frame", {"duration_col": {"unknown": "zz", "the events": "e"}, "event_col": {"unknown": "zz"}}),
-    (frame, "from_frame", {"strata_cols": {"unknown": "zz"}, "weights_col": {"unknown": "zz"}, "ties": CHOICE}),
+    (
+        frame,
+        "from_frame",
+        {
+            "strata_cols": {"unknown": "zz"},
+            "weights_col": {"unknown": "zz"},
+            "cluster_col": {"unknown": "zz"},
+            "ties": CHOICE,
+        },
+    ),
     (
         frame,
         "from_frame",
@@ -581,6 +623,26 @@ NODES = Graph(3, torch.tensor([[0, 1], [1, 2]]), torch.ones(2), labels=[33, "33"
 TARGETS = walk(graph=NODES)
 PARAMS = torch.ones(2, dtype=F64)
 SPECIAL = [
+    Case("EachObject: classes too large", lambda: classified([0, 9]), "`function` cannot be computed for a batch of 2"),
+    Case("EachObject: classes as a column", lambda: classified([[0], [1]]), r"classes \(b,\), whole numbers"),
+    Case("EachObject: classes of another batch", lambda: classified([0, 1, 1]), r"\(2, 2\) and \(3,\)"),
+    Case("EachObject: classes that are no numbers", lambda: classified([True, False]), "torch.bool"),
+    Case("EachObject: a mean", lambda: classified([0, 1], lambda o: o[0].mean()), "one number a term"),
+    Case("EachObject: what fails", lambda: classified([0, 1], lambda o: o["logits"]), "`function` cannot be computed"),
+    Case("BatchedLoss: an outer a row", lambda: batched(outer=lambda o, b: b * o[0][:, 0]), r"`outer`.*shape \(2,\)"),
+    Case("BatchedLoss: an outer in Python", lambda: batched(outer=lambda o, b: 1.0), "`outer` must return one number"),
+    Case("BatchedLoss: an outer that forgets", lambda: batched(outer=lambda o, b: None), "`outer`.*got None"),
+    Case("BatchedLoss: an outer that fails", lambda: batched(outer=lambda o, b: o["x"]), "`outer` cannot be computed"),
+    Case("BatchedLoss: an unwrapped term", lambda: batched(outer=losses.cross_entropy), r"EachObject\(cross_entropy\)"),
+    Case("BatchedLoss: objects None", lambda: batched(batches=[(ROWS, None)]), "names no objects"),
+    Case(
+        "BatchedLoss: more objects than rows",
+        lambda: batched(batches=[(ROWS, range(3))], outer=by_row),
+        "batch of 3 objects",
+    ),
+    Case("CoxLoss: a network with two outputs", lambda: two_risks(), "one log-risk a row"),
+    Case("standard_errors: a network", lambda: losses.standard_errors(*a_network()), "A network has no coefficients"),
+    Case("from_scikit_survival: y and x", lambda: swapped(), "`y` must be events and times"),
     Case("dfbeta: another loss", lambda: losses.dfbeta(listmle(), PARAMS), "`loss` must be"),
     Case("term_values: another loss", lambda: losses.term_values(listmle()), "`test` must be"),
     Case("TermLoss: a start that is a list", lambda: term(start=[1.0]), "`start` must be a tensor"),

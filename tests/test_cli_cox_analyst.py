@@ -299,3 +299,103 @@ def test_who_cannot_be_left_out_is_said_in_words(capsys, tmp_path):
     _, out, _ = run(capsys, path, "--duration-col", "t", "--event-col", "e", "--by", "refit")
     assert "Without patient 3 there is no fit" in out
     assert "nan" not in out
+
+
+def rare(**columns) -> pd.DataFrame:
+    """Return a trial in which row 8 alone is of a kind."""
+    return trial(rare=(np.arange(40) == 7) * 1, hospital=[f"H{row % 4}" for row in range(40)], **columns).assign(
+        e=lambda frame: frame["e"].where(frame.index != 7, 1)
+    )
+
+
+def test_a_patient_without_whom_a_coefficient_has_no_fit_comes_first_and_is_told_in_every_part(capsys, tmp_path):
+    path = written(rare().drop(columns="hospital"), tmp_path / "t.csv")
+    more = ["--top", 2, "--flip", "--report", tmp_path / "r.html", "--out", tmp_path / "o.csv"]
+    status, out, err = run(capsys, path, *OF_TRIAL, *more)
+    assert status == 0
+    assert err.count("Nothing determines `rare` without 8") == 1
+    assert "39 of 40 removals are exact" in out
+    block = out[out.index("For each coefficient the 2 largest (first those without whom it has no fit)") :]
+    assert re.search(r"^ +rare +change\b", block, re.MULTILINE) or re.search(r"age +change +rare +change", block)
+    assert re.search(r"8 +no fit", block)
+    assert re.search(r"rare +(raises|lowers) the hazard +1 of 40 \(2.5%\) +1 +coef \S+ → nothing determines it", out)
+    assert "nan" not in out
+    page = (tmp_path / "r.html").read_text()
+    assert "nan" not in re.sub(r"<[^>]*>", " ", page)
+    assert "no fit" in page
+    assert pd.read_csv(tmp_path / "o.csv", index_col="patient").loc[8].isna().tolist()[:2] == [False, True]
+
+
+def test_a_hospital_that_is_all_there_is_of_a_kind_has_no_fit_without_it(capsys, tmp_path):
+    frame = rare().drop(columns="rare").assign(far=lambda rows: (rows["hospital"] == "H3") * 1)
+    path = written(frame, tmp_path / "t.csv")
+    status, _, _ = run(capsys, path, *OF_TRIAL, *QUICK, "--groups", "hospital", "--report", tmp_path / "r.html")
+    assert status == 0
+    groups = re.search(r'<table id="groups">(.*?)</table>', (tmp_path / "r.html").read_text(), re.DOTALL)[1]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", groups, re.DOTALL)]
+    assert next(row for row in rows if row and row[0] == "H3 (10)")[1:4] == ["far", "no fit", "no fit"]
+
+
+def test_clusters_are_called_so_and_patients_can_be_removed_with_errors_by_cluster(capsys, tmp_path):
+    path = written(rare(who=range(40)).drop(columns="rare"), tmp_path / "t.csv")
+    formula = "Surv(t, e) ~ age + cluster(hospital)"
+    _, out, _ = run(capsys, path, "--formula", formula, "--report", tmp_path / "r.html")
+    assert "4 clusters in 40 rows" in out
+    assert "Changes without each of 4 clusters." in out
+    assert "patient" not in out.replace("--id-col patient", "")
+    assert "4 clusters," in (tmp_path / "r.html").read_text()
+    # Four are no sample to draw an interval from.
+    assert re.search(r"4 removals refitted: correlation -?\d\.\d+, slope", out)
+    _, by_patient, _ = run(capsys, path, "--formula", formula, "--id-col", "who")
+    assert "40 patients" in by_patient
+    assert printed(by_patient, "age") == printed(out, "age")
+
+
+def test_an_unknown_covariate_of_flip_is_told_before_anything_is_fitted(capsys, tmp_path):
+    status, out, err = run(capsys, written(trial(), tmp_path / "t.csv"), *OF_TRIAL, "--flip", "agee")
+    assert (status, out) == (1, "")
+    assert "There is no covariate named 'agee'" in err
+
+
+def test_verdicts_of_flip_are_those_of_the_page_and_made_once(capsys, tmp_path, monkeypatch):
+    from versatile_influence.cli import cox, verdicts
+
+    asked = []
+    counted = lambda *given, **named: asked.append(1) or verdicts.verdicts(*given, **named)  # noqa: E731
+    monkeypatch.setattr(cox, "verdicts", counted)
+    monkeypatch.setattr("versatile_influence.cli.report.verdicts", counted)
+    path = written(trial(), tmp_path / "t.csv")
+    _, out, _ = run(capsys, path, *OF_TRIAL, *QUICK, "--flip", "age", "--report", tmp_path / "r.html")
+    assert len(asked) == 1
+    page = (tmp_path / "r.html").read_text()
+    assert "Sets of up to 20 were looked for" in page
+    for row in re.findall(r"^  age +(?:raises|lowers|is).*→.*", out, re.MULTILINE):
+        for cell in re.split(r"  +", row.strip()):
+            assert cell in page
+
+
+def test_covariates_in_any_unit_show_digits(capsys, tmp_path):
+    frame = trial().assign(
+        large=lambda rows: rows["age"] * 1e12 + np.arange(40) ** 2 * 1e11, small=np.sin(np.arange(40)) * 1e-12
+    )
+    _, out, _ = run(capsys, written(frame, tmp_path / "t.csv"), *OF_TRIAL, "--top", 2)
+    near = trial().assign(large=frame["large"] / 1e12, small=frame["small"] * 1e12)
+    _, plain, _ = run(capsys, written(near, tmp_path / "n.csv"), *OF_TRIAL, "--top", 2)
+    for name, unit in (("large", 1e12), ("small", 1e-12)):
+        row = next(line for line in out.splitlines() if line.split()[:1] == [name]).split()
+        assert [float(row[1]) * unit, float(row[2]) * unit] == pytest.approx(printed(plain, name)[:2], rel=0.1)
+    assert "0.000000" not in out
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("t,e,x\n1,1,3\n2,0,.\n3,1,4\n4,1,2\n", "`x` is not numeric (row 2 holds '.')"),
+        ("t;e;x\n1;1;3,5\n2;0;1,5\n", "write decimals with points"),
+        ("t,e,x,x\n1,1,3,1\n2,0,1,2\n3,1,2,7\n4,1,1,1\n", "column `x.1` is a second `x`"),
+    ],
+)
+def test_what_is_odd_in_a_file_is_named(capsys, tmp_path, text, told):
+    (tmp_path / "t.csv").write_text(text)
+    _, _, err = run(capsys, tmp_path / "t.csv", *OF_TRIAL, "--penalty", 1)
+    assert told in err

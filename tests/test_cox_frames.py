@@ -217,3 +217,32 @@ def test_days_and_years_of_the_same_follow_up_give_r_s_one_coefficient():
         assert fitted(CoxLoss.from_formula(f"Surv({time}, status) ~ x", frame)) == pytest.approx(
             [-0.03113932472], abs=1e-10
         )
+
+
+@pytest.mark.data
+def test_errors_are_by_hospital_where_patients_are_what_is_removed():
+    """R: coxph(Surv(week, arrest) ~ …, rossi, cluster = site) is √Σ rowsum(dfbeta, site)², of its dfbeta here."""
+    rossi = cases("rossi.csv").assign(site=[f"S{row % 20}" for row in range(432)], who=range(432))
+    changes, errors = cases_table("r/rossi_efron_dfbeta.csv"), cases("r/rossi_efron_coef.csv")["se"].to_numpy()
+    expected = np.sqrt((pd.DataFrame(changes).groupby(rossi["site"].to_numpy()).sum() ** 2).sum()).to_numpy()
+    formula = f"Surv(week, arrest) ~ {COVARIATES['rossi']} + cluster(site)"
+    loss = CoxLoss.from_formula(formula, rossi, subject_col="who")
+    theta = vif.minimize(loss, loss.zeros())
+    assert (loss.n_objects, loss.robust) == (432, True)
+    assert vif.losses.standard_errors(loss, theta).numpy() == pytest.approx(expected, rel=1e-8)
+    assert vif.influence_frame(loss, theta).filter(regex="^dfbeta_").to_numpy() / errors == pytest.approx(
+        changes / errors, abs=1e-8
+    )
+    # Without a patient too, as a model fitted without that row has them.
+    by_frame = CoxLoss.from_frame(
+        rossi.drop(columns="who"), duration_col="week", event_col="arrest", cluster_col="site"
+    )
+    z = vif.refit(by_frame, theta, by_frame.z_values(["fin"]), objects=[7]).scores.item()
+    rest = CoxLoss.from_frame(
+        rossi.drop(columns="who").drop(index=7), duration_col="week", event_col="arrest", cluster_col="site"
+    )
+    point = vif.minimize(rest, rest.zeros())
+    errors_without = vif.losses.standard_errors(rest, point)[0]
+    assert z == pytest.approx((point[0] / errors_without - theta[0] / expected[0]).item(), abs=1e-7)
+    with pytest.raises(ValueError, match="In row 1, the cluster is 'b', and of another row of the same subject 'c'"):
+        CoxLoss([[0.0], [1.0], [2.0]], [1, 2, 3], [1, 1, 1], subjects=[1, 2, 2], clusters=["a", "b", "c"])

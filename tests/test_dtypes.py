@@ -146,7 +146,9 @@ def test_retraining_in_low_precision_is_that_of_float64_to_its_rounding(verb, dt
         with pytest.warns(UserWarning, match=rf"12 of 12 refits are not exact.*evaluated in {dtype}"):
             found = verb(loss, theta.to(dtype), target, n_objects=12)
         assert found.error.isnan().all()
-        assert found.trust().startswith("0 removals are exact: the model was trained without each; 12 are not known")
+        assert found.trust().startswith(
+            "0 of 12 removals are exact: the model was trained without each; the other 12 lack"
+        )
     else:
         found = verb(loss, theta.to(dtype), target, n_objects=12)
     # A target's own rounding is not small beside what one row of twelve moves it.

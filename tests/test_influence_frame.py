@@ -96,3 +96,48 @@ def test_parameters_at_no_minimum_are_told():
     loss = CoxLoss.from_frame(simulated_trial(60), duration_col="months", event_col="died", strata_cols="site")
     with pytest.warns(UserWarning, match="The parameters are not at a minimum"):
         vif.influence_frame(loss, loss.zeros())
+
+
+def rare(who: list[int]) -> pd.DataFrame:
+    """Return 60 patients, of whom some alone are of a rare kind."""
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": generator.normal(size=60)})
+    frame["t"] = np.round(20 * generator.exponential(np.exp(-0.6 * frame["x"]))) + 1
+    return frame.assign(
+        e=(generator.random(60) < 0.7).astype(int) | frame.index.isin(who), rare=0.0 + frame.index.isin(who)
+    )
+
+
+@pytest.mark.parametrize("who", [[7], [7, 9]])
+def test_without_all_of_a_rare_kind_its_numbers_are_nan_and_the_others_those_of_a_model_without_it(who):
+    frame = rare(who)
+    loss = CoxLoss.from_frame(frame, duration_col="t", event_col="e")
+    theta = vif.minimize(loss, loss.zeros())
+    # R's coxph gives NA to the coefficient of a constant column, and fits the others.
+    small = CoxLoss.from_frame(frame.drop(index=who, columns="rare"), duration_col="t", event_col="e")
+    slope = vif.minimize(small, small.zeros())
+    expected = (slope - theta[0]).item()
+    for verb, rel in ((vif.attribute, 0.1), (vif.newton_step, 0.01), (vif.refit, 1e-8)):
+        with pytest.warns(UserWarning, match="Nothing determines `rare` without"):
+            scores = verb(loss, theta, loss.coefficients(), objects=[who, [0, 1]]).scores
+        assert scores.isnan().tolist() == [[False, True], [False, False]]
+        assert scores[0, 0].item() == pytest.approx(expected, rel=rel)
+    with pytest.warns(UserWarning, match="Nothing determines"):
+        found = vif.refit(loss, theta, loss.p_values(), objects=[who]).scores[0]
+    p = small.p_values()(slope, torch.ones(small.n_objects).double())
+    assert found[0].item() == pytest.approx((p - loss.p_values()(theta, torch.ones(60).double())[0]).item(), rel=1e-6)
+    assert found[1].isnan()
+    if who == [7]:
+        with pytest.warns(UserWarning, match="Nothing determines"):
+            row = vif.influence_frame(loss, theta, exact=True).loc[7]
+        assert set(row.index[row.isna()]) == {
+            "coef_rare",
+            "hr_rare",
+            "hr_low_rare",
+            "hr_high_rare",
+            "p_rare",
+            "displacement",
+        }
+        ends = [slope.item() + side * 1.959963984540054 * standard_errors(small, slope).item() for side in (-1, 1)]
+        now = [theta[0].item() + side * 1.959963984540054 * standard_errors(loss, theta)[0].item() for side in (-1, 1)]
+        assert row[["hr_low_x", "hr_high_x"]].to_numpy() == pytest.approx(np.exp(ends) - np.exp(now), abs=1e-8)

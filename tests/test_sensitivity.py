@@ -160,3 +160,18 @@ def test_the_loss_of_those_who_are_left_is_that_of_their_rows_alone():
     vif.check_loss(left, theta)
     both = [vif.parameter_changes(one, vif.minimize(one, theta)) for one in (left, alone)]
     torch.testing.assert_close(*both, rtol=1e-8, atol=1e-10)
+
+
+def test_a_coefficient_that_hangs_on_one_patient_is_told_of_and_others_are_tested_on():
+    from test_influence_frame import rare
+
+    loss, theta = fitted("Surv(t, e) ~ x + rare", rare([7]))
+    for name, conclusion in (
+        ("rare", sign(loss.coefficients(["rare"]), theta)),
+        ("rare", insignificant(loss.z_values(["rare"]))),
+    ):
+        found = vif.sensitivity(loss, theta, conclusion)
+        assert (found.removed, found.overturned, found.first_order) == ((7,), True, 1), name
+        assert math.isnan(found.without)
+        assert "nothing determines it without them: 7" in str(found)
+    assert 7 not in vif.sensitivity(loss, theta, significant(loss.z_values(["x"]))).removed

@@ -158,12 +158,34 @@ def test_an_indefinite_hessian_is_solved_exactly_by_the_dense_solver():
     assert solution.smallest_curvature == pytest.approx(-0.5)
 
 
-def test_a_singular_hessian_is_named_also_where_the_loss_does_not_name_its_directions():
+LOW_RANK = pytest.mark.parametrize("solver", [vif.Explicit(), Arnoldi(), Nystrom(), Projected()])
+
+
+@LOW_RANK
+def test_flat_directions_are_told_of_where_a_column_asks_for_them_and_only_there(solver):
     direction = torch.ones(3, 1).double()
-    for solver in (Arnoldi(), Nystrom()):
-        with pytest.warns(UserWarning, match=r"singular: 2 of 3 directions.*damping"):
-            solution = solver.solve(hessian(direction @ direction.T), direction)
-        torch.testing.assert_close(solution.value, direction / 3)
+    matrix = hessian(direction @ direction.T)
+    # A warning is an error here.
+    solution = solver.solve(matrix, direction)
+    torch.testing.assert_close(solution.value, direction / 3)
+    assert solution.dropped.shape == (3, 2)
+    torch.testing.assert_close(solution.dropped.T @ direction, torch.zeros(2, 1).double(), atol=1e-12, rtol=0)
+    with pytest.warns(UserWarning, match=r"singular: 2 of 3 directions.*1 of 2 columns ask.*damping"):
+        solution = solver.solve(matrix, torch.cat([direction, torch.eye(3, 1).double()], dim=1))
+    torch.testing.assert_close(solution.value, torch.cat([direction / 3, direction / 9], dim=1))
+
+
+@LOW_RANK
+def test_a_verb_says_the_same_of_harmless_flat_directions_with_every_solver(solver):
+    x = drawn(20)
+    # Two parameters of which the loss knows the sum: the scores of it are exact, those of one are not.
+    loss = lambda theta, presence: (presence * (x - theta.sum()) ** 2).sum()  # noqa: E731
+    theta = torch.full((2,), x.mean().item() / 2, dtype=torch.float64)
+    asked = {"n_objects": 20, "solver": solver, "check": False}
+    scores = vif.attribute(loss, theta, lambda some: some.sum(), **asked).scores
+    torch.testing.assert_close(scores[:, 0], (x.mean() - x) / 20)
+    with pytest.warns(UserWarning, match="directions in which the loss is constant"):
+        vif.attribute(loss, theta, lambda some: some[0], **asked)
 
 
 def test_cg_that_runs_out_of_steps_says_how_far_it_came():
@@ -353,3 +375,36 @@ def test_a_hessian_written_out_that_does_not_fit_is_refused_too():
 
     with pytest.raises(MemoryError, match="CG"):
         vif.Hessian(Written(), torch.zeros(1_000_000).double(), torch.ones(2).double()).dense()
+
+
+EACH_SOLVER = pytest.mark.parametrize("solver", [solver for solver, _ in SOLVERS.values()], ids=SOLVERS)
+
+
+@EACH_SOLVER
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1e-310, 1.0])
+def test_columns_of_any_size_and_kind_of_number_are_solved(solver, size):
+    matrix = spd(3)
+    column = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    expected = torch.linalg.solve(matrix, column)
+    found = solver.solve(hessian(matrix), torch.stack([size * column, column], dim=1)).value
+    # 1e-310 has half the digits.
+    torch.testing.assert_close(found[:, 0] / size, expected, rtol=1e-8, atol=0)
+    torch.testing.assert_close(found[:, 1], expected, rtol=1e-8, atol=0)
+    for kind in (torch.int64, torch.float32):
+        of_kind = solver.solve(hessian(matrix), column[:, None].to(kind)).value[:, 0]
+        torch.testing.assert_close(of_kind, expected, rtol=1e-8, atol=0)
+
+
+@EACH_SOLVER
+def test_columns_that_are_none_are_refused_with_what_to_do(solver):
+    matrix = hessian(spd(2))
+    for rhs, error, told in (
+        (torch.tensor([[1.0, 0.0], [float("nan"), 1.0]]), ValueError, "`rhs` is nan in row 1 of column 0"),
+        (torch.tensor([[float("inf")], [1.0]]), ValueError, "`rhs` is inf in row 0 of column 0"),
+        (torch.ones(2), ValueError, r"write rhs\[:, None\]"),
+        (torch.ones(3, 1), ValueError, r"must be \(2, columns\), a row a parameter, got \(3, 1\)"),
+        ([[1.0], [2.0]], TypeError, "a tensor of real numbers"),
+        (torch.ones(2, 1).cdouble(), TypeError, "got torch.complex128"),
+    ):
+        with pytest.raises(error, match=told):
+            solver.solve(matrix, rhs)

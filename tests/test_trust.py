@@ -98,7 +98,7 @@ def test_without_a_check_nothing_is_known_and_of_many_removals_a_sample_is_check
     assert checked.sum() == 12
     assert checked[(found.scores / Scale.of(found.scores).unit).abs().amax(1).argmax()]
     assert "of 12 removals checked are trusted" in found.trust()
-    assert "48 others were not checked." in found.trust()
+    assert "The other 48 were not checked." in found.trust()
     assert found.verdicts().count("not checked") == found.to_frame(error=True)["verdict"].eq("not checked").sum() == 48
     again = vif.attribute(loss, theta, target)
     assert torch.equal(~again.error.isnan(), checked)
@@ -315,3 +315,16 @@ def test_the_column_of_errors_takes_no_name_of_a_target():
     named = vif.LabelledTarget(target, ["error", "estimated error", "c", "d", "e"])
     frame = vif.attribute(loss, theta, named).to_frame(error=True)
     assert list(frame) == ["error", "estimated error", "c", "d", "e", "estimated error_", "verdict"]
+
+
+@pytest.mark.parametrize("k", [1, 2, 9, 10])
+def test_few_refits_have_no_correlation_or_no_interval_and_say_no_nan(k):
+    x = torch.randn(30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2  # noqa: E731
+    scores = vif.attribute(loss, x.mean(), lambda theta: theta, n_objects=30)
+    check = vif.spot_check(scores, loss, x.mean(), lambda theta: theta, k=k)
+    said = str(check)
+    assert said.startswith(f"{k} removal{'s' * (k > 1)} refitted: ")
+    assert "nan" not in said
+    assert ("correlation" in said, " to " in said) == (k > 2, k > 9)
+    assert torch.isnan(torch.tensor(check.correlation.low)) == (k < 10)

@@ -151,7 +151,10 @@ def from_scikit_survival(model: Any, x: object, y: Any) -> Fitted:
     alphas = np.unique(np.asarray(model.alpha, dtype=float))
     if len(alphas) > 1:
         raise ValueError("Only one alpha for all coefficients is served.")
-    event, time = y.dtype.names
+    fields = y.dtype.names if isinstance(y, np.ndarray) else None
+    if not fields or len(fields) != 2:
+        raise TypeError(f"`y` must be events and times as sksurv.util.Surv makes them, got {type(y).__name__}.")
+    event, time = fields
     named = _names(x)
 
     def build(**changes: Any) -> CoxLoss:

@@ -43,7 +43,11 @@ def _run(argv: Sequence[str]) -> int:
         with warnings.catch_warnings():
             # How far scores are to be trusted is part of what is printed.
             warnings.simplefilter("ignore", UntrustedWarning)
-            warnings.showwarning = lambda message, *_: _told(f"warning: {message}")
+            said: set[str] = set()
+            # What several steps meet is said once.
+            warnings.showwarning = lambda message, *_: (
+                str(message) in said or (said.add(str(message)) or _told(f"warning: {message}"))
+            )
             # Only now PyTorch is imported.
             return import_module(f"{__name__}.{args.command}").run(args)
     except BrokenPipeError:

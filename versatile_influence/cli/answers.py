@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.loss import Loss
-from versatile_influence.core.result import Attribution
+from versatile_influence.core.result import FURTHER, Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
-from versatile_influence.reading.metrics import counted, decimals
+from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
+from versatile_influence.reading.wald_table import beside
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
 from versatile_influence.verbs.refit import refit
@@ -39,20 +40,17 @@ class Answer:
     check: SpotCheck | None
     thing: str
 
-    @property
-    def there(self) -> Attribution:
-        """The removals that have some result."""
-        return self.scores.part(~self.scores.scores.isnan().all(1))
-
     def __str__(self) -> str:
         """Return how far the scores are to be trusted, and how predictions and refits agree."""
-        beside = "" if self.check is None else f"\nPredictions against refits: {self.check}"
+        checked = "" if self.check is None else f"\nPredictions against refits: {self.check}"
         names = self.scores.names()
         failed = [
             f"\nWithout {self.thing} {names[row]} there is no fit: {why}"
             for row, why in (self.scores.failed or {}).items()
         ]
-        return f"{self.scores.trust()}{beside}{''.join(failed)}"
+        return (
+            f"{self.scores.trust().replace(FURTHER, ': --by refit fits anew without each.')}{checked}{''.join(failed)}"
+        )
 
 
 def answered(
@@ -138,14 +136,17 @@ def spoken(seconds: float) -> str:
 def moved_most(
     pair: tuple[Attribution, Attribution], errors: Float[Tensor, " d"], count: int
 ) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield those who move some coefficient most, in standard errors: row, coefficient, it predicted and refitted."""
+    """Yield those who move some coefficient most, in standard errors: row, coefficient, it predicted and refitted.
+
+    First are those without whom a coefficient has no fit.
+    """
     predicted, refitted = (scores.scores[:, : len(errors)] for scores in pair)
-    size = (predicted / errors).abs()
+    size = (predicted / errors).abs().masked_fill(refitted.isnan(), float("inf"))
     for row in largest_first(size.amax(1))[:count]:
         place = int(size[row].argmax())
         changes = (scores[row, place].item() for scores in (predicted, refitted))
-        digits = decimals(errors[place].item())
-        yield row, place, [f"{one:+.{digits}f}" if math.isfinite(one) else "no fit" for one in changes]
+        error = errors[place].item()
+        yield row, place, [beside(one, error, "+") if math.isfinite(one) else "no fit" for one in changes]
 
 
 def largest_first(found: Tensor) -> list[int]:

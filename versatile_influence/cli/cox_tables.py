@@ -1,18 +1,19 @@
 """What `vif cox` prints."""
 
+import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.cli.answers import largest_first, moved_most
-from versatile_influence.cli.tables import beside, plain, table
+from versatile_influence.cli.tables import beside as side_by_side
+from versatile_influence.cli.tables import plain, table
 from versatile_influence.cli.verdicts import Verdict
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import LISTED, SHOWN
-from versatile_influence.reading.metrics import decimals
 from versatile_influence.reading.spot_check import SpotCheck
-from versatile_influence.reading.wald_table import Effect
+from versatile_influence.reading.wald_table import Effect, beside
 
 
 def coefficient_table(found: Sequence[Effect], *, robust: bool) -> str:
@@ -21,8 +22,8 @@ def coefficient_table(found: Sequence[Effect], *, robust: bool) -> str:
     return table(header, [effect.texts for effect in found])
 
 
-def flip_table(found: Sequence[Verdict]) -> str:
-    """Return conclusions with the fewest patients found without whom each is overturned, and who they are."""
+def flip_table(found: Sequence[Verdict], *, thing: str = "patient") -> str:
+    """Return conclusions with the fewest found without whom each is overturned, and who they are."""
     header = ["covariate", "conclusion", "overturned without", "first order says", "refitted"]
     who = "".join(
         f"  {one.covariate} {one.words}: {', '.join(map(plain, one.found.names[:SHOWN]))}"
@@ -30,7 +31,8 @@ def flip_table(found: Sequence[Verdict]) -> str:
         for one in found
         if one.found.overturned
     )
-    told = f"\nWithout whom:\n{who}" if who else ""
+    whom = "whom" if thing == "patient" else f"which {thing}s"
+    told = f"\nWithout {whom}:\n{who}" if who else ""
     shown = table(header, [one.texts for one in found], left=2)
     return f"Do the conclusions survive (sign, and significance at 0.05)?\n\n{shown}\n{told}"
 
@@ -39,15 +41,21 @@ def largest_changes(scores: Attribution, errors: Float[Tensor, " d"], *, top: in
     """Return, for each coefficient, the patients without whom it would change most, coefficients side by side."""
     names, blocks = scores.names(), []
     for place, error in enumerate(errors.tolist()):
-        column = scores.scores[:, place]
-        order = largest_first(column)[:top]
+        column = scores.scores[:, place].tolist()
+        order = largest_first(scores.scores[:, place].nan_to_num(float("inf")))[:top]
         title = str((scores.targets or [])[place])
         rows = [
-            [str(names[row]), f"{column[row]:+.{decimals(error)}f}", f"({column[row] / error:+.2f})"] for row in order
+            [str(names[row]), "no fit", ""]
+            if math.isnan(column[row])
+            else [str(names[row]), beside(column[row], error, "+"), f"({column[row] / error:+.2f})"]
+            for row in order
         ]
         blocks.append(table([title, "change", ""], rows))
     shown = min(top, len(names))
-    return f"For each coefficient the {shown} largest, in brackets in standard errors:\n\n{beside(blocks)}\n"
+    lost = " (first those without whom it has no fit)" if scores.scores.isnan().any() else ""
+    return (
+        f"For each coefficient the {shown} largest{lost}, in brackets in standard errors:\n\n{side_by_side(blocks)}\n"
+    )
 
 
 def moved_predictions(scores: Attribution, now: Float[Tensor, " m"], *, top: int) -> str:
@@ -71,11 +79,11 @@ def moved_predictions(scores: Attribution, now: Float[Tensor, " m"], *, top: int
     return title + table(["test patient", "risk", "without 1st", "1st", "2nd", "3rd"], rows) + "\n"
 
 
-def one_by_one(check: SpotCheck, errors: Float[Tensor, " d"]) -> str:
+def one_by_one(check: SpotCheck, errors: Float[Tensor, " d"], *, thing: str = "patient") -> str:
     """Return the patients that move some coefficient most, in standard errors, with it predicted and refitted."""
     names, targets = check.estimate.names(), check.estimate.targets or []
     rows = [
         [str(names[row]), str(targets[place]), *texts]
         for row, place, texts in moved_most((check.estimate, check.truth), errors, LISTED)
     ]
-    return table(["patient", "coefficient", "predicted", "refitted"], rows, left=2)
+    return table([thing, "coefficient", "predicted", "refitted"], rows, left=2)

@@ -115,12 +115,17 @@ def _csv(path: str, text: Sequence[str], layout: Layout | None) -> "pd.DataFrame
     except (ValueError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as a CSV file with a header line: {reason}") from error
+    for name in map(str, frame.columns):
+        if (found := re.fullmatch(r"(.+)\.\d+", name)) and found[1] in frame.columns:
+            warn(
+                f"{path}: column `{name}` is a second `{found[1]}` if the header has that twice. Name each column once."
+            )
     if not isinstance(frame.index, pd.RangeIndex):
         # Pandas takes a field too many for names of the rows, and moves every column by one.
         if not _numbered_by_r(path, frame.index):
             raise ValueError(
-                f"{path} has rows with more fields than its header names. Name each column; if the first field is the "
-                "row's name, as R writes it, name that too."
+                f"{path} has rows with more fields than its header names. Separate fields by commas and write decimals "
+                "with points; name each column, also the first if it is the row's name, as R writes it."
             )
         warn(
             f"{path}: the header is one shorter than the rows, whose first fields are R's row names: they are left out."

@@ -19,7 +19,7 @@ from versatile_influence.core.checks import instance, told
 from versatile_influence.core.files import write_text
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
-from versatile_influence.core.result import Attribution
+from versatile_influence.core.result import FURTHER, Attribution
 from versatile_influence.core.sizes import CARRIERS, DELETED, DRAWN, ROWS, TESTED
 from versatile_influence.core.words import errors_named, missing
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
@@ -103,18 +103,55 @@ def report(
         >>> page, "A trial" in page.html
         (Report of 1 coefficient: write(path), or show it in a notebook, True)
     """
-    try:
-        import matplotlib as mpl  # noqa: F401
-        from jinja2 import Environment
-    except ImportError as error:
-        raise missing(error, "reports need it", "report") from error
+    required()
     instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
-    title = instance(title, "title", str | None, 'text, as "Rossi: arrests"') or "Cox regression"
+    heading = instance(title, "title", str | None, 'text, as "Rossi: arrests"') or "Cox regression"
     if flip is not None and (isinstance(flip, str) or not isinstance(flip, Sequence)):
         raise TypeError(f"`flip` must be a list of covariates, or None, got {told(flip)}.")
     sites = {} if groups is None else instance(groups, "groups", Mapping, 'a dict, as {"Leeds": [0, 1]}') or {}
-    anonymous, target = flag(anonymous, "anonymous"), loss.coefficients()
-    theta = Problem.of(loss, params).theta
+    anonymous, _ = flag(anonymous, "anonymous"), loss.coefficients(flip)
+    theta, most = Problem.of(loss, params).theta, max(1, loss.n_objects // 10)
+    found = None if flip is None else verdicts(loss, theta, flip, most=most)
+    return report_of(loss, theta, title=heading, found=found, most=most, groups=sites, anonymous=anonymous)
+
+
+def required() -> None:
+    """Raise an ImportError unless everything that reports need is there."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib as mpl  # noqa: F401
+    except ImportError as error:
+        raise missing(error, "reports need it", "report") from error
+
+
+def report_of(
+    loss: CoxLoss,
+    theta: Tensor,
+    *,
+    title: str,
+    found: list[Verdict] | None,
+    most: int,
+    groups: Mapping[str, Sequence[int]],
+    anonymous: bool,
+    thing: str = "patient",
+) -> Report:
+    """Return the page of `report`, from what is known.
+
+    Args:
+        loss: A linear Cox loss.
+        theta: Its minimum.
+        title: What stands on top.
+        found: What overturns its conclusions; None to look where there are up to 2,000 objects.
+        most: The largest sets that are looked for.
+        groups: Objects of each group by its name.
+        anonymous: Whether objects are numbered.
+        thing: What an object is, in the singular.
+    """
+    from jinja2 import Environment
+
+    if found is None and loss.n_objects <= TESTED:
+        found = verdicts(loss, theta, most=most)
+    target = loss.coefficients()
     naive = standard_errors(loss, theta, robust=False)
     size = (dfbeta(loss, theta) / naive).abs().amax(1)
     labels = _labels(loss, size, anonymous=anonymous)
@@ -124,8 +161,6 @@ def report(
     truth = replace(refit(loss, theta, target, objects=who), labels=labels)
     carriers = (named.part(torch.tensor(who)), truth)
     frame = influence_frame(loss, theta) if loss.n_objects <= DELETED else None
-    tested = flip is not None or loss.n_objects <= TESTED
-    found = verdicts(loss, theta, flip, most=max(1, loss.n_objects // 10)) if tested else []
     check, called = spot_check(scores, loss, theta, target), dict(zip(map(str, scores.names()), labels, strict=True))
     check = replace(check, jumps=tuple(called[name] for name in check.jumps))
     table = effects(loss, theta)
@@ -142,20 +177,24 @@ def report(
         carriers=[pictures.carriers(place) for place in range(min(DRAWN, len(table)))],
         more=max(0, len(table) - DRAWN),
         rows=_rows(carriers, carriers[0].names(), table, naive, frame),
-        groups=_by_group(loss, theta, sites, table, naive),
+        groups=_by_group(loss, theta, groups, table, naive),
         deleted=frame is not None,
         shown=CARRIERS,
-        tested=tested,
-        most=max(1, loss.n_objects // 10),
-        verdicts=[(*one.texts, ", ".join(labels[row] for row in one.found.removed)) for one in found],
+        tested=found is not None,
+        most=most,
+        verdicts=[
+            (*one.texts, ", ".join(labels[row] for row in one.found.removed) if one.found.overturned else "–")
+            for one in found or []
+        ],
         influence=pictures.influence(size, None if frame is None else frame["leverage"].to_numpy()),
         survival=pictures.survival(),
         check=str(check),
-        trust=named.trust(),
+        trust=named.trust().replace(FURTHER, "."),
+        thing=thing,
         anonymous=anonymous,
         version=__version__,
     )
-    return Report(page, table, carriers, found, check, frame)
+    return Report(page, table, carriers, found or [], check, frame)
 
 
 def _labels(loss: CoxLoss, size: Tensor, *, anonymous: bool) -> list[str]:
@@ -169,7 +208,11 @@ def _labels(loss: CoxLoss, size: Tensor, *, anonymous: bool) -> list[str]:
 
 def _carriers(scores: Attribution) -> list[int]:
     """Return the patients who move some coefficient most, in the order of the coefficients."""
-    return list(dict.fromkeys(row for column in scores.scores.T for row in largest_first(column)[:CARRIERS]))
+    return list(
+        dict.fromkeys(
+            row for column in scores.scores.T for row in largest_first(column.nan_to_num(float("inf")))[:CARRIERS]
+        )
+    )
 
 
 def _by_group(
@@ -199,7 +242,8 @@ def _rows(
         texts.append(f"{hazard(effect.coefficient)} → {ratio}")
         if frame is not None:
             one = frame.iloc[int(torch.as_tensor(carriers[0].objects[row]))]
-            p = max(0.0, min(1.0, effect.p + one[f"p_{effect.name}"]))
-            texts += [f"{tail(effect.p)} → {tail(p)}", f"{one['leverage']:.3f}", f"{one['displacement']:.3f}"]
+            p = torch.as_tensor(effect.p + one[f"p_{effect.name}"]).clamp(0, 1).item()
+            moved = "–" if math.isnan(one["displacement"]) else f"{one['displacement']:.3f}"
+            texts += [f"{tail(effect.p)} → {tail(p)}", f"{one['leverage']:.3f}", moved]
         rows.append([str(names[row]), effect.name, *texts])
     return rows

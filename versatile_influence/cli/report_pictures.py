@@ -100,14 +100,17 @@ class Pictures:
         curves, of_row = self._curves(), outer.object_of_row.numpy()
 
         def draw(ax: "Axes") -> None:
+            marks = []
             for number, (name, times, alive, some) in enumerate(curves):
                 colour = BLUE if len(curves) == 1 else f"C{number}"
                 ax.step(times, alive, where="post", color=colour, label=plain(_short(name)))
                 for one in (one for one in self._marked() if one in of_row[some]):
                     at = (self.time[one], alive[np.searchsorted(times, self.time[one], side="right") - 1])
                     ax.plot(*at, "o" if self.event[one] else "+", color=ORANGE, markersize=6, zorder=3)
-                    _named(ax, self.labels[one], at, xytext=(3, 5))
+                    marks.append((self.labels[one], at))
             ax.set(xlabel="time", ylabel="without event", ylim=(0, 1.05))
+            for name, at in _together(ax, marks):
+                _named(ax, name, at, xytext=(3, 5))
             if len(curves) > 1:
                 ax.legend(fontsize=8, frameon=False)
 
@@ -148,10 +151,10 @@ class Pictures:
                 rasterized=len(x) > MANY_DOTS,
             )
         middle = (x.max() + x.min()) / 2
-        for row in top:
-            right = x[row] > middle
+        for name, at in _together(ax, [(self.labels[row], (x[row], y[row])) for row in top]):
+            right = at[0] > middle
             place = {"xytext": (-5 if right else 5, 0), "ha": "right" if right else "left", "va": "center"}
-            _named(ax, self.labels[row], (x[row], y[row]), **place)
+            _named(ax, name, at, **place)
         ax.set(xlabel=label, ylabel="largest change, in SE")
         ax.legend(fontsize=8, frameon=False)
 
@@ -171,6 +174,19 @@ class Pictures:
         svg = file.getvalue()
         svg = svg[svg.index("<svg") :]
         return Picture(re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>p{self.count}-", svg), words)
+
+
+def _together(ax: "Axes", marks: list[tuple[str, tuple[Any, Any]]]) -> list[tuple[str, tuple[Any, Any]]]:
+    """Return names and places of marks, those of marks whose names would lie on each other joined."""
+    joined: list[tuple[str, tuple[Any, Any]]] = []
+    wide, high = (abs(end - start) for start, end in (ax.get_xlim(), ax.get_ylim()))
+    for name, (x, y) in marks:
+        near = (n for n, (_, at) in enumerate(joined) if abs(at[0] - x) < 0.2 * wide and abs(at[1] - y) < 0.07 * high)
+        if (place := next(near, None)) is None:
+            joined.append((name, (x, y)))
+        else:
+            joined[place] = (f"{joined[place][0]}, {name}", joined[place][1])
+    return joined
 
 
 def _named(ax: "Axes", name: object, at: tuple[Any, Any], **place: Any) -> None:

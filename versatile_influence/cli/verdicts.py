@@ -1,13 +1,13 @@
 """What is concluded from a Cox model's coefficients, sign and significance, and what would overturn each."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from versatile_influence.losses.cox.loss import CoxLoss
-from versatile_influence.reading.metrics import decimals
-from versatile_influence.reading.wald_table import LEVEL, WIDTH, effects, tail, two_sided
+from versatile_influence.reading.wald_table import LEVEL, WIDTH, beside, effects, tail, two_sided
 from versatile_influence.verbs import conclusions
 from versatile_influence.verbs.overturned import Sensitivity
 from versatile_influence.verbs.sensitivity import sensitivity
@@ -37,7 +37,8 @@ class Verdict:
         first = "none" if found.first_order is None else f"{found.first_order:,}"
         fewest = f"{len(found):,} of {found.n:,} ({len(found) / found.n:.1%})"
         fewest = fewest if found.overturned else f"none up to {len(found):,} of {found.n:,}"
-        return [self.covariate, self.words, fewest, first, f"{self.now} → {self.then}"]
+        then = "nothing determines it" if math.isnan(found.without) else self.then
+        return [self.covariate, self.words, fewest, first, f"{self.now} → {then}"]
 
 
 def verdicts(
@@ -62,8 +63,7 @@ def verdicts(
         name, side = [effect.name], 1 if effect.coefficient > 0 else -1
         if effect.coefficient:
             flipped = sensitivity(loss, params, conclusions.sign(loss.coefficients(name), params), most=most)
-            digits = decimals(effect.error)
-            numbers = [f"coef {side * value:+.{digits}f}" for value in (flipped.holds, flipped.without)]
+            numbers = [f"coef {beside(side * value, effect.error, '+')}" for value in (flipped.holds, flipped.without)]
             found.append(Verdict(effect.name, f"{'raises' if side > 0 else 'lowers'} the hazard", flipped, *numbers))
         holds = effect.p < LEVEL
         ready = conclusions.significant if holds else conclusions.insignificant

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from versatile_influence.core.boundary import FunctionLoss
 from versatile_influence.core.chained import Map
+from versatile_influence.core.checks import told
 from versatile_influence.core.loss import Loss, Objects
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.readings import Layout
@@ -48,11 +49,41 @@ class Written(InBatch):
     function: Callable[[Any, Tensor], Tensor]
 
     def of(self, layout: Layout) -> Lost:
-        """Return what is lost by one batch."""
+        """Return what is lost by one batch.
+
+        Raises:
+            ValueError: If it is no number of such outputs and presence.
+        """
+        presence = torch.ones(len(layout.objects), dtype=torch.float64)
+        for found in tried(lambda outputs: self.function(outputs, presence), layout, "outer"):
+            if isinstance(found, Tensor) and found.shape == () and found.is_floating_point():
+                break
+            shape = f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else ""
+            raise ValueError(
+                f"`outer` must return one number, a tensor without dimensions that has a derivative, got {told(found)}"
+                f"{shape}. Multiply each object's terms by its presence and .sum() them; leave out .item()."
+            )
         return Lost(FunctionLoss(partial(self._shaped, layout), len(layout.objects)), sum(layout.sizes))
 
     def _shaped(self, layout: Layout, outputs: Any, presence: Tensor) -> Tensor:
         return self.function(layout.shaped(outputs), presence)
+
+
+def tried(function: Callable[[Any], Any], layout: Layout, name: str) -> list[Any]:
+    """Return what a function gives for outputs of a batch that are all 0; nothing where 0 is no output that it knows.
+
+    Raises:
+        ValueError: If it cannot be computed of outputs of such shapes.
+    """
+    try:
+        return [function(layout.shaped(torch.zeros(sum(layout.sizes), dtype=torch.float64)))]
+    except (torch.linalg.LinAlgError, ValueError, ArithmeticError, AssertionError):  # pyright: ignore[reportPrivateImportUsage]
+        return []
+    except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+        shapes = [tuple(leaf) if isinstance(leaf, torch.Size) else told(leaf) for leaf in layout.leaves]
+        raise ValueError(
+            f"`{name}` cannot be computed for a batch of {len(layout.objects)} objects with outputs {shapes}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,18 @@ def in_blocks(
     products: Callable[[Tensor], Float[Tensor, "m _"]], directions: Float[Tensor, "p q"], size: int
 ) -> Float[Tensor, "m q"]:
     """Return `products(directions)`, some directions at a time."""
-    columns = [products(part) for part in directions.split(max(1, size), dim=1)]
-    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+    parts = directions.split(max(1, size), dim=1)
+    if len(parts) == 1:
+        return products(directions)
+    first, begin = products(parts[0]), parts[0].shape[1]
+    # Rows that lie as those of the parts do; of millions of objects each part is let go before the next is made.
+    found = first.new_empty(directions.shape[1], len(first)).T
+    found[:, :begin] = first
+    del first
+    for part in parts[1:]:
+        found[:, begin : begin + part.shape[1]] = products(part)
+        begin += part.shape[1]
+    return found
 
 
 class _Largest(TorchDispatchMode):

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.func import grad
 
 from versatile_influence.core.curvature import without
-from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED, WRONG
+from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, NAMED, TILTED_ROWS, UNFINISHED, WRONG
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, share_along
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
@@ -39,7 +38,13 @@ def finished(
     Raises:
         ValueError: If a score is not finite.
     """
-    ends = extremes(scores)
+    known = scores
+    if some := [*problem.lost]:
+        # Without the only one of a category there is no interval of it, and that is no fault.
+        there = torch.where(scores[some].isfinite(), scores[some], float("nan"))
+        scores, known = scores.clone(), scores.clone()
+        scores[some], known[some] = there, there.nan_to_num(0.0)
+    ends = extremes(known)
     if not ends.any():
         warn_of_zeros(problem, target)
     if leftover is not None:
@@ -59,12 +64,20 @@ def at_parameters(
     problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"], failed: dict[int, str] | None = None
 ) -> Attribution:
     """Return the change of each target from θ to each row of `moved`, the parameters at the minimum without it."""
-    if isinstance(asked, PresenceTarget):
-        total, direct = asked.at(problem.params, moved, problem.removals)
-        result = replace(_named(problem, asked, total, failed), direct=direct, parameter=total - direct)
-    else:
-        result = _named(problem, asked, evaluated(asked, problem.params, moved), failed)
+    total, direct = changed(problem, asked, moved)
+    result = _named(problem, asked, total, failed)
+    if direct is not None:
+        result = replace(result, direct=direct, parameter=total - direct)
     return replace(result, error=torch.where(result.scores.isnan().any(1), float("nan"), 0.0).double())
+
+
+def changed(
+    problem: Problem, asked: Target | PresenceTarget, moved: Float[Tensor, "k p"]
+) -> tuple[Float[Tensor, "k t"], Float[Tensor, "k t"] | None]:
+    """Return the change of each target from θ to each row of `moved`, and its direct part if it has one."""
+    if isinstance(asked, PresenceTarget):
+        return asked.at(problem.params, moved, problem.removals)
+    return evaluated(asked, problem.params, moved), None
 
 
 def _named(
@@ -163,26 +176,21 @@ def told(problem: Problem, target: Target | PresenceTarget, result: Attribution)
 
 
 def _determined(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
-    """Return the result with NaN for what depends on parameters that nothing determines without the object."""
-    lost, known = {}, problem.loss.undetermined
-    for row, members in enumerate(result.objects if known else ()):
-        for one in known.keys() & {*torch.as_tensor(members).reshape(-1).tolist()}:
-            lost[row] = lost.get(row, {}) | known[one]
-    if not lost:
+    """Return the result with NaN for what nothing determines, after a warning that says of what."""
+    if not (rows := problem.lost):
         return result
-    values = lambda theta: target.now(problem.unravel(theta), problem.removals.n_objects)  # noqa: E731
-    gradients = jacobian_products(values, problem.theta)
-    gone = torch.zeros(result.scores.shape, dtype=torch.bool)
-    for row, ways in lost.items():
-        basis = torch.linalg.qr(torch.stack(list(ways.values()), dim=1).to(gradients))[0]
-        gone[row] = share_along(basis, gradients.T) > FLAT
+    gone = problem.undetermined(target)
+    # What was not finite is NaN already.
+    gone[[*rows]] |= result.scores[[*rows]].isnan()
     if not gone.any():
         return result
-    names = result.names()
-    told = ", ".join(f"`{name}` without {names[row]}" for row, ways in lost.items() if gone[row].any() for name in ways)
+    names, told, groups = result.names(), [], problem.removals.groups()
+    for row, ways in rows.items():
+        who = names[row] if len(groups[row]) <= NAMED else f"group {row} ({len(groups[row]):,} objects)"
+        told += [f"`{name}` without {who}" for name in ways if gone[row].any()]
     warn(
-        f"Nothing determines {told}: it is constant among the others, a combination of other covariates, or no event "
-        "is left. Scores that depend on it are NaN. Drop it, or add a penalty > 0."
+        f"Nothing determines {', '.join(told)}: it is constant among the others, a combination of other covariates, or "
+        "no event is left. Scores that depend on it are NaN. Drop it, or add a penalty > 0."
     )
     nothing = lambda part: None if part is None else part.masked_fill(gone, float("nan"))  # noqa: E731
     assert result.error is not None

@@ -45,8 +45,8 @@ class Loss(ABC):
         n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
-        undetermined, owning, treatment: Directions (p,) by name that nothing determines without an object; whether
-            `owned` says what, and how; `precision` it runs in; `units`, `stand_in`: natural steps, a preconditioner.
+        undetermined, owning, treatment: Directions (p,) by name that nothing determines without an object, or None;
+            whether `owned` says what, and how; `precision`; `units`, `stand_in`: natural steps, a preconditioner.
 
     Example:
         >>> class Mean(Loss):
@@ -64,7 +64,7 @@ class Loss(ABC):
     n_terms: int | None = None
     hessian_written_out: bool = False
     differences_together: bool = False
-    undetermined: Mapping[int, dict[str, Tensor]] = {}
+    undetermined: Mapping[int, dict[str, Tensor]] | None = None
     owning: bool = False
     treatment: Treatment = Marginalised()
     precision: torch.dtype = torch.float64

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from versatile_influence.core.arguments import function
 from versatile_influence.core.checks import instance, number
-from versatile_influence.core.curvature import Curvature
-from versatile_influence.core.derivatives import by_formula
+from versatile_influence.core.curvature import Curvature, in_units
+from versatile_influence.core.derivatives import by_formula, jacobian_products
 from versatile_influence.core.given import Given
 from versatile_influence.core.labels import names
 from versatile_influence.core.loss import Loss
@@ -19,9 +19,9 @@ from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, all_finite
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.scale_free import scale_free
-from versatile_influence.core.sizes import CACHE_NUMBERS, KEPT_NUMBERS, at_once
-from versatile_influence.core.solver import Solver
-from versatile_influence.core.target import Target, target_values
+from versatile_influence.core.sizes import CACHE_NUMBERS, FLAT, KEPT_NUMBERS, SINGULAR, at_once
+from versatile_influence.core.solver import Solver, share_along
+from versatile_influence.core.target import PresenceTarget, Target, target_values
 from versatile_influence.core.warn import warn
 
 
@@ -117,6 +117,35 @@ class Problem:
         if directions is None and self.removals.count * len(self.theta) <= KEPT_NUMBERS:
             return self._differences
         return self._products(directions)
+
+    @cached_property
+    def lost(self) -> dict[int, dict[str, Tensor]]:
+        """The directions that nothing determines without each removal, by row and name; of most rows none."""
+        known, removals, loss, p = self.loss.undetermined, self.removals, self.loss, len(self.theta)
+        if known is None or not removals.grouped:
+            known = known or {}
+            return {row: known[one] for row, one in enumerate(removals.members.tolist()) if one in known}
+        names_of = loss.parameter_names or [str(place) for place in range(p)]
+        units, found = self.theta.new_ones(p) if loss.units is None else loss.units, {}
+        parts = removals.parts(p * (p if loss.differences_together else max(p, loss.n_objects)))
+        curvatures = [in_units(loss.hessians_without(self.params, part), units) for part in parts]
+        for row, curvature in enumerate(torch.cat(curvatures)):
+            size, ways = torch.linalg.eigh(curvature)
+            if len(flat := ways[:, size <= SINGULAR * size[-1]].T):
+                found[row] = {str(names_of[int(way.abs().argmax())]): units * way for way in flat}
+        return found
+
+    def undetermined(self, target: Target | PresenceTarget) -> Bool[Tensor, "k t"]:
+        """Return which scores depend on parameters that nothing determines without the object."""
+        members, n = self.removals.groups(), self.removals.n_objects
+        gone = torch.zeros(self.removals.count, len(target.now(self.params, n)), dtype=torch.bool)
+        for row, ways in self.lost.items():
+            presence = self.everyone().index_fill(0, members[row], 0.0)
+            # Of a standard error or a baseline those left say on what it depends.
+            values = lambda theta, there=presence: target.now(self.unravel(theta), there)  # noqa: E731
+            basis = torch.linalg.qr(torch.stack(list(ways.values()), dim=1).to(self.theta))[0]
+            gone[row] = ~(share_along(basis, jacobian_products(values, self.theta).T) <= FLAT)
+        return gone
 
     @property
     def gradients_at_once(self) -> int:

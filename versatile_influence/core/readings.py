@@ -129,6 +129,8 @@ def pair(place: int, step: object, most: int | None = None) -> tuple[Any, Int[Te
             f"Batch {place} of `batches` must be a pair (batch, objects), got {told(step)}. vif.recorded(loader, "
             "epochs=1) makes them of a DataLoader."
         )
+    if step[1] is None:
+        raise TypeError(f"Batch {place} of `batches` names no objects: give their numbers, one a row, got None.")
     objects = whole_numbers(step[1], f"batches[{place}]", shape=[None], most=most)
     if not len(objects) or len(objects.unique()) < len(objects):
         raise ValueError(f"The objects of batch {place} must be one or more, each once, got {told(objects.tolist())}.")

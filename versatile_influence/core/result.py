@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# What is to be done about removals that are not trusted, in Python.
+FURTHER = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit."
 # What has an entry for each removal, along its first dimension.
 BY_ROW = ("scores", "direct", "parameter", "error")
 
@@ -94,13 +96,8 @@ class Attribution(Shown):
         k, t = self.scores.shape
         if t:
             names(self.targets, t, "target", "targets")
-        for name, shape in {
-            "direct": (k, t),
-            "parameter": (k, t),
-            "by_seed": (None, k, t),
-            "error": (k,),
-            "about": (t, None),
-        }.items():
+        shapes = {"direct": (k, t), "parameter": (k, t), "by_seed": (None, k, t), "error": (k,), "about": (t, None)}
+        for name, shape in shapes.items():
             if (part := getattr(self, name)) is not None:
                 shaped(tuple(part.shape), name, shape)
         names(self.rung, k, "removal", "rung")
@@ -129,10 +126,11 @@ class Attribution(Shown):
         assert self.error is not None
         checked, bad = int((~self.error.isnan()).sum()), int((~self.trusted).sum())
         if (self.made or {}).get("by") in ("refit", "leave_one_out"):
-            removals = "1 removal is" if checked == 1 else f"{checked:,} removals are"
-            said = f"{'All ' if 1 < checked == len(self.error) else ''}{removals} exact: the model was trained"
-            doubted = len(self.error) - checked - len(self.failed or {})
-            return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
+            others = len(self.error) - checked
+            every = "1 removal is" if checked == 1 else f"All {checked:,} removals are"
+            said = f"{checked:,} of {checked + others:,} removals are" if others else every
+            rest = f"; the other {others:,} lack a result, or are not known to be exact" * bool(others)
+            return f"{said} exact: the model was trained without each{rest}."
         if not checked:
             through = (self.made or {}).get("by") == "unrolled"
             estimated = "" if through else 'attribute(…, check="all") estimates how far each is off, '
@@ -143,9 +141,8 @@ class Attribution(Shown):
             f"{checked - bad:,} of {checked:,} removals{of_all} are trusted to {TRUSTED:g}. The worst is the one of "
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
-        rest = f" {len(self.error) - checked:,} others were not checked." if of_all else ""
-        todo = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else "."
-        return line + todo + rest
+        rest = f" The other {len(self.error) - checked:,} were not checked." if of_all else ""
+        return line + (FURTHER if bad else ".") + rest
 
     def verdicts(self) -> list[str]:
         """Return of each removal "trusted", "not trusted" or "not checked"."""

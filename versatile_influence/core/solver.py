@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.checks import told
 from versatile_influence.core.curvature import Curvature, without
-from versatile_influence.core.ravel import all_finite
+from versatile_influence.core.ravel import all_finite, flat
 from versatile_influence.core.settings import Settings
 from versatile_influence.core.sizes import FLAT, SINGULAR
 from versatile_influence.core.solution import Solution
@@ -47,23 +49,27 @@ class Solver(Settings, ABC):
     def solved(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return X with its residuals."""
 
-    def solve(self, hessian: Curvature, rhs: Float[Tensor, "p k"]) -> Solution:
-        """Return X with H X ≈ B, and its residuals.
+    def solve(self, hessian: Curvature, rhs: object) -> Solution:
+        """Return X with H X ≈ B, and its residuals; B (p, k) in the precision of the parameters, columns of any size.
 
         Raises:
-            TypeError: If the solver cannot use this curvature.
-            ValueError: If H is not finite.
+            TypeError: If the solver cannot use this curvature, or B is no tensor of real numbers.
+            ValueError: If H or B is not finite, or B has not a row a parameter.
 
         Warns:
             UserWarning: If a column's relative residual is above `tolerated`, H curves downward, or is flat in a
                 direction that a column asks for and the loss does not name.
         """
-        solution = self.checked(hessian, rhs)
-        if number := int((share_along(solution.dropped, without(hessian.null_space(), rhs)) > FLAT).sum()):
+        columns, size = _columns(hessian, rhs)
+        solution = self.checked(hessian, columns)
+        if size is not None:
+            solution = replace(solution, value=solution.value * size)
+        if number := int((share_along(solution.dropped, without(hessian.null_space(), columns)) > FLAT).sum()):
+            lost = 0 if solution.dropped is None else solution.dropped.shape[1]
             warn(
-                f"The Hessian is singular: {len(solution.dropped.T)} of {len(rhs)} directions have no curvature and "  # pyright: ignore
-                f"were left out (see solution.dropped), and {number} of {rhs.shape[1]} columns ask for them. Add a "
-                "penalty or damping=…, or drop redundant parameters."
+                f"The Hessian is singular: {lost} of {len(columns)} directions have no curvature and were left out "
+                f"(see solution.dropped), and {number} of {columns.shape[1]} columns ask for them. Add a penalty or "
+                "damping=…, or drop redundant parameters."
             )
         return solution
 
@@ -144,6 +150,28 @@ class Inverse:
         return solution.value
 
 
+def _columns(hessian: Curvature, rhs: object) -> tuple[Float[Tensor, "p k"], Float[Tensor, " k"] | None]:
+    """Return right-hand sides that can be squared, and what each is to be multiplied by, None for nothing."""
+    like = flat(hessian.params)
+    if not isinstance(rhs, Tensor) or rhs.is_complex() or rhs.dtype == torch.bool:
+        what = rhs.dtype if isinstance(rhs, Tensor) else told(rhs)
+        raise TypeError(f"`rhs` must be a tensor of real numbers, ({len(like)}, columns), got {what}.")
+    if rhs.dim() != 2 or len(rhs) != len(like):
+        one = " Of one column write rhs[:, None]." if rhs.shape == like.shape else ""
+        raise ValueError(f"`rhs` must be ({len(like)}, columns), a row a parameter, got {tuple(rhs.shape)}.{one}")
+    rhs = rhs.to(like)
+    if not all_finite(rhs):
+        row, column = (~rhs.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"`rhs` is {rhs[row, column].item()} in row {row} of column {column}, in {rhs.dtype}.")
+    if not rhs.numel():
+        return rhs, None
+    size, reach = torch.stack(rhs.aminmax(dim=0)).abs().amax(0), torch.finfo(rhs.dtype).max ** 0.25
+    if not (odd := (size > reach) | ((size < 1 / reach) & (size > 0))).any():
+        return rhs, None
+    size = torch.where(odd, size, 1.0)
+    return rhs / size, size
+
+
 def share_along(directions: Float[Tensor, "p d"] | None, columns: Float[Tensor, "p k"]) -> Float[Tensor, " k"]:
     """Return which share of each column lies along orthonormal directions."""
     if directions is None:
@@ -165,27 +193,25 @@ def finite(product: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
     return product
 
 
-def eigenpairs(projected: Float[Tensor, "m m"]) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"]]:
-    """Return the eigenvalues and vectors of H within a subspace, zero ones left out; warns of those and of negative."""
+def eigenpairs(
+    projected: Float[Tensor, "m m"],
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "m r"], Float[Tensor, "m d"]]:
+    """Return the eigenvalues and vectors of H within a subspace, and the flat ones apart; warns of negative ones."""
     curvature, turned = torch.linalg.eigh(projected)
     # A zero eigenvalue comes out negative by rounding half of the time.
     if curvature[0] < -1e-10 * curvature.abs().max():
         warn(
             f"The Hessian is indefinite: a direction found has a curvature of {curvature[0]:.3g}. {POSITIVE}",
         )
-    warn_if_singular(curvature)
     kept = curvature.abs() > SINGULAR * curvature.abs().max()
-    return curvature[kept], turned[:, kept]
+    return curvature[kept], turned[:, kept], turned[:, ~kept]
 
 
-def warn_if_singular(curvature: Float[Tensor, " m"]) -> None:
-    """Warn where some of the curvatures found are zero, so that their directions are left out."""
-    flat = int((curvature.abs() <= SINGULAR * curvature.abs().max()).sum())
-    if flat and curvature.abs().max() > 0:
-        warn(
-            f"The Hessian is singular: {flat} of {len(curvature)} directions found have no curvature and were left "
-            "out. What moves along them is not explained. Add a penalty or damping=…, or drop redundant parameters.",
-        )
+def beside(null: Float[Tensor, "p m"] | None, flat: Float[Tensor, "p d"]) -> Float[Tensor, "p q"] | None:
+    """Return directions that the loss names as constant, and those found flat, as `Solution.dropped` has them."""
+    if not flat.shape[1]:
+        return null
+    return flat if null is None else torch.cat([null, flat], dim=1)
 
 
 def true_residual(

@@ -21,9 +21,7 @@ Effects = tuple[Float[Tensor, "k t"], Float[Tensor, "k t"]]
 
 
 class Target(ABC):
-    """A function from parameters to t numbers, with names. Test data are closed over.
-
-    A function becomes one by itself wherever a target is asked for.
+    """A function from parameters to t numbers, with names, test data closed over; any function becomes one by itself.
 
     Attributes:
         labels: Names of the numbers, or None.
@@ -57,8 +55,8 @@ class Target(ABC):
         few = jacobian.shape[0] < jacobian.shape[1]
         return (jacobian if few else Derived(self._numbers, params)).dense()
 
-    def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:  # noqa: ARG002
-        """Return the numbers, as a `PresenceTarget` does those with everybody there."""
+    def now(self, params: Params, some: int | Tensor) -> Float[Tensor, " t"]:  # noqa: ARG002
+        """Return the numbers, as a `PresenceTarget` does those with so many, or with some, there."""
         return flat_target(self(params))
 
     def _numbers(self, params: Params) -> Float[Tensor, " t"]:
@@ -154,9 +152,10 @@ class PresenceTarget:
 
         return PresenceTarget(seen, self.labels, None, self.about)
 
-    def now(self, params: Params, n_objects: int) -> Float[Tensor, " t"]:
-        """Return the numbers with everybody there, checked."""
-        return checked_target(flat_target(self(params, first(params).new_ones(n_objects))))
+    def now(self, params: Params, some: int | Tensor) -> Float[Tensor, " t"]:
+        """Return the numbers with so many objects there, checked, or with the presence of some."""
+        values = flat_target(self(params, first(params).new_ones(some) if isinstance(some, int) else some))
+        return checked_target(values) if isinstance(some, int) else values
 
     def effects(self, params: Params, changes: Float[Tensor, "k p"], removals: Removals) -> Effects:
         """Return f(θ, 1₋ᵢ) − f(θ, 1) and ∇f(θ, 1₋ᵢ)ᵀ Δθᵢ of each removal."""

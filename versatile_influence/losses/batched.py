@@ -121,4 +121,7 @@ def written(outer: object) -> Callable[[Any, Tensor], Tensor]:
             f"`outer` is about one batch at a time, and {outer!r} about all. Give vif.losses.Contrast(…), "
             "vif.losses.EachObject(…) or a function of (outputs, presence)."
         )
-    return function(outer, "outer", "outputs", "presence")
+    try:
+        return function(outer, "outer", "outputs", "presence")
+    except TypeError as error:
+        raise TypeError(f"{error} Wrap what gives a term an object: vif.losses.EachObject(cross_entropy).") from error

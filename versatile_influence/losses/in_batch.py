@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from versatile_influence.core.arguments import function as checked
-from versatile_influence.core.batched_outer import InBatch, Lost
+from versatile_influence.core.batched_outer import InBatch, Lost, tried
 from versatile_influence.core.checks import told
 from versatile_influence.core.readings import Layout
 from versatile_influence.core.settings import Settings, setting
@@ -127,13 +127,18 @@ class EachObject(InBatch):
         checked(self.function, "function", "outputs")
 
     def of(self, layout: Layout) -> Lost:
-        """Return what is lost by one batch."""
+        """Return what is lost by one batch.
+
+        Raises:
+            ValueError: If the function is not to be computed for its outputs.
+        """
         n = len(layout.objects)
         if isinstance(self.function, Preferred):
             what = "scores of the preferred and of the others, perhaps each by a reference too, one an object"
             shapes = shapes_of(layout, "Preferred", what, {2, 4})
             if {*shapes} != {torch.Size([n])}:
                 raise ValueError(f"Preferred needs outputs of shape ({n},) each: {what}. Got {[*map(tuple, shapes)]}.")
+        tried(self.function, layout, "function")
         terms = Terms(lambda outputs: self.function(layout.shaped(outputs)), torch.arange(n)[:, None], n)
         return Lost(terms, sum(layout.sizes))
 
@@ -167,6 +172,11 @@ def cross_entropy(outputs: Any) -> Float[Tensor, " b"]:
     if not pair or not all(isinstance(part, Tensor) for part in outputs):
         raise TypeError(f"`outputs` must be (logits, classes), two tensors of a batch, got {told(outputs)}.")
     logits, classes = outputs
+    rows = logits.shape[:1] if logits.dim() == 2 else None
+    whole = not (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool)
+    if not (whole and classes.shape == rows) and not (classes.is_floating_point() and classes.shape == logits.shape):
+        got = f"{tuple(logits.shape)} and {tuple(classes.shape)} of {classes.dtype}"
+        raise TypeError(f"Cross-entropy needs logits (b, c) and classes (b,), whole numbers below c, got {got}.")
     return torch.nn.functional.cross_entropy(logits, classes, reduction="none")
 
 

@@ -11,7 +11,7 @@ from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.checks import whole
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import RESAMPLES, WRONG
+from versatile_influence.core.sizes import CORRELATED, INTERVALS, RESAMPLES, WRONG
 from versatile_influence.reading.evaluation import Interval, interval
 from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.pairs import Moments, Pair, attribution, few
@@ -29,7 +29,8 @@ class SpotCheck:
         estimate: The scores of the removals refitted.
         truth: Their refits.
         correlation: Pearson's, over all pairs of removal and target in units of each target's spread, with a 95 %
-            interval over removals; NaN for one removal. Pairs about what is removed itself are left out.
+            interval over removals, NaN for fewer than ten; NaN for fewer than three. Pairs about what is removed itself
+            are left out.
         slope: Of truth on estimate, over the same.
         error: (k,) true relative error of each removal, measured as `Attribution.error` estimates it.
         jumps: Names of removals that were trusted and are wrong by more than half: as a rule training without them ends
@@ -99,16 +100,20 @@ class SpotCheck:
 
     def __str__(self) -> str:
         """Return one line."""
-        r, s = self.correlation, self.slope
-        agree = (
-            f"correlation {r.value:.4f} ({r.low:.4f} to {r.high:.4f}), slope {s.value:.3f} ({s.low:.3f} to "
-            f"{s.high:.3f}), "
+        agree = [
+            f"{what} {one.value:.{digits}f}"
+            + ("" if math.isnan(one.low) else f" ({one.low:.{digits}f} to {one.high:.{digits}f})")
+            for what, one, digits in (("correlation", self.correlation, 4), ("slope", self.slope, 3))
+            if not math.isnan(one.value)
+        ]
+        errors = self.error[~self.error.isnan()]
+        sizes = (
+            f"{errors.median().item():.2g} in the median, {errors.max().item():.2g} at most"
+            if len(errors)
+            else "unknown"
         )
-        line = (
-            f"{counted(len(self.error), 'removal')} refitted: {'' if math.isnan(r.value) else agree}relative error of "
-            f"a removal {self.error.nanmedian().item():.2g} in the median, "
-            f"{self.error.nan_to_num(0.0).max().item():.2g} at most"
-        )
+        agree.append(f"relative error of a removal {sizes}")
+        line = f"{counted(len(self.error), 'removal')} refitted: {', '.join(agree)}"
         jumps = f"; wrong though trusted, perhaps another minimum: {few(self.jumps)}" if self.jumps else ""
         failed = f"; {len(self.truth.failed)} have no minimum" if self.truth.failed else ""
         return f"{line}{jumps}{failed}."
@@ -148,7 +153,7 @@ def spot_check(
         >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
         >>> scores = vif.attribute(loss, torch.tensor(4.5), lambda theta: theta, n_objects=4, check=False)
         >>> print(spot_check(scores, loss, torch.tensor(4.5), lambda theta: theta))
-        4 removals refitted: correlation 1.0000 (1.0000 to 1.0000), slope 1.333 (1.333 to 1.333), ...
+        4 removals refitted: correlation 1.0000, slope 1.333, relative error of a removal 0.25 in the ...
     """
     scale = Scale.of(attribution(estimate, "estimate").scores)
     rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
@@ -182,7 +187,7 @@ def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
 
 def _pooled(pair: Pair, scale: Scale, seed: int = 0) -> tuple[Interval, Interval]:
     """Return correlation and slope over all pairs of removal and target, each target in its unit."""
-    if len(pair.a) < 2:
+    if len(pair.a) < CORRELATED:
         return Interval(*[float("nan")] * 3), Interval(*[float("nan")] * 3)
     a, b = pair.a / scale.unit, pair.b / scale.unit
     there = a.isfinite() & b.isfinite()
@@ -197,7 +202,7 @@ def _pooled(pair: Pair, scale: Scale, seed: int = 0) -> tuple[Interval, Interval
 
     def of(values: Tensor, *, fisher: bool) -> Interval:
         spread = values[1:][~values[1:].isnan()]
-        if len(spread) < 2:
+        if len(spread) < 2 or len(a) < INTERVALS:
             return Interval(values[0].item(), float("nan"), float("nan"))
         return interval(values[0], spread, fisher=fisher)
 

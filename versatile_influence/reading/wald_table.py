@@ -44,9 +44,8 @@ class Effect:
     @property
     def texts(self) -> list[str]:
         """Covariate, coefficient, standard error, hazard ratio, its 95 % interval, z and p."""
-        digits = decimals(self.error)
         low, high = (hazard(self.coefficient + sign * WIDTH * self.error) for sign in (-1, 1))
-        numbers = [f"{self.coefficient:.{digits}f}", f"{self.error:.{digits}f}", hazard(self.coefficient)]
+        numbers = [beside(self.coefficient, self.error), beside(self.error, self.error), hazard(self.coefficient)]
         return [self.name, *numbers, f"{low} … {high}", f"{self.z:.2f}", tail(self.p)]
 
 
@@ -56,6 +55,19 @@ def effects(loss: CoxLoss, params: Tensor) -> list[Effect]:
     return [
         Effect(str(name), *pair) for name, *pair in zip(loss.columns, params.tolist(), errors.tolist(), strict=True)
     ]
+
+
+def beside(value: float, error: float, sign: str = "") -> str:
+    """Return a number in the digits that its standard error decides, as a power of ten where the unit is odd.
+
+    Example:
+        >>> beside(-0.37942, 0.19138), beside(2.04e-14, 7.3e-14, "+"), beside(4.912e10, 1.83e11)
+        ('-0.379', '+2.04e-14', '4.9e+10')
+    """
+    if 1e-7 < error < 1e7 or not math.isfinite(value):
+        return f"{value:{sign}.{decimals(error)}f}"
+    places = math.floor(math.log10(abs(value) or error)) - math.floor(math.log10(error)) + 2
+    return f"{value:{sign}.{max(0, places)}e}"
 
 
 def two_sided(z: float) -> float:
@@ -69,12 +81,18 @@ def hazard(log: float) -> str:
     Example:
         >>> hazard(0.5), hazard(-4e-5), hazard(700.0), hazard(-90.0)
         ('1.649', '0.999960', '>1e6', '<1e-6')
+        >>> hazard(0.095310), hazard(4e-13)  # 1 + 4e-13
+        ('1.100', '1+4.0e-13')
     """
     if abs(log) > math.log(ENDLESS):
         return ">1e6" if log > 0 else "<1e-6"
     value = math.exp(log)
     near = abs(math.expm1(log))
-    return f"{value:.4g}" if near >= 0.05 or not near else f"{value:.{min(12, 1 - math.floor(math.log10(near)))}f}"
+    if not near:
+        return "1"
+    if near >= 0.05:
+        return f"{value:#.4g}".rstrip(".")
+    return f"{value:.{1 - math.floor(math.log10(near))}f}" if near > 1e-9 else f"1{math.expm1(log):+.1e}"
 
 
 def tail(p: float) -> str:
@@ -86,5 +104,7 @@ def tail(p: float) -> str:
     """
     if p < 0.001:
         return "<0.001"
+    if math.isnan(p):
+        return "–"
     digits = next((digits for digits in range(3, 9) if float(f"{p:.{digits}f}") != LEVEL), 9)
     return f"{p:.{digits}f}"

@@ -11,7 +11,7 @@ from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
+from versatile_influence.core.solver import Solver, beside, eigenpairs, finite, true_residual
 from versatile_influence.solvers.lanczos import lanczos
 
 
@@ -63,17 +63,17 @@ class Arnoldi(Solver):
         """Return X ≈ H⁻¹ B; the residuals say how much of B the eigenvectors hold."""
         null, mu = hessian.null_space(), hessian.floor
         rhs = without(null, rhs)
-        directions, kept, smallest, steps = hessian.once(self, lambda: self._eigenpairs(hessian, null))
+        directions, kept, dropped, smallest, steps = hessian.once(self, lambda: self._eigenpairs(hessian, null))
         inside = directions.T @ rhs
         value = directions @ (inside / kept[:, None])
         if mu > 0:
             value = value + (rhs - directions @ inside) / mu
         value = without(null, value)
         residual = true_residual(hessian, value, rhs, null)
-        return Solution(value, residual, num_steps=steps, smallest_curvature=smallest, dropped=null)
+        return Solution(value, residual, num_steps=steps, smallest_curvature=smallest, dropped=dropped)
 
-    def _eigenpairs(self, hessian: Curvature, null: Tensor | None) -> tuple[Tensor, Tensor, float, int]:
-        """Return eigenvectors and eigenvalues found, largest first, the smallest of all, and the steps taken."""
+    def _eigenpairs(self, hessian: Curvature, null: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, float, int]:
+        """Return eigenvectors and eigenvalues found, largest first, flat ones, the smallest of all, and the steps."""
         theta, generator = flat(hessian.params), torch.Generator().manual_seed(self.seed)
 
         def drawn() -> Tensor:
@@ -83,6 +83,7 @@ class Arnoldi(Solver):
         basis, projected = lanczos(
             lambda columns: without(null, finite(hessian @ columns)), drawn(), steps, restart=drawn
         )
-        curvature, turned = eigenpairs(projected)
+        curvature, turned, level = eigenpairs(projected)
         order = curvature.abs().argsort(descending=True)[: self.rank]
-        return basis @ turned[:, order], curvature[order], curvature.min().item(), len(projected)
+        smallest = curvature.min().item() if len(curvature) else 0.0
+        return basis @ turned[:, order], curvature[order], beside(null, basis @ level), smallest, len(projected)

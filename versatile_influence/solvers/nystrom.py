@@ -12,7 +12,7 @@ from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import POSITIVE, Preconditioner, Solver, finite, true_residual, warn_if_singular
+from versatile_influence.core.solver import POSITIVE, Preconditioner, Solver, beside, finite, true_residual
 from versatile_influence.core.warn import warn
 
 
@@ -71,23 +71,23 @@ class Nystrom(Solver, Preconditioner):
                 f"A sketch of rank {self.rank} says nothing of the other {room - self.rank} directions: the loss has "
                 "no penalty and there is no damping. Pass damping=…, or use vif.CG."
             )
-        directions, curvature = self.sketch(hessian)
+        directions, curvature, dropped = self.sketch(hessian)
         rhs = without(null, rhs)
         value = without(null, _woodbury(directions, curvature, mu, mu)(rhs))
         residual = true_residual(hessian, value, rhs, null)
-        return Solution(value, residual, smallest_curvature=(curvature.min() + mu).item(), dropped=null)
+        return Solution(value, residual, smallest_curvature=(curvature.min() + mu).item(), dropped=dropped)
 
     def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
         """Return columns ↦ H⁻¹ columns by the sketch, directions that it misses counting as its flattest."""
-        directions, curvature = self.sketch(hessian)
+        directions, curvature, _ = self.sketch(hessian)
         mu = hessian.floor
         return _woodbury(directions, curvature, mu, mu + curvature.min().item())
 
-    def sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
-        """Return V and λ, largest first, those of rounding left out."""
+    def sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"], Tensor | None]:
+        """Return V and λ, largest first, those of rounding left out, and the directions that are left out with them."""
         return hessian.once(self, lambda: self._sketch(hessian))
 
-    def _sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
+    def _sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"], Tensor | None]:
         theta, mu, null = flat(hessian.params), hessian.floor, hessian.null_space()
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randn(len(theta), min(self.rank, len(theta)), generator=generator, dtype=torch.float64).to(theta)
@@ -104,14 +104,14 @@ class Nystrom(Solver, Preconditioner):
                 f"The Hessian is not positive definite: it has a curvature of {size[0].item() + mu:.3g} or less. The "
                 f"sketch leaves such directions out. {POSITIVE}",
             )
-        elif mu <= 0:
-            warn_if_singular(size)
         kept = size > cut
+        # With damping or a penalty nothing is flat.
+        dropped = beside(null, drawn @ turned[:, (size.abs() <= cut) & (mu <= 0)])
         if not kept.any():
-            return drawn[:, :1], drawn.new_zeros(1)
+            return drawn[:, :1], drawn.new_zeros(1), dropped
         root = (image @ turned[:, kept]) / size[kept].sqrt()
         vectors, singular, _ = torch.linalg.svd(root, full_matrices=False)
-        return vectors, singular.square()
+        return vectors, singular.square(), dropped
 
 
 def _woodbury(

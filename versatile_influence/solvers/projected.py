@@ -13,7 +13,7 @@ from versatile_influence.core.derivatives import chunk_that_fits
 from versatile_influence.core.ravel import flat, shaper
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import Solver, eigenpairs, finite, true_residual
+from versatile_influence.core.solver import Solver, beside, eigenpairs, finite, true_residual
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ class Projected(Solver):
         """Return X with Pᵀ(H X − B) = 0 and X in the span of P."""
         null = hessian.null_space()
         rhs = without(null, rhs)
-        directions, curvature = hessian.once(self, lambda: self._eigenpairs(hessian, null))
+        directions, curvature, dropped = hessian.once(self, lambda: self._eigenpairs(hessian, null))
         value = directions @ ((directions.T @ rhs) / curvature[:, None])
         residual = true_residual(hessian, value, rhs, null)
         smallest = curvature.min().item() if len(curvature) else None
-        return Solution(value, residual, smallest_curvature=smallest, dropped=null)
+        return Solution(value, residual, smallest_curvature=smallest, dropped=dropped)
 
-    def _eigenpairs(self, hessian: Curvature, null: Tensor | None) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
-        """Return eigenvectors and eigenvalues of H within the subspace."""
+    def _eigenpairs(self, hessian: Curvature, null: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return eigenvectors and eigenvalues of H within the subspace, and what is left out of it."""
         basis = self._basis(hessian, null)
         inner = basis.T @ without(null, finite(hessian @ basis))
-        curvature, turned = eigenpairs((inner + inner.T) / 2)
-        return basis @ turned, curvature
+        curvature, turned, level = eigenpairs((inner + inner.T) / 2)
+        return basis @ turned, curvature, beside(null, basis @ level)
 
     def _basis(self, hessian: Curvature, null: Tensor | None) -> Float[Tensor, "p r"]:
         theta, unravel = flat(hessian.params), shaper(hessian.params)

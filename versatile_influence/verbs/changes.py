@@ -16,6 +16,11 @@ def solved_changes(
     rest = []
 
     def solve(columns: Tensor) -> Tensor:
+        if columns.shape[1] >= len(columns):
+            # H⁻¹ is then there as a whole, and no copy of many columns is needed to ask twice.
+            solved = inverse @ columns
+            rest.append((inverse @ problem.gradient[:, None])[:, 0])
+            return solved
         # One call, so that H is factorised once.
         solved = inverse @ torch.cat([columns, problem.gradient[:, None]], dim=1)
         rest.append(solved[:, -1])

@@ -1,5 +1,6 @@
 """What `vif.sensitivity` finds."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ class Sensitivity:
 
     Attributes:
         holds: The conclusion's number with everybody, > 0.
-        without: The same refitted without the set; ≤ 0 where the conclusion is overturned.
+        without: The same refitted without the set; ≤ 0 where the conclusion is overturned, NaN where nothing determines
+            it any more, as the coefficient of a category that is gone.
         removed: Object numbers of the set; where it is not overturned, of the largest tried.
         names: The user's names of them; of groups that were removed together, a name each.
         overturned: Whether the refitted conclusion is.
@@ -48,9 +50,11 @@ class Sensitivity:
             return (
                 f"Sensitivity: not overturned by removing up to {len(self)} of {self.n:,} (first order says {first})."
             )
+        then = f"refitted from {self.holds:.3g} to {self.without:.3g}"
+        then = "nothing determines it without them" if math.isnan(self.without) else then
         return (
             f"Sensitivity: overturned without {len(self)} of {self.n:,} ({len(self) / self.n:.1%}; first order says "
-            f"{first}), refitted from {self.holds:.3g} to {self.without:.3g}: {shown}"
+            f"{first}), {then}: {shown}"
         )
 
     def to_frame(self) -> "pd.DataFrame":

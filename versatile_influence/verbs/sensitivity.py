@@ -6,6 +6,8 @@ removed, the model refitted, and everybody's change predicted anew, until the re
 then turns out not to be needed is put back, and where few are enough, sets of fewer are searched for widely.
 """
 
+import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.checks import whole
-from versatile_influence.core.finished import at_parameters
+from versatile_influence.core.finished import changed
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
@@ -31,6 +33,8 @@ from versatile_influence.verbs.overturned import Sensitivity
 from versatile_influence.verbs.refit import refit
 
 Units = tuple[int, ...]
+# What a conclusion is worth that nothing determines.
+UNKNOWN = -float("inf")
 
 
 @errors_named()
@@ -73,18 +77,17 @@ def sensitivity(
     search = _Search.of(problem, conclusion)
     most = max(1, len(search.units) // 2) if most is None else whole(most, "most", least=1, most=len(search.units))
     single = search.predicted((), search.params)
-    total = search.holds + single.sort().values.cumsum(0)
+    total = search.holds + single.nan_to_num(UNKNOWN).sort().values.cumsum(0)
     enough = (total <= 0).nonzero()
     first_order = int(enough[0]) + 1 if len(enough) else None
-    chosen, path = search.greedy(single, most)
-    value = path[-1][2] if path else search.holds
+    chosen, value, path = search.greedy(single, most)
     if value <= 0:
         chosen, value = search.pruned(chosen, value)
         if len(chosen) <= FEW + 1:
             chosen, value = search.fewer(chosen, value)
     return Sensitivity(
         search.holds,
-        value,
+        float("nan") if value == UNKNOWN else value,
         tuple(sorted(member for unit in chosen for member in search.units[unit])),
         [search.name(unit) for unit in chosen],
         value <= 0,
@@ -133,7 +136,10 @@ class _Search:
         return presence
 
     def predicted(self, chosen: Units, params: Params) -> Float[Tensor, " u"]:
-        """Return the predicted change by each further unit, infinite for those gone; `params` is without `chosen`."""
+        """Return the predicted change by each further unit, infinite for those gone; `params` is without `chosen`.
+
+        It is NaN where nothing determines the conclusion without the unit.
+        """
         gone = set(chosen)
         rest = [unit for unit in range(len(self.units)) if unit not in gone]
         kept = self.presence(chosen).nonzero()[:, 0]
@@ -148,25 +154,37 @@ class _Search:
             problem = Problem.of(loss, params, objects=objects)
             changes, _, _ = solved_changes(problem, Inverse(Hessian(loss, params, problem.everyone()), Explicit()))
             # The target is evaluated anew: a p value is far from linear.
-            scores[rest] = at_parameters(problem, asked, problem.theta + changes).scores[:, 0]
+            found = changed(problem, asked, problem.theta + changes)[0]
+            found = found.masked_fill(problem.undetermined(asked), float("nan")) if problem.lost else found
+            scores[rest] = found[:, 0]
         return scores
 
     def fitted(self, chosen: Units, start: Params) -> tuple[Params, float]:
         """Return the minimum without some units, and the conclusion there."""
         presence = self.presence(chosen)
         params = minimize(self.problem.loss, start, presence)
-        return params, self.value(params, presence)
+        value = self.value(params, presence)
+        return params, UNKNOWN if math.isnan(value) else value
 
     def refitted(self, sets: Sequence[Units]) -> Float[Tensor, " k"]:
-        """Return the conclusion refitted without each set, infinite where that has no minimum."""
+        """Return the conclusion refitted without each set: infinite without minimum, −∞ where nothing determines it."""
         objects = [[member for unit in chosen for member in self.units[unit]] for chosen in sets]
-        scores = refit(self.problem.loss, self.params, self.conclusion, objects=objects).scores[:, 0]
-        return (self.holds + scores).nan_to_num(float("inf"))
+        with warnings.catch_warnings():
+            # Of sets that are only tried nothing is to be said.
+            warnings.simplefilter("ignore")
+            found = refit(self.problem.loss, self.params, self.conclusion, objects=objects)
+        values = (self.holds + found.scores[:, 0]).nan_to_num(UNKNOWN)
+        values[list(found.failed or ())] = float("inf")
+        return values
 
-    def greedy(self, scores: Float[Tensor, " u"], most: int) -> tuple[Units, list[tuple[int, float, float]]]:
+    def greedy(self, scores: Float[Tensor, " u"], most: int) -> tuple[Units, float, list]:
         """Remove the most harmful units, refit and predict again, until the conclusion is overturned."""
         chosen, params, value, path = (), self.params, self.holds, []
         while value > 0 and len(chosen) < most:
+            if (unknown := scores.isnan().nonzero()).numel():
+                chosen, value = (*chosen, int(unknown[0])), UNKNOWN
+                path.append((len(chosen), float("nan"), float("nan")))
+                break
             order = scores.argsort()
             # Far from the end several at once; the last steps are single.
             needed = int((value + scores[order].cumsum(0) > 0).sum()) + 1
@@ -183,7 +201,7 @@ class _Search:
             path.append((len(chosen), guess, value))
             if value > 0 and len(chosen) < most:
                 scores = self.predicted(chosen, params)
-        return chosen, path
+        return chosen, value, path
 
     def pruned(self, chosen: Units, value: float) -> tuple[Units, float]:
         """Put back what is not needed, as long as the conclusion stays overturned."""

@@ -40,14 +40,18 @@ def dfbeta(loss: CoxLoss, params: Params) -> Float[Tensor, "n p"]:
 def standard_errors(loss: CoxLoss, params: Params, *, robust: bool | None = None) -> Float[Tensor, " p"]:
     """Return the standard errors of the coefficients.
 
-    Robust ones are those of Lin & Wei's sandwich, √Σᵢ dfbetaᵢ², over the loss's objects: patients, or subjects and
-    clusters with all their rows. Those from the information, √diag H⁻¹, take every row for a patient of its own.
+    Robust ones are those of Lin & Wei's sandwich, √Σᵢ dfbetaᵢ², over the loss's objects, patients or subjects with all
+    their rows, summed over clusters where it has any. Those from the information, √diag H⁻¹, take every row for
+    a patient of its own.
 
     Args:
         loss: The Cox loss.
         params: Its minimum.
         robust: Which; None for what R prints by default (`loss.robust`): robust where there are clusters, weights
             that are no counts, or subjects with more than one event.
+
+    Raises:
+        ValueError: If it is of a network.
 
     References:
         Lin & Wei (1989), "The robust inference for the Cox proportional hazards model".
@@ -59,7 +63,7 @@ def standard_errors(loss: CoxLoss, params: Params, *, robust: bool | None = None
         >>> [round(standard_errors(loss, theta, robust=kind).item(), 2) for kind in (False, True)]
         [1.48, 1.23]
     """
-    instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)")
+    instance(loss, "loss", CoxLoss, "vif.losses.CoxLoss(…)").coefficients()
     theta, unravel = ravel(params)
     chosen = loss.robust if robust is None else robust
     return covariance(loss, unravel(theta.double()), loss.everyone(theta.double()), robust=chosen).diagonal().sqrt()

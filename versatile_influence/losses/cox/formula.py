@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from versatile_influence.core.checks import told
 from versatile_influence.core.tables import covariates
 from versatile_influence.core.words import missing
@@ -192,7 +194,8 @@ class Design:
     def _made(self, frame: Any) -> Any:
         try:
             known = {alias: frame[name] for alias, name in self.aliases.items() if name in frame.columns}
-            return self.spec.get_model_matrix(frame.assign(**known) if known else frame)
+            with np.errstate(all="ignore"):  # A logarithm of 0 is refused with its row.
+                return self.spec.get_model_matrix(frame.assign(**known) if known else frame)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"`formula` cannot be made of this frame's columns: {reason}") from error
@@ -215,14 +218,12 @@ def formula_rows(
         TypeError: If it is no text, or the frame none.
         ValueError: If a column is missing or has two roles, or a row is not to be used.
     """
-    # A frame at all, with names of its own.
-    covariates(frame, {})
+    covariates(frame, {})  # A frame at all, with names of its own.
     asked = parsed(formula, frame)
     roles = {"duration": asked.duration, "event": asked.event, "entry": asked.entry, "strata_cols": asked.strata}
-    if asked.cluster and given.get("subject_col"):
-        other = words.role("subject_col")
-        raise ValueError(f"cluster(…) and `{other}` both say which rows go together. Name one of them.")
-    roles |= {**given, "subject_col": asked.cluster or given.get("subject_col")}
+    subject = given.get("subject_col") or asked.cluster
+    # Clusters are removed as one where nothing else is named.
+    roles |= {**given, "subject_col": subject, "cluster_col": None if subject == asked.cluster else asked.cluster}
     for name in (asked.duration, asked.entry):
         if name is not None and name not in frame.columns:
             frame = frame.assign(**{name: _evaluated(name, frame)})

@@ -11,7 +11,7 @@ from versatile_influence.core.sizes import NAMED
 from versatile_influence.core.tables import covariates
 from versatile_influence.core.warn import warn
 
-LABELS = ("strata_cols", "subject_col")
+LABELS = ("strata_cols", "subject_col", "cluster_col")
 
 
 def _in_python(name: Hashable) -> str:
@@ -153,11 +153,20 @@ def _is_numeric(column: Any) -> bool:
     return column.dtype.kind in "biuf"
 
 
+def _numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _example(frame: Any, name: Hashable) -> str:
     known = frame[name].dropna()
     if not len(known):
         return "it is empty"
-    place = next((place for place, value in enumerate(known) if isinstance(value, str)), 0)
+    # A number that is written among text is not what is in the way.
+    place = next((place for place, value in enumerate(known) if isinstance(value, str) and not _numeric(value)), 0)
     return f"row {known.index.tolist()[place]!r} holds {known.iloc[place]!r}"
 
 

@@ -44,7 +44,12 @@ class NetworkRisks(Network):
     def _of(self, params: Params, rows: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
         if isinstance(params, dict):
             params = {name: value.to(rows) for name, value in params.items()}
-        return through(self.model, params, rows).squeeze(-1)
+        found = through(self.model, params, rows)
+        found = found.squeeze(-1) if found.dim() == rows.dim() else found
+        if found.shape != rows.shape[:-1]:
+            shapes = f"{tuple(found.shape)} for covariates {tuple(rows.shape)}"
+            raise ValueError(f"`model` must give one log-risk a row, got {shapes}. End it in Linear(…, 1).")
+        return found
 
 
 @dataclass(frozen=True, eq=False)

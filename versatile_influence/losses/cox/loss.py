@@ -38,6 +38,7 @@ class CoxLoss(CoxTargets):
         strata: Labels of strata with a baseline hazard of their own.
         weights: Case weights; a removed row goes with its whole weight.
         subjects: Labels that rows of one subject share; then subjects are the objects.
+        clusters: Labels of what robust errors are summed over, such as hospitals; the objects stay what they are.
         penalty: λ in (λ/2)‖θ‖², added to the summed loss.
         model: A network from covariates to one log-risk each, in place of xθ; parameters are then the dict of its
             `named_parameters()`.
@@ -70,6 +71,7 @@ class CoxLoss(CoxTargets):
         strata: object = None,
         weights: object = None,
         subjects: object = None,
+        clusters: object = None,
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
         columns: Sequence[object] | None = None,
@@ -84,6 +86,7 @@ class CoxLoss(CoxTargets):
             strata=strata,
             weights=weights,
             subjects=subjects,
+            clusters=clusters,
             columns=columns,
             labels=labels,
             collinear=penalty > 0 or model is not None,
@@ -99,6 +102,7 @@ class CoxLoss(CoxTargets):
         self.undetermined = undetermined_without(rows)
         self.columns, self.ties, self.strata_labels, self.strata_cols = rows.columns, ties, rows.strata, []
         self.robust, self.n_dropped, self.design = robust_by_default(rows), 0, None
+        self.cluster = None if rows.cluster is None else tensor(rows.cluster)
 
     @classmethod
     def from_frame(
@@ -111,6 +115,7 @@ class CoxLoss(CoxTargets):
         strata_cols: str | list[str] | None = None,
         weights_col: str | None = None,
         subject_col: str | None = None,
+        cluster_col: str | None = None,
         ties: str = "efron",
         penalty: float = 0.0,
         model: torch.nn.Module | None = None,
@@ -130,6 +135,7 @@ class CoxLoss(CoxTargets):
         """
         given = {"duration_col": duration_col, "event_col": event_col, "entry_col": entry_col}
         given |= {"strata_cols": strata_cols, "weights_col": weights_col, "subject_col": subject_col}
+        given["cluster_col"] = cluster_col
         rows = frame_rows(frame, given, na=na, event_value=event_value)
         return cls.of_rows(rows, ties=ties, penalty=penalty, model=model)
 
@@ -150,8 +156,8 @@ class CoxLoss(CoxTargets):
 
         `Surv(time, event)` or `Surv(start, stop, event)` on the left, where the event may be `status == 2`; on the
         right what formulaic knows (categories, interactions, splines, transformations), `strata(…)` and `cluster(…)`.
-        Clusters are removed as one and have robust errors, as in R. Test patients are a frame with the columns of the
-        formula. Other arguments are those of `from_frame`.
+        Clusters have robust errors, as in R, and are removed as one unless `subject_col` names what is removed. Test
+        patients are a frame with the columns of the formula. Other arguments are those of `from_frame`.
 
         Raises:
             TypeError: If the formula is no text, or the frame none.
@@ -180,6 +186,7 @@ class CoxLoss(CoxTargets):
             strata=rows.values("strata_cols"),
             weights=rows.values("weights_col"),
             subjects=rows.values("subject_col"),
+            clusters=rows.values("cluster_col"),
             columns=list(x.columns),
             labels=rows.frame.index.tolist(),
             **given,

@@ -62,7 +62,7 @@ def range_log_sums(
         rows, bounds = _members(r, ranges, members)
         kept = torch.where(heavy, 0.0, u * (top / light))
         summed = _light(rows / top, kept, c[None], bounds, coefficients, reuse=False)
-        pairs, terms, _ = _heavy_pairs(heavy, *bounds)
+        pairs, terms = _heavy_pairs(heavy, *bounds)
         if len(pairs):
             single = c.index_select(0, terms) * torch.log1p(-rows[pairs] * u[terms])
             summed = summed.index_add(1, pairs, -single[None])
@@ -106,13 +106,22 @@ def _members(r: Tensor, ranges: tuple, members: Tensor | None) -> tuple[Tensor, 
 
 def _heavy_odds(rows: Tensor, u: Tensor, heavy: Tensor, bounds: Ranges) -> Callable[[Tensor, Tensor], Tensor]:
     """Return what adds Σ c p/(1 − p) over the heavy terms: a sparse matrix of few rows and columns, made once."""
-    pairs, terms, place = _heavy_pairs(heavy, *bounds)
-    if not len(pairs):
+    columns = heavy.nonzero().squeeze(1)
+    some, first, count = _reach(heavy, *bounds)
+    some, first, count = (part[count > 0] for part in (some, first, count))
+    if not len(some):
         return lambda summed, _: summed
-    some, counts = pairs.unique_consecutive(return_counts=True)
-    p, columns = rows[pairs] * u[terms], heavy.nonzero().squeeze(1)
-    ends = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    odds = scipy.sparse.csr_array(((p / (1 - p)).numpy(), place.numpy(), ends.numpy()), shape=(len(some), len(columns)))
+    ends = torch.nn.functional.pad(count.cumsum(0), (1, 0))
+    values, place = rows.new_empty(int(ends[-1])), torch.empty(int(ends[-1]), dtype=torch.int32)
+    high, begin = u[columns], 0
+    while begin < len(some):
+        # Some queries, so that what is made of their pairs stays in cache.
+        end = max(begin + 1, int(torch.searchsorted(ends, ends[begin] + CACHE_NUMBERS)) - 1)
+        part, inside = slice(begin, end), slice(int(ends[begin]), int(ends[end]))
+        among = torch.arange(inside.start, inside.stop) - (ends[part] - first[part]).repeat_interleave(count[part])
+        p = rows[some[part]].repeat_interleave(count[part]) * high[among]
+        values[inside], place[inside], begin = p / (1 - p), among, end
+    odds = scipy.sparse.csr_array((values.numpy(), place.numpy(), ends.numpy()), shape=(len(some), len(columns)))
 
     def add(summed: Tensor, c: Tensor) -> Tensor:
         return summed.index_add_(1, some, torch.from_numpy((odds @ c.index_select(1, columns).T.numpy()).T))
@@ -210,17 +219,20 @@ def _classes(r: Tensor, u: Tensor, ranges: Ranges, *, light: float, number: int)
     return classes, pairs
 
 
-def _heavy_pairs(
-    heavy: Tensor, start: Tensor, stop: Tensor
-) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"], Int[Tensor, " m"]]:
-    """Return query and term of every heavy term inside each query's range, and its place among the heavy terms."""
+def _heavy_pairs(heavy: Tensor, start: Tensor, stop: Tensor) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
+    """Return query and term of every heavy term inside each query's range."""
+    reach, first, count = _reach(heavy, start, stop)
+    pairs = torch.repeat_interleave(count)
+    place = torch.arange(len(pairs), device=pairs.device) - (count.cumsum(0) - count - first)[pairs]
+    return reach[pairs], heavy.nonzero().squeeze(1)[place]
+
+
+def _reach(heavy: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the queries that may reach heavy terms, the place of the first among those, and how many each reaches."""
     terms = heavy.nonzero().squeeze(1)
     # Of millions of queries few reach one: late events, where few are at risk.
     reach = (stop > terms[0]).nonzero().squeeze(1) if len(terms) else terms
     before = torch.nn.functional.pad(heavy.long().cumsum(0), (1, 0))
     first = before[start[reach]]
     count = (before[stop[reach]] - first).clamp_min(0)
-    pairs = torch.repeat_interleave(count)
-    offset = torch.arange(len(pairs), device=pairs.device) - (count.cumsum(0) - count)[pairs]
-    place = first[pairs] + offset
-    return reach[pairs], terms[place], place
+    return reach, first, count

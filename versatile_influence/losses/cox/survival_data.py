@@ -43,6 +43,7 @@ class SurvivalRows:
         shared: Whether the objects are subjects, who may share rows, and not the rows themselves.
         labels: The objects' names, or None.
         columns: Names of the covariates.
+        cluster: What robust errors are summed over, a code for each object, or None: the objects themselves.
         leverage: (rows,) share of each in the covariates within strata, or None where they may be collinear.
     """
 
@@ -57,6 +58,7 @@ class SurvivalRows:
     shared: bool
     labels: list | None
     columns: list
+    cluster: np.ndarray | None
     leverage: np.ndarray | None
 
 
@@ -69,6 +71,7 @@ def survival_rows(
     strata: object = None,
     weights: object = None,
     subjects: object = None,
+    clusters: object = None,
     columns: object = None,
     labels: object = None,
     collinear: bool = False,
@@ -132,7 +135,8 @@ def survival_rows(
     stratum, strata = (np.zeros(n, dtype=np.int64), None) if strata is None else _codes(strata, "strata", n)
     subject, objects = (np.arange(n), labels) if subjects is None else _codes(subjects, "subjects", n)
     leverage, own = None if collinear else _leverage(x, stratum, columns), subjects is not None
-    given = stratum, strata, weight, subject, own, objects, columns, leverage
+    cluster = None if clusters is None else _of_objects(*_codes(clusters, "clusters", n), subject, named)
+    given = stratum, strata, weight, subject, own, objects, columns, cluster, leverage
     return SurvivalRows(x, stop, event.astype(bool), start, *given)
 
 
@@ -146,6 +150,17 @@ def _column(values: object, name: str, n: int) -> np.ndarray:
 def _codes(values: object, name: str, n: int) -> tuple[np.ndarray, list]:
     found, labels = codes(values, n, "row", name)
     return found.numpy(), labels
+
+
+def _of_objects(code: np.ndarray, labels: list, subject: np.ndarray, rows: Any) -> np.ndarray:
+    """Return the cluster of each object, from that of each row."""
+    found = np.zeros(subject.max() + 1, dtype=np.int64)
+    found[subject] = code
+    other = found[subject]
+    said = "the cluster is {!r}, and of another row of the same subject {!r}".format
+    advice = "Rows of one subject belong to one cluster: else subjects are not independent of each other"
+    _refuse(other != code, rows, lambda i: said(labels[code[i]], labels[other[i]]), advice)
+    return found
 
 
 def _first(flags: np.ndarray) -> int:
@@ -193,14 +208,15 @@ def _leverage(x: np.ndarray, stratum: np.ndarray, columns: list) -> np.ndarray:
 
 
 def robust_by_default(rows: SurvivalRows) -> bool:
-    """Return whether R's `coxph` would print robust errors: weights that are no counts, or subjects with more events.
+    """Return whether R's `coxph` would print robust errors: clusters, weights that are no counts, or repeated events.
 
     Example:
         >>> robust_by_default(survival_rows([[1.0], [0.0], [1.0]], [1, 2, 3], [1, 1, 1], weights=[0.5, 1, 2]))
         True
     """
     fractions = bool((rows.weight != np.round(rows.weight)).any())
-    return fractions or (rows.shared and bool((np.bincount(rows.subject[rows.event]) > 1).any()))
+    repeated = rows.shared and bool((np.bincount(rows.subject[rows.event]) > 1).any())
+    return fractions or repeated or rows.cluster is not None
 
 
 def settled(stop: np.ndarray, start: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

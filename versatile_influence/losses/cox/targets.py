@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import array, numbers
@@ -32,6 +32,7 @@ class CoxTargets(Composed):
         strata_cols: The columns they came from, where the data were a frame.
         robust: Whether R would print robust standard errors: clusters, weights that are no counts, or subjects with
             more than one event.
+        cluster: What robust errors are summed over, a code for each object; None for the objects.
         n_dropped: How many rows were left out for missing values (`na="drop"`).
         design: The covariates of a frame by a formula, or None.
     """
@@ -43,6 +44,7 @@ class CoxTargets(Composed):
     strata_labels: list | None
     strata_cols: list[str]
     robust: bool
+    cluster: Int[Tensor, " n"] | None
     n_dropped: int
     design: Callable[[Any], Frame] | None
 

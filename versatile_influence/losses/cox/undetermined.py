@@ -7,14 +7,14 @@ from torch import Tensor
 from versatile_influence.losses.cox.survival_data import SurvivalRows, centred, tensor
 
 
-def undetermined_without(rows: SurvivalRows) -> dict[int, dict[str, Tensor]]:
+def undetermined_without(rows: SurvivalRows) -> dict[int, dict[str, Tensor]] | None:
     """Return directions of the coefficients that nothing determines without an object, by object and covariate.
 
     Without it a covariate is constant, or a combination of others, within every stratum: such an object's leverage is
-    1. Or there is no event.
+    1. Or there is no event. None where a penalty determines all, or a network.
     """
     if rows.leverage is None:
-        return {}
+        return None
     # Without the only events there are, nothing determines any.
     events = np.bincount(rows.subject, weights=rows.event)
     every = {str(name): tensor(unit) for name, unit in zip(rows.columns, np.eye(rows.x.shape[1]), strict=True)}

@@ -36,19 +36,27 @@ def score_residuals(
 def inverse(matrix: Float[Tensor, "*c p p"], units: Float[Tensor, " p"] | None) -> Float[Tensor, "*c p p"]:
     """Return the inverse of a curvature, taken along steps of one unit each.
 
-    Of a singular one, without those from whom a coefficient was learned, it is enormous: nothing is known of that.
+    It is NaN of a coefficient that was learned from those who are gone, along which there is no curvature. The others
+    are as they are without its covariate.
     """
-    found, singular = torch.linalg.inv_ex(in_units(matrix, units))
-    unknown = 1e150 * torch.eye(matrix.shape[-1]).to(matrix)
-    return in_units(torch.where(singular[..., None, None] > 0, unknown, found), units)
+    bent = in_units(matrix, units)
+    curvature, ways = torch.linalg.eigh(bent.detach())
+    flat = ways * (curvature <= 1e-12 * curvature.amax(-1, keepdim=True))[..., None, :]
+    share = flat @ flat.mT
+    size = curvature.amax(-1)[..., None, None].clamp_min(1e-300)
+    found = torch.linalg.inv(bent + size * share)
+    # What rounding lends a flat direction of the other coefficients is nothing.
+    return in_units(torch.where(share.abs() > 1e-9, torch.nan, found), units)
 
 
-def covariance(loss: Composed, params: Params, presence: Float[Tensor, " n"], *, robust: bool) -> Float[Tensor, "p p"]:
-    """Return H⁻¹, or robust H⁻¹ (Σ uᵢuᵢᵀ) H⁻¹ with the score residuals u of the objects (Lin & Wei 1989)."""
+def covariance(loss: Any, params: Params, presence: Float[Tensor, " n"], *, robust: bool) -> Float[Tensor, "p p"]:
+    """Return H⁻¹, or robust H⁻¹ (Σ uᵢuᵢᵀ) H⁻¹ with the score residuals u of objects or clusters (Lin & Wei 1989)."""
     naive = inverse(loss.hessian(params, presence), loss.units)
     if not robust:
         return naive
-    changes = score_residuals(loss, params, presence) @ naive
+    changes, cluster = score_residuals(loss, params, presence) @ naive, loss.cluster
+    if cluster is not None:
+        changes = changes.new_zeros(int(cluster.max()) + 1, changes.shape[1]).index_add(0, cluster, changes)
     return changes.T @ changes
 
 
