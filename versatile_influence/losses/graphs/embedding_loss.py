@@ -1,7 +1,7 @@
 """What losses of node embeddings share: two layers of parameters, counts of who meets whom, and a model of contexts."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +15,10 @@ from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, flat, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.core.solver import Preconditioner
-from versatile_influence.losses.graphs.context_models import Bends, Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.core.solver import Root, Rooted
+from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.losses.graphs.large import Large
+from versatile_influence.losses.graphs.meetings import Counted, Meetings
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
 
@@ -69,10 +71,16 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
 
     @abstractmethod
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Return which nodes are present, and how often each meets each."""
+        """Return which nodes are present, and how often each meets each; differentiable."""
+
+    def meetings(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Meetings]:
+        """Return the same of many nodes, without a derivative."""
+        nodes, counts = self.met(presence)
+        return nodes, Counted(counts)
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        return self.at(presence)(params, presence)
+        nodes, counts = self.met(presence)
+        return self.model.value(params, counts, nodes) + 0.5 * self.penalty * squared_norm(params)
 
     def removal_differences(self, params: Any, objects: Objects = None) -> Float[Tensor, " k"]:
         """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal, evaluated one after the other."""
@@ -119,7 +127,7 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
 
     def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
         """Return the loss for this presence alone, its counts taken once."""
-        return AtPresence(self, *self.met(presence))
+        return (AtLargePresence(self, *self.meetings(presence)) if self.large else AtPresence(self, *self.met(presence)))
 
     def start(self, *, seed: int = 0) -> Embeddings:
         """Return parameters to start from, at random: zero is a saddle that no descent leaves."""
@@ -169,16 +177,6 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return directions
 
 
-@dataclass(frozen=True)
-class NodeBlocks(Preconditioner):
-    """Stand in for H⁻¹ with the inverse of each node's own blocks of H: of its embedding, and of its output row."""
-
-    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
-        loss, params = hessian.loss.at(hessian.presence), hessian.params
-        blocks = loss.bends(params).blocks(hessian.floor)
-        return lambda columns: (blocks @ columns.reshape(*blocks.shape[:2], -1)).reshape(columns.shape)
-
-
 class AtPresence(Loss):
     """An embedding loss for one presence: a function of the parameters only, whatever presence it is given.
 
@@ -190,19 +188,15 @@ class AtPresence(Loss):
 
     hessian_written_out = True
 
-    def __init__(self, loss: EmbeddingLoss, nodes: Float[Tensor, " n"], counts: Float[Tensor, "n n"]):
+    def __init__(self, loss: EmbeddingLoss, nodes: Float[Tensor, " n"], counts: Any):
         self.loss, self.model, self.nodes, self.counts = loss, loss.model, nodes, counts
         self.n_objects, self.object_labels = loss.n_objects, loss.object_labels
         self.penalty, self.treatment = loss.penalty, loss.treatment
-        self.bent: Bends | None = None
-        self.stand_in = NodeBlocks() if loss.large else None
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
         return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
 
-    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
-        if self.loss.large:
-            return self.gradient_and_value(params, presence)[0]
+    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:  # noqa: ARG002
         slopes = self.model.slopes(params, self.counts, self.nodes)
         found = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
         return flat(found) + self.penalty * flat(params)
@@ -210,24 +204,7 @@ class AtPresence(Loss):
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        if not self.loss.large:
-            return self.gradient(params, presence), self(params, presence)
-        found, value = self.model.gradient_and_value(params, self.counts, self.nodes)
-        return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
-
-    def hessian_products(
-        self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]
-    ) -> Float[Tensor, "p q"]:
-        if not self.loss.large:
-            return super().hessian_products(params, presence, vectors)
-        return self.bends(params) @ vectors + self.penalty * vectors
-
-    def bends(self, params: Any) -> Bends:
-        """Return second derivatives, kept for what is to come: a solver asks at the same parameters again and again."""
-        known = self.bent
-        if known is None or known.params is not params:
-            self.bent = known = self.model.bends(params, self.counts, self.nodes)
-        return known
+        return self.gradient(params, presence), self(params, presence)
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
         whole = self.model.hessian(params, self.counts, self.nodes)
@@ -236,3 +213,43 @@ class AtPresence(Loss):
 
     def null_directions(self, params: Any, presence: Float[Tensor, " k"]) -> dict[str, Params]:
         return self.loss.null_directions(params, presence)
+
+
+@dataclass(frozen=True)
+class NodeBlocks(Rooted):
+    """Stand in for H⁻¹ with the inverse of each node's own blocks of H: of its embedding, and of its output row."""
+
+    def root(self, hessian: Curvature) -> Root:
+        return Root(hessian.loss.at(hessian.presence).there.roots(hessian.params, hessian.floor))
+
+
+class AtLargePresence(AtPresence):
+    """The same of many nodes, without tables of all pairs."""
+
+    stand_in = NodeBlocks()
+
+    def __init__(self, loss: EmbeddingLoss, nodes: Float[Tensor, " n"], meetings: Meetings):
+        super().__init__(loss, nodes, meetings)
+        self.there = Large(loss.model, meetings, nodes)
+
+    def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+        return self.gradient_and_value(params, presence)[1]
+
+    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
+        return self.gradient_and_value(params, presence)[0]
+
+    def gradient_and_value(
+        self, params: Any, presence: Float[Tensor, " k"]  # noqa: ARG002
+    ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
+        found, value = self.there.gradient_and_value(params)
+        return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
+
+    def hessian_products(
+        self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]  # noqa: ARG002
+    ) -> Float[Tensor, "p q"]:
+        return self.there.hessian_products(params, vectors) + self.penalty * vectors
+
+    def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
+        whole = self.model.hessian(params, self.counts.rows(slice(None)), self.nodes)
+        whole.diagonal().add_(self.penalty)
+        return whole

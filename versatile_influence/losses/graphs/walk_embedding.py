@@ -14,6 +14,7 @@ from versatile_influence.core.warn import warn
 from versatile_influence.losses.graphs.context_models import Model, Softmax, log_normalisers
 from versatile_influence.losses.graphs.embedding_loss import EmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.losses.graphs.meetings import Meetings, Walked
 from versatile_influence.losses.graphs.walk_removals import WalkRemovals
 from versatile_influence.losses.graphs.walks import Walks
 
@@ -112,11 +113,13 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         return (centres * log_normalisers(params, nodes)).sum() - agreed + 0.5 * self.penalty * squared_norm(params)
 
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Return which nodes are present, and how often each is expected to meet each."""
+        """Return which nodes are present, and how often each is expected to meet each; differentiable."""
         nodes, edges = self._present(presence)
-        if self.large:
-            return nodes, torch.from_numpy(self.walks.sparse_counts(nodes, edges).toarray()).to(nodes)
         return nodes, self.walks.counts(nodes, edges)
+
+    def meetings(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Meetings]:
+        nodes, edges = self._present(presence)
+        return nodes, Walked(self.walks, nodes, edges)
 
     def removal_differences(self, params: Any, objects: Objects = None) -> Float[Tensor, " k"]:
         """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal: with the softmax, for many side by side."""
