@@ -226,7 +226,7 @@ def test_what_no_trained_parameter_reaches_runs_once_a_pass_and_changes_no_score
     params = {name: value for name, value in model.named_parameters() if value.requires_grad}
     found = []
     for most in (0, 10_000):
-        monkeypatch.setattr("versatile_influence.core.unreached.KEPT_NUMBERS", most)
+        monkeypatch.setattr("versatile_influence.core.unreached.FROZEN_NUMBERS", most)
         loss = CALLS.clear() or in_classes(model, penalty=0.3)
         with pytest.warns(UserWarning, match="not at a minimum"):
             found.append((vif.attribute(loss, params, similarity(model), **SCORES).scores, len(CALLS)))

@@ -54,8 +54,8 @@ CLOSED_FORM_NUMBERS, CLOSED_FORM_ROWS = 8_000_000, 128
 # Items in a block of a triangle of blocks of the curvature, so that a symmetric product is computed once.
 TRIANGLE = 256
 
-# Graphs. Beyond so many nodes the counts of walks are taken as sparse matrices, one presence at a time, and the softmax
-# from the walks without them: a gradient takes 2.1 ms so and 4.3 ms by the table at 300 nodes, 1.3 and 0.5 at 100.
+# Graphs. Beyond so many nodes no table of all pairs is made, and the walks are walked instead: a gradient takes 2.5 ms
+# so and 4.3 ms by the table at 300 nodes, 1.3 and 0.5 at 100.
 DENSE_NODES = 200
 # Numbers of the scores of a block of centres: a gradient of 2,000 nodes takes 14 ms with 125 to a block, and 31 ms with
 # all of them.
@@ -68,7 +68,7 @@ DEAD_END = 1e-12
 LOGISTIC_STEPS = 15
 
 # Numbers that a module's frozen parts give for all batches, up to which they are kept: 200 MB in float32.
-KEPT_NUMBERS = 50_000_000
+FROZEN_NUMBERS = 50_000_000
 # Solvers. Numbers that the gradients of one batch of backward passes may hold.
 PASS_NUMBERS = 20_000_000
 # Up to this many outputs B is a dense matrix, made some columns at a time; beyond, Lanczos steps apply its root.

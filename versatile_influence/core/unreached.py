@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from versatile_influence.core.sizes import KEPT_NUMBERS, at_once
+from versatile_influence.core.sizes import FROZEN_NUMBERS, at_once
 
 # In the place of what a call gave that is reached.
 REACHED = object()
@@ -89,7 +89,7 @@ class Unreached:
         # What modules keep of a pass for one another would be that of another one.
         quiet = not reach.steers and _attributes(model) == before
         size = sum(leaf.numel() for _, given in events for leaf in tree_leaves(given) if isinstance(leaf, Tensor))
-        if quiet and self.numbers + size <= at_once(1, most=KEPT_NUMBERS):
+        if quiet and self.numbers + size <= at_once(1, most=FROZEN_NUMBERS):
             self.passes[key] = events
             self.numbers += size
 

@@ -18,7 +18,14 @@ from versatile_influence.core.curvature import check_dense, deflated, newton_is_
 from versatile_influence.core.given import Given
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError, scale_free
-from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, NEWTON_STEPS, PATIENCE, ROOTED_STEPS, SADDLES
+from versatile_influence.core.sizes import (
+    FINISHED_PARAMETERS,
+    NEWTON_FROM,
+    NEWTON_STEPS,
+    PATIENCE,
+    ROOTED_STEPS,
+    SADDLES,
+)
 from versatile_influence.core.solver import Root
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
@@ -171,7 +178,7 @@ def shown(total: int, what: str) -> tqdm:
 
 
 def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
-    """Descend by SciPy's L-BFGS-B; in coordinates with unit curvature, taken anew ever less often, where a loss has them."""
+    """Descend by SciPy's L-BFGS-B; where a loss knows of them in coordinates of unit curvature, taken anew at times."""
     if objective.loss.stand_in is None:
         return _by_lbfgs(objective, theta, max_steps, None)[0]
     steps = ROOTED_STEPS
@@ -187,7 +194,7 @@ def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> 
 def _by_lbfgs(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, root: Root | None
 ) -> tuple[Float[Tensor, " p"], bool]:
-    """Return θ + R x where L-BFGS stops, or no step that it takes leads down, and whether it was not for their number."""
+    """Return θ + R x where L-BFGS stops, and whether for another reason than its number of steps."""
     bar, near = shown(2 * max_steps, "L-BFGS evaluations"), False
     steps = iter(bar)
 
@@ -199,8 +206,7 @@ def _by_lbfgs(
         nonlocal near
         next(steps, None)
         gradient, value = objective.gradient(at(flat))
-        size = gradient.abs().max().item()
-        near = size <= objective.goal
+        near = (size := gradient.abs().max().item()) <= objective.goal
         bar.set_postfix_str(f"gradient {size:.1e} of {objective.goal:.1e}", refresh=False)
         gradient = gradient if root is None else root.turned(gradient[:, None])[:, 0]
         return value.item(), gradient.cpu().numpy().astype(np.float64)
@@ -213,9 +219,8 @@ def _by_lbfgs(
     gtol = objective.goal if root is None else 0.0
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0, "gtol": gtol}
     start = (theta if root is None else torch.zeros_like(theta)).cpu().numpy().astype(np.float64)
-    result = scipy.optimize.minimize(
-        value_and_gradient, start, jac=True, method="L-BFGS-B", options=options, callback=stopping
-    )
+    given = {"jac": True, "method": "L-BFGS-B", "options": options, "callback": stopping}
+    result = scipy.optimize.minimize(value_and_gradient, start, **given)
     return at(result.x), near or result.nit < max_steps
 
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.problem import Problem
+from versatile_influence.core.sizes import MANY_DIRECTIONS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse
 
@@ -16,8 +17,13 @@ def solved_changes(
     rest = []
 
     def solve(columns: Tensor) -> Tensor:
-        # One call, so that H is factorised once.
-        solved = inverse @ torch.cat([columns, problem.gradient[:, None]], dim=1)
+        gradient = problem.gradient[:, None]
+        if columns.shape[1] > MANY_DIRECTIONS:
+            # No copy of many columns for one more: their steps, too, are hardly fewer with it.
+            solved = inverse @ columns
+            rest.append((inverse @ gradient)[:, 0])
+            return solved
+        solved = inverse @ torch.cat([columns, gradient], dim=1)
         rest.append(solved[:, -1])
         return solved[:, :-1]
 

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -10,14 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import instance, number, one_of, whole
-from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss, Objects, by_gradients
-from versatile_influence.core.ravel import Params, first, flat, squared_norm
+from versatile_influence.core.ravel import Params, first, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.core.solver import Root, Rooted
+from versatile_influence.losses.graphs.at_presence import AtLargePresence, AtPresence
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
-from versatile_influence.losses.graphs.large import Large
 from versatile_influence.losses.graphs.meetings import Counted, Meetings
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
@@ -54,20 +51,15 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         one_of(objects, "objects", ["nodes", "edges"])
         self.node_labels, self.object_labels, self.objects = node_labels, object_labels, objects
         self.n_nodes, self.n_objects = len(node_labels), n_objects
-        # Numbers of the largest array of one evaluation.
-        self.numbers = self.n_nodes**2
         self.dim, self.penalty = whole(dim, "dim", least=1), number(penalty, "penalty", least=0)
+        # Numbers of the largest array of one evaluation.
+        self.numbers = 2 * self.n_nodes * self.dim if self.large else self.n_nodes**2
         self.model = instance(model, "model", Softmax | NegativeSampling, "vif.losses.Softmax()")
 
     @property
     def large(self) -> bool:
         """Whether there are so many nodes that the tables of several presences are never made together."""
         return self.n_nodes > DENSE_NODES
-
-    @property
-    def counted(self) -> bool:
-        """Whether value and gradient are had fastest from the table of counts."""
-        return True
 
     @abstractmethod
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
@@ -102,17 +94,15 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return torch.stack([self.hessian(params, presence) for presence in removals.presences(first(params))])
 
     def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
-        loss = self.at(presence) if self.counted else super()
-        return loss.gradient(params, presence)
+        return self.at(presence).gradient(params, presence)
 
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        loss = self.at(presence) if self.counted else super()
-        return loss.gradient_and_value(params, presence)
+        return self.at(presence).gradient_and_value(params, presence)
 
     def gradients(self, params: Any, presence: Float[Tensor, "j k"]) -> Float[Tensor, "j p"]:
-        if not (self.large and self.counted):
+        if not self.large:
             return super().gradients(params, presence)
         each = zip(presence, *params.values(), strict=True)
         return torch.stack([self.gradient(dict(zip(params, one, strict=True)), row) for row, *one in each])
@@ -127,7 +117,7 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
 
     def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
         """Return the loss for this presence alone, its counts taken once."""
-        return (AtLargePresence(self, *self.meetings(presence)) if self.large else AtPresence(self, *self.met(presence)))
+        return AtLargePresence(self, *self.meetings(presence)) if self.large else AtPresence(self, *self.met(presence))
 
     def start(self, *, seed: int = 0) -> Embeddings:
         """Return parameters to start from, at random: zero is a saddle that no descent leaves."""
@@ -175,81 +165,3 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
                 directions[f"embedding of absent {i}, axis {a}"] = {"embedding": alone, "output": nothing}
                 directions[f"output of absent {i}, axis {a}"] = {"embedding": nothing, "output": alone}
         return directions
-
-
-class AtPresence(Loss):
-    """An embedding loss for one presence: a function of the parameters only, whatever presence it is given.
-
-    Args:
-        loss: The loss.
-        nodes: Which nodes are present.
-        counts: How often each meets each.
-    """
-
-    hessian_written_out = True
-
-    def __init__(self, loss: EmbeddingLoss, nodes: Float[Tensor, " n"], counts: Any):
-        self.loss, self.model, self.nodes, self.counts = loss, loss.model, nodes, counts
-        self.n_objects, self.object_labels = loss.n_objects, loss.object_labels
-        self.penalty, self.treatment = loss.penalty, loss.treatment
-
-    def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
-        return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
-
-    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:  # noqa: ARG002
-        slopes = self.model.slopes(params, self.counts, self.nodes)
-        found = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
-        return flat(found) + self.penalty * flat(params)
-
-    def gradient_and_value(
-        self, params: Any, presence: Float[Tensor, " k"]
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        return self.gradient(params, presence), self(params, presence)
-
-    def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
-        whole = self.model.hessian(params, self.counts, self.nodes)
-        whole.diagonal().add_(self.penalty)
-        return whole
-
-    def null_directions(self, params: Any, presence: Float[Tensor, " k"]) -> dict[str, Params]:
-        return self.loss.null_directions(params, presence)
-
-
-@dataclass(frozen=True)
-class NodeBlocks(Rooted):
-    """Stand in for H⁻¹ with the inverse of each node's own blocks of H: of its embedding, and of its output row."""
-
-    def root(self, hessian: Curvature) -> Root:
-        return Root(hessian.loss.at(hessian.presence).there.roots(hessian.params, hessian.floor))
-
-
-class AtLargePresence(AtPresence):
-    """The same of many nodes, without tables of all pairs."""
-
-    stand_in = NodeBlocks()
-
-    def __init__(self, loss: EmbeddingLoss, nodes: Float[Tensor, " n"], meetings: Meetings):
-        super().__init__(loss, nodes, meetings)
-        self.there = Large(loss.model, meetings, nodes)
-
-    def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        return self.gradient_and_value(params, presence)[1]
-
-    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
-        return self.gradient_and_value(params, presence)[0]
-
-    def gradient_and_value(
-        self, params: Any, presence: Float[Tensor, " k"]  # noqa: ARG002
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        found, value = self.there.gradient_and_value(params)
-        return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
-
-    def hessian_products(
-        self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]  # noqa: ARG002
-    ) -> Float[Tensor, "p q"]:
-        return self.there.hessian_products(params, vectors) + self.penalty * vectors
-
-    def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
-        whole = self.model.hessian(params, self.counts.rows(slice(None)), self.nodes)
-        whole.diagonal().add_(self.penalty)
-        return whole

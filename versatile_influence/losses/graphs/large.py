@@ -1,4 +1,4 @@
-"""Value, gradient and curvature of an embedding loss of many nodes: a block of centres at a time, no table of all pairs.
+"""Value, gradient and curvature of an embedding loss of many nodes: by blocks of centres, no table of all pairs.
 
 What is linear in the scores, ⟨C, s⟩, is a product with the counts; the scores of a block stay near the processor.
 """
@@ -84,6 +84,33 @@ class Large:
             inward[:, part] += scale * inner
             outward.addmm_(scale * cotangent, terms.table)
         return torch.stack([inward, outward]).reshape(2, q, d, n).permute(0, 3, 2, 1).reshape(-1, q)
+
+    def hessian(self, params: Embeddings) -> Float[Tensor, "p p"]:
+        """Return ∇²L as a matrix."""
+        e, o = params["embedding"], params["output"]
+        n, d = e.shape
+        whole, own, unit = e.new_zeros(2, n, d, 2, n, d), e.new_zeros(2, n, d, d), torch.eye(d).to(e)
+        outputs = whole.view(2 * n * d, 2 * n * d)[n * d :, n * d :]
+        for part, terms in self.blocks(params):
+            shared, here = terms.shared, e[part]
+            slopes, bend = terms.scale * terms.table, terms.scale * terms.bend
+            own[0, part] = torch.einsum("uv,va,vb->uab", bend, o, o)
+            own[1] += torch.einsum("uv,ua,ub->vab", bend, here, here)
+            across = bend[:, None, :, None] * o.T[None, :, :, None]
+            if shared is not None:
+                # Less Σ_u x_u x_uᵀ/c_u, with x_u the derivative of what u's contexts add up to: its row, all outputs.
+                mean, others = slopes @ o, (slopes[:, :, None] * here[:, None, :]).reshape(-1, n * d)
+                inverse = 1 / terms.met.clamp_min(torch.finfo(e.dtype).tiny)
+                own[0, part] -= (inverse * mean)[:, :, None] * mean[:, None, :]
+                across = across - ((inverse * mean)[:, :, None] * slopes[:, None, :])[..., None]
+                outputs.addmm_(others.T, inverse * others, alpha=-1)
+            slopes = slopes - self.meetings.rows(part).to(e)
+            whole[0, part, :, 1] = across * here[:, None, None, :] + slopes[:, None, :, None] * unit[:, None, :]
+        place = torch.arange(n)
+        for side in range(2):
+            whole[side, place, :, side, place] += own[side]
+        whole[1, :, :, 0] = whole[0, :, :, 1].permute(2, 3, 0, 1)
+        return whole.reshape(2 * n * d, 2 * n * d)
 
     def roots(self, params: Embeddings, ridge: float) -> Float[Tensor, "r d d"]:
         """Return a root of the inverse of each row's own block of H, curvatures less than `ridge` taken for it."""

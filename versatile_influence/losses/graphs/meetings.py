@@ -1,4 +1,4 @@
-"""How often nodes meet, for graphs too large for tables of all pairs: products with the counts C, and some rows of it."""
+"""How often nodes meet, of too many nodes for tables of all pairs: products with the counts C, and some rows."""
 
 from abc import ABC, abstractmethod
 from functools import cached_property

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -88,7 +87,7 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         self.graph = checked
         self.walks = Walks(checked, length=length, window=window, starts=starts, dead_ends=dead_ends, p=p, q=q)
         self.removed = WalkRemovals(self.walks, objects)
-        columns = self.n_nodes if self.counted else 2 * dim
+        columns = 2 * dim if self.large else self.n_nodes
         self.numbers = max(self.numbers, len(self.walks.chain.source) * columns)
         if penalty == 0 and (parts := checked.components()) > 1:
             warn(
@@ -96,13 +95,8 @@ class WalkEmbeddingLoss(EmbeddingLoss):
                 "their scores can fall forever: there may be no finite minimum. Add penalty=…, or keep one part.",
             )
 
-    @property
-    def counted(self) -> bool:
-        """Whether value and gradient are had fastest from the table of counts: not of a large graph's softmax."""
-        return not (self.large and self.differences_together)
-
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        if self.counted:
+        if not (self.large and self.differences_together):
             return super().__call__(params, presence)
         # The counts of a large graph are not formed: only their product with the parameters is.
         nodes, edges = self._present(presence)
