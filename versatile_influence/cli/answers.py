@@ -16,12 +16,19 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.core.words import CHECKING, ESTIMATING, MENDING
 from versatile_influence.reading.metrics import decimals
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
 from versatile_influence.verbs.refit import refit
 
+# What a verb's words on its result say to do, in those of a command.
+IN_SHELL = {
+    MENDING: "--by refit trains without each",
+    ESTIMATING: "",
+    CHECKING: "--check K trains without a few",
+}
 VERBS = {"attribute": attribute, "newton_step": newton_step}
 
 
@@ -52,7 +59,10 @@ class Answer:
             f"\nWithout {self.thing} {names[row]} there is no fit: {why}"
             for row, why in (self.scores.failed or {}).items()
         ]
-        return f"{self.scores.trust()}{beside}{''.join(failed)}"
+        trust = self.scores.trust()
+        for words, here in IN_SHELL.items():
+            trust = trust.replace(words, here)
+        return f"{trust}{beside}{''.join(failed)}"
 
 
 def answered(

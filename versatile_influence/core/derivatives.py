@@ -36,6 +36,11 @@ def jacobian_products(
     return vmap(lambda direction: push_forward(direction)[0], chunk_size=chunk_size)(directions.T).T
 
 
+def plain(*tensors: Tensor) -> bool:
+    """Return whether nothing is differentiated, or evaluated for many at once, through these tensors."""
+    return not any(one.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(one) for one in tensors)
+
+
 def in_blocks(
     products: Callable[[Tensor], Float[Tensor, "m _"]], directions: Float[Tensor, "p q"], size: int
 ) -> Float[Tensor, "m q"]:

@@ -17,6 +17,7 @@ from versatile_influence.core.removals import Objects
 from versatile_influence.core.shown import Shown
 from versatile_influence.core.sizes import TRUSTED
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.words import CHECKING, ESTIMATING, MENDING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +137,7 @@ class Attribution(Shown):
             return f"{said} without each{f'; {doubted:,} are not known to be, as a warning said' if doubted else ''}."
         if not checked:
             through = (self.made or {}).get("by") == "unrolled"
-            estimated = "" if through else 'attribute(…, check="all") estimates how far each is off, '
-            return f"Not checked: {estimated}spot_check(…) trains without a few."
+            return f"Not checked: {'' if through else ESTIMATING}{CHECKING}."
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
         of_all = " checked" if checked < len(self.error) else ""
         line = (
@@ -145,7 +145,7 @@ class Attribution(Shown):
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
         rest = f" {len(self.error) - checked:,} others were not checked." if of_all else ""
-        todo = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit." if bad else "."
+        todo = f": {MENDING}." if bad else "."
         return line + todo + rest
 
     def verdicts(self) -> list[str]:

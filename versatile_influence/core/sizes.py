@@ -62,6 +62,8 @@ DENSE_NODES = 200
 CENTRE_NUMBERS = 250_000
 # Numbers that pairs of nodes may hold, direction by direction: fewer would walk again for every few of them.
 PAIR_NUMBERS = 20_000_000
+# Weights of edges are summed and multiplied: beyond, that overflows.
+LARGEST_WEIGHT = 1e100
 # Below this share of its full weight, what is left of a state's steps is rounding: no step leaves it.
 DEAD_END = 1e-12
 # Newton steps of the logistic regression on an embedding: it is strictly convex, and settled to rounding well before.
@@ -128,6 +130,8 @@ TRUSTED, FLOOR = 0.15, 0.01
 SCALE_NUMBERS = 500_000
 # Scores off by more than this are warned of; if they were trusted, the removal has led to another minimum.
 WRONG = 0.5
+# Refitted numbers below which no correlation is said: of three, one is nearly anything.
+FEWEST = 4
 # How often the removals of a spot check are drawn again for its intervals.
 RESAMPLES = 500
 # From this error on a second step is looked at, to tell slow convergence from a small error.

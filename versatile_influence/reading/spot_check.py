@@ -1,5 +1,6 @@
 """The check that sees everything, on a few removals: refit them, and hold the scores against what comes out."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,8 +11,9 @@ from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.checks import whole
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import RESAMPLES, WRONG
+from versatile_influence.core.sizes import FEWEST, RESAMPLES, WRONG
 from versatile_influence.reading.evaluation import Interval, interval
+from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.pairs import Moments, Pair, attribution, few
 from versatile_influence.training.training import Training
 from versatile_influence.verbs.leave_one_out import leave_one_out
@@ -98,9 +100,14 @@ class SpotCheck:
     def __str__(self) -> str:
         """Return one line."""
         r, s = self.correlation, self.slope
+        agree = (
+            "too few different numbers to correlate"
+            if self.truth.scores.numel() < FEWEST or math.isnan(r.low)
+            else f"correlation {r.value:.4f} ({r.low:.4f} to {r.high:.4f}), slope {s.value:.3f} ({s.low:.3f} to "
+            f"{s.high:.3f})"
+        )
         line = (
-            f"{len(self.error)} removals refitted: correlation {r.value:.4f} ({r.low:.4f} to {r.high:.4f}), slope "
-            f"{s.value:.3f} ({s.low:.3f} to {s.high:.3f}), relative error of a removal "
+            f"{counted(len(self.error), 'removal')} refitted: {agree}, relative error of a removal "
             f"{self.error.nanmedian().item():.2g} in the median, {self.error.nan_to_num(0.0).max().item():.2g} at most"
         )
         jumps = f"; wrong though trusted, perhaps another minimum: {few(self.jumps)}" if self.jumps else ""

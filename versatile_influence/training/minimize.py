@@ -195,8 +195,7 @@ def _by_lbfgs(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, root: Root | None
 ) -> tuple[Float[Tensor, " p"], bool]:
     """Return θ + R x where L-BFGS stops, and whether for another reason than its number of steps."""
-    bar, near = shown(2 * max_steps, "L-BFGS evaluations"), False
-    steps = iter(bar)
+    steps, near = iter(bar := shown(2 * max_steps, "L-BFGS evaluations")), False
 
     def at(flat: np.ndarray) -> Tensor:
         moved = torch.from_numpy(flat).to(theta)
@@ -216,8 +215,8 @@ def _by_lbfgs(
         if near and root is not None:
             raise StopIteration
 
-    gtol = objective.goal if root is None else 0.0
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0, "gtol": gtol}
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0}
+    options["gtol"] = objective.goal if root is None else 0.0
     start = (theta if root is None else torch.zeros_like(theta)).cpu().numpy().astype(np.float64)
     given = {"jac": True, "method": "L-BFGS-B", "options": options, "callback": stopping}
     result = scipy.optimize.minimize(value_and_gradient, start, **given)

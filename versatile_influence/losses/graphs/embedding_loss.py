@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import instance, number, one_of, whole
+from versatile_influence.core.derivatives import plain
 from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, squared_norm
 from versatile_influence.core.removals import Removals
@@ -71,6 +72,8 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return nodes, Counted(counts)
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+        if self.large and plain(presence, *params.values()):
+            return self.at(presence)(params, presence)
         nodes, counts = self.met(presence)
         return self.model.value(params, counts, nodes) + 0.5 * self.penalty * squared_norm(params)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import array, numbers, whole
 from versatile_influence.core.labels import names
+from versatile_influence.core.sizes import DEAD_END, LARGEST_WEIGHT
 from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.graphs.edge_list import listed
 
@@ -69,6 +70,18 @@ class Graph:
             raise ValueError(
                 f"Edge {names[first]} has weight {self.weights[first].item()} ({len(bad)} such edges). Weights are "
                 "proportional to the probability of a step: they must be positive and finite. Leave absent edges out."
+            )
+        # Of the weights of a node all but these are rounding.
+        most = torch.zeros(self.n_nodes, dtype=self.weights.dtype)
+        for side in self.ends.T:
+            most = most.scatter_reduce(0, side, self.weights, "amax")
+        share = self.weights / most[self.ends].amax(dim=1)
+        if (bad := (share < DEAD_END).nonzero().flatten()).numel() or most.max() > LARGEST_WEIGHT:
+            first = int(bad[0]) if len(bad) else int(self.weights.argmax())
+            raise ValueError(
+                f"Edge {names[first]} has weight {self.weights[first].item():g}, out of range: beside other edges of "
+                f"its nodes a weight must be at least {DEAD_END:g} of theirs, and {LARGEST_WEIGHT:g} at most. Leave "
+                "edges out that are never walked, or measure weights in another unit."
             )
         ends = self.ends if self.directed else self.ends.sort(dim=1).values
         _, inverse, counts = ends.unique(dim=0, return_inverse=True, return_counts=True)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.derivatives import plain
 from versatile_influence.core.loss import Objects
 from versatile_influence.core.ravel import squared_norm
 from versatile_influence.core.removals import Removals
@@ -96,7 +97,7 @@ class WalkEmbeddingLoss(EmbeddingLoss):
             )
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        if not (self.large and self.differences_together):
+        if not (self.large and self.differences_together) or plain(presence, *params.values()):
             return super().__call__(params, presence)
         # The counts of a large graph are not formed: only their product with the parameters is.
         nodes, edges = self._present(presence)
