@@ -117,7 +117,7 @@ class Softmax:
             highest = score.amax(dim=1, keepdim=True)
             score.sub_(highest)
         powers = score.exp_()
-        if not weights.all():
+        if (weights != 1).any():
             powers.mul_(weights)
         total = powers @ torch.ones_like(weights)[:, None]
         # With nobody present there is no pair either; any finite number will do.
