@@ -65,6 +65,8 @@ def test_a_wrong_file_or_pair_is_told_in_one_line(edges, tmp_path, capsys, refus
     assert "no text in UTF-8" in capsys.readouterr().err
     assert main(["graph", str(edges), "--pairs", "12,99"]) == 1
     assert "no node named '99'" in capsys.readouterr().err
+    assert "names one node twice" in refused("graph", edges, "--pairs", "12,10", "1,1")
+    assert "--check is of predictions" in refused("graph", edges, "--pairs", "12,10", "--by", "refit", "--check", "2")
     assert main(["graph", str(tmp_path / "none.txt"), "--pairs", "1,2"]) == 1
 
 
@@ -126,3 +128,12 @@ def test_long_training_is_told_beforehand(edges, capsys, monkeypatch):
     monkeypatch.setattr("versatile_influence.cli.graph.SAID_SECONDS", 0.0)
     assert main(["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]) == 0
     assert "training an embedding of 34 nodes in 2 dimensions: about " in capsys.readouterr().err
+
+
+def test_a_command_says_what_a_command_can_do_and_no_correlation_of_three(edges, capsys):
+    words = ["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]
+    assert main([*words, "--check", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "3 removals refitted: too few different numbers to correlate, relative error of a removal" in told
+    assert "--by refit trains without each" in told
+    assert "attribute(" not in told

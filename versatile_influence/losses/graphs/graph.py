@@ -77,7 +77,7 @@ class Graph:
             most = most.scatter_reduce(0, side, self.weights, "amax")
         share = self.weights / most[self.ends].amax(dim=1)
         if (bad := (share < DEAD_END).nonzero().flatten()).numel() or most.max() > LARGEST_WEIGHT:
-            first = int(bad[0]) if len(bad) else int(self.weights.argmax())
+            first = int(self.weights.argmax()) if most.max() > LARGEST_WEIGHT else int(bad[0])
             raise ValueError(
                 f"Edge {names[first]} has weight {self.weights[first].item():g}, out of range: beside other edges of "
                 f"its nodes a weight must be at least {DEAD_END:g} of theirs, and {LARGEST_WEIGHT:g} at most. Leave "
