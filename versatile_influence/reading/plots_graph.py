@@ -1,5 +1,6 @@
 """Pictures of graphs, and of what each node does."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,17 +78,41 @@ def network(
     nx.draw_networkx_nodes(drawn, places, ax=ax, **dots)
     dark = np.abs(np.nan_to_num(values)) > 0.6 * size
     strongest = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[:NAMED_NODES].tolist()
-    for node in {*mark, *strongest} if crowded else range(n):
-        x, y = map(float, places[node])
-        words = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark[node] else "black"}
-        if crowded:
-            # Beside its dot, which is too small to hold it, on a ground that hides the edges.
-            words = {"ha": "left", "va": "bottom", "fontsize": 7, "weight": "bold" if node in mark else "normal"}
-            words["bbox"] = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
-        shift = (3, 3) if crowded else (0, 0)
-        ax.annotate(plain(graph.labels[node]), (x, y), xytext=shift, textcoords="offset points", **words)
     if label is not None:
         shades = ScalarMappable(Normalize(-size, size), "RdBu_r")
         ax.figure.colorbar(shades, ax=ax, label=label, shrink=0.7)
     ax.set_axis_off()
+    named = {
+        node: tuple(map(float, places[node])) for node in (dict.fromkeys([*mark, *strongest]) if crowded else places)
+    }
+    if crowded:
+        _beside(ax, [(at, plain(graph.labels[node]), node in mark) for node, at in named.items()])
+        return ax
+    for node, at in named.items():
+        words = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark[node] else "black"}
+        ax.annotate(plain(graph.labels[node]), at, **words)
     return ax
+
+
+def _beside(ax: "Axes", named: list[tuple[tuple[float, float], str, bool]]) -> None:
+    """Write names beside dots too small to hold them: each at the nearest place where it hides none before it."""
+    from matplotlib.text import Text
+
+    # Only what is laid out has places.
+    ax.figure.draw_without_rendering()
+    taken = []
+    for at, name, bold in named:
+        words = {"fontsize": 7, "weight": "bold" if bold else "normal", "zorder": 4}
+        # A ground that hides the edges, and a line to the dot.
+        words["bbox"] = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
+        line = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        text = ax.annotate(name, at, xytext=(0, 0), textcoords="offset points", arrowprops=line, **words)
+        for far, across, up in itertools.product((3, 10, 18, 28, 40), (1, -1), (1, -1, 0)):
+            text.set_position((far * across, far * up))
+            text.set(ha="left" if across > 0 else "right", va={1: "bottom", -1: "top", 0: "center"}[up])
+            text.update_positions(ax.figure.canvas.get_renderer() if False else None)
+            # Of the words alone: an annotation's own extent has its line in it.
+            box = Text.get_window_extent(text).padded(1.5)
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
