@@ -2,8 +2,8 @@
 
 Cora's papers cannot be shipped; the graph is drawn with its sizes: 2,708 nodes in seven classes, 5,429 edges, four in
 five within a class, 1,433 words of which a node has 18 on average, its class's own more often. Two graph convolutions
-with 16 hidden units and tanh between, 140 labels trained on, as in the usual split. Seconds are of the processor, of one
-thread.
+with 16 hidden units and tanh between, 140 labels trained on, as in the usual split. Seconds are of the processor, of
+one thread.
 
     python benchmarks/graph_network_scale.py [--quick]     # quick: a tenth of the nodes, edges and words
 """

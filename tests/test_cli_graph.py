@@ -1,6 +1,7 @@
 """`vif graph` from file to table."""
 
 import io
+import itertools
 import json
 
 import networkx as nx
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import versatile_influence as vif
 from versatile_influence.cli import main
@@ -114,6 +116,8 @@ def test_the_picture_of_many_nodes_names_the_pair_and_the_strongest_alone(tmp_pa
     said = {text.get_text() for text in ax.texts}
     assert {"7", "150", "0", "299"} <= said
     assert len(said) <= 14
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     # The pair's own node would bleach all others.
     assert figure.axes[1].get_ylim() == (-1.0, 1.0)
     path = tmp_path / "e.txt"

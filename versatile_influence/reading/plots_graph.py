@@ -82,15 +82,13 @@ def network(
         shades = ScalarMappable(Normalize(-size, size), "RdBu_r")
         ax.figure.colorbar(shades, ax=ax, label=label, shrink=0.7)
     ax.set_axis_off()
-    named = {
-        node: tuple(map(float, places[node])) for node in (dict.fromkeys([*mark, *strongest]) if crowded else places)
-    }
     if crowded:
-        _beside(ax, [(at, plain(graph.labels[node]), node in mark) for node, at in named.items()])
+        named = dict.fromkeys([*mark, *strongest])
+        _beside(ax, [(tuple(places[node]), plain(graph.labels[node]), node in mark) for node in named])
         return ax
-    for node, at in named.items():
+    for node, at in places.items():
         words = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark[node] else "black"}
-        ax.annotate(plain(graph.labels[node]), at, **words)
+        ax.annotate(plain(graph.labels[node]), tuple(at), **words)
     return ax
 
 
