@@ -134,6 +134,19 @@ def test_long_training_is_told_beforehand(edges, capsys, monkeypatch):
     assert "training an embedding of 34 nodes in 2 dimensions: about " in capsys.readouterr().err
 
 
+def test_what_splits_the_graph_and_pairs_apart_are_named_with_a_penalty_too(tmp_path, capsys):
+    path = tmp_path / "two.txt"
+    path.write_text("a b\nb c\nc a\nc d\nd e\nx y\ny z\nz x\n")
+    assert main(["graph", str(path), "--pairs", "a,b", "a,x", "--penalty", "0.5"]) == 0
+    together, apart = capsys.readouterr().out.split("pair a,x")
+    assert [line.split()[0] for line in together.splitlines() if "splits the graph" in line and "penalty" in line] == [
+        "c",
+        "d",
+    ]
+    assert "unconnected parts" not in together
+    assert "in unconnected parts of the graph" in apart
+
+
 def test_a_command_says_what_a_command_can_do_and_no_correlation_of_three(edges, capsys):
     words = ["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]
     assert main([*words, "--check", "3"]) == 0

@@ -141,11 +141,13 @@ class Graph:
         start, _, edge = self.arcs()
         return self.weights.new_zeros(self.n_nodes).index_add(0, start, self.weights[edge])
 
-    def components(self, *, without: Sequence[int] = ()) -> int:
-        """Return the number of (weakly) connected components, some nodes left out."""
+    def parts(self, *, without: Sequence[int] = ()) -> Int[np.ndarray, " n"]:
+        """Return the number of the (weakly) connected component of each node, some nodes left out: −1."""
         kept = np.setdiff1d(np.arange(self.n_nodes), np.asarray(without, dtype=int))
         matrix = sp.coo_array((np.ones(len(self.ends)), tuple(self.ends.T.numpy())), shape=(self.n_nodes,) * 2).tocsr()
-        return int(sp.csgraph.connected_components(matrix[kept][:, kept], directed=False)[0])
+        found = np.full(self.n_nodes, -1)
+        found[kept] = sp.csgraph.connected_components(matrix[kept][:, kept], directed=False)[1]
+        return found
 
 
 def _from_networkx(graph: Any, *, directed: bool, weight: str | None) -> Graph:

@@ -90,7 +90,7 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         self.removed = WalkRemovals(self.walks, objects)
         columns = 2 * dim if self.large else self.n_nodes
         self.numbers = max(self.numbers, len(self.walks.chain.source) * columns)
-        if penalty == 0 and (parts := checked.components()) > 1:
+        if penalty == 0 and (parts := checked.parts().max() + 1) > 1:
             warn(
                 f"The graph has {parts} unconnected parts. Their nodes never meet in a walk. Without a penalty "
                 "their scores can fall forever: there may be no finite minimum. Add penalty=…, or keep one part.",
