@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from versatile_influence.losses.graphs.graph import Graph
-from versatile_influence.losses.graphs.meetings import Walked
+from versatile_influence.losses.graphs.walked import Walked
 from versatile_influence.losses.graphs.walks import Walks
 
 

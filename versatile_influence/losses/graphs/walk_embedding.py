@@ -14,8 +14,9 @@ from versatile_influence.core.warn import warn
 from versatile_influence.losses.graphs.context_models import Model, Softmax, log_normalisers
 from versatile_influence.losses.graphs.embedding_loss import EmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
-from versatile_influence.losses.graphs.meetings import Meetings, Walked
+from versatile_influence.losses.graphs.meetings import Meetings
 from versatile_influence.losses.graphs.walk_removals import WalkRemovals
+from versatile_influence.losses.graphs.walked import Walked
 from versatile_influence.losses.graphs.walks import Walks
 
 
