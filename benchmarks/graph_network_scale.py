@@ -23,8 +23,8 @@ from versatile_influence.losses import GraphNetworkLoss
 
 NODES, EDGES, WORDS, CLASSES, EACH, HIDDEN = 2708, 5429, 1433, 7, 20, 16
 # Weight decay of the mean over the trained labels, and refits of the edges that move the test loss most, and of others.
-DECAY, LARGEST, OTHERS = 0.05, 3, 3
-WITHIN, WORDS_EACH, OWN_WORDS = 0.8, 18, 0.4
+DECAY, LARGEST, OTHERS = 0.02, 3, 3
+WITHIN, WORDS_EACH, OWN_WORDS = 0.8, 18, 0.7
 
 
 def drawn(nodes: int, edges: int, words: int, seed: int) -> SimpleNamespace:
