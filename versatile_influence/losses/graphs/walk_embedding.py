@@ -110,8 +110,9 @@ class WalkEmbeddingLoss(EmbeddingLoss):
 
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
         """Return which nodes are present, and how often each is expected to meet each; differentiable."""
-        nodes, edges = self._present(presence)
-        return nodes, self.walks.counts(nodes, edges)
+        # Edges that go with their ends are counted out by the walks themselves: once, also where a node is half there.
+        whole = self.objects == "edges"
+        return self._present(presence)[0], self.walks.counts(*((None, presence) if whole else (presence, None)))
 
     def meetings(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Meetings]:
         nodes, edges = self._present(presence)
