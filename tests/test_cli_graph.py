@@ -1,6 +1,7 @@
 """`vif graph` from file to table."""
 
 import io
+import itertools
 import json
 
 import networkx as nx
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import versatile_influence as vif
 from versatile_influence.cli import main
@@ -65,6 +67,8 @@ def test_a_wrong_file_or_pair_is_told_in_one_line(edges, tmp_path, capsys, refus
     assert "no text in UTF-8" in capsys.readouterr().err
     assert main(["graph", str(edges), "--pairs", "12,99"]) == 1
     assert "no node named '99'" in capsys.readouterr().err
+    assert "names one node twice" in refused("graph", edges, "--pairs", "12,10", "1,1")
+    assert "--check is of predictions" in refused("graph", edges, "--pairs", "12,10", "--by", "refit", "--check", "2")
     assert main(["graph", str(tmp_path / "none.txt"), "--pairs", "1,2"]) == 1
 
 
@@ -112,6 +116,8 @@ def test_the_picture_of_many_nodes_names_the_pair_and_the_strongest_alone(tmp_pa
     said = {text.get_text() for text in ax.texts}
     assert {"7", "150", "0", "299"} <= said
     assert len(said) <= 14
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     # The pair's own node would bleach all others.
     assert figure.axes[1].get_ylim() == (-1.0, 1.0)
     path = tmp_path / "e.txt"
@@ -126,3 +132,25 @@ def test_long_training_is_told_beforehand(edges, capsys, monkeypatch):
     monkeypatch.setattr("versatile_influence.cli.graph.SAID_SECONDS", 0.0)
     assert main(["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]) == 0
     assert "training an embedding of 34 nodes in 2 dimensions: about " in capsys.readouterr().err
+
+
+def test_what_splits_the_graph_and_pairs_apart_are_named_with_a_penalty_too(tmp_path, capsys):
+    path = tmp_path / "two.txt"
+    path.write_text("a b\nb c\nc a\nc d\nd e\nx y\ny z\nz x\n")
+    assert main(["graph", str(path), "--pairs", "a,b", "a,x", "--penalty", "0.5"]) == 0
+    together, apart = capsys.readouterr().out.split("pair a,x")
+    assert [line.split()[0] for line in together.splitlines() if "splits the graph" in line and "penalty" in line] == [
+        "c",
+        "d",
+    ]
+    assert "unconnected parts" not in together
+    assert "in unconnected parts of the graph" in apart
+
+
+def test_a_command_says_what_a_command_can_do_and_no_correlation_of_three(edges, capsys):
+    words = ["graph", str(edges), "--pairs", "12,10", "--penalty", "0.1"]
+    assert main([*words, "--check", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "3 removals refitted: relative error of a removal" in told
+    assert "--by refit trains without each" in told
+    assert "attribute(" not in told

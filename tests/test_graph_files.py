@@ -134,6 +134,10 @@ def test_nodes_that_are_tuples_are_named_in_tables():
         ("source,target,weight\na,b,2\nb,c,many\n", "Line 3 of .* 'many' is not a number"),
         ("source,target,weight\na,b,2\nb,c,0\n", "Line 3 of .* weight is 0"),
         ("source,target\na,b\nb,c,1\n", "Line 3 of .* has 3 columns"),
+        # A number to Python alone.
+        ("a b 1_000\nb c 2\n", "Line 1 of .* weight '1_000' is not a number"),
+        ("a b 1e300\nb c 1\n", "Edge 'a'–'b' has weight 1e.300, out of range"),
+        ("a b 1e-300\nb c 1\n", "Edge 'a'–'b' has weight 1e-300, out of range"),
     ],
 )
 def test_what_is_wrong_is_said_of_its_line(tmp_path, text, says):
@@ -165,3 +169,21 @@ def test_nodes_may_have_the_names_of_columns_and_numbers_with_zeros_in_front(tmp
         (tmp_path / "wrong").write_text(text)
         with pytest.raises(ValueError, match=said):
             Graph.of(tmp_path / "wrong", weight="w")
+
+
+def test_what_is_no_text_or_no_gzip_is_told_by_the_file(tmp_path):
+    whole = gzip.compress(b"a b\nb c\n" * 500)
+    for name, held, said in [
+        ("latin.csv", b"a,b\nb,\xe9\n", "latin.csv is no text in UTF-8"),
+        ("none.gz", b"a b\nb c\n", "none.gz is no complete gzip file"),
+        ("half.gz", whole[: len(whole) // 2], "half.gz is no complete gzip file"),
+    ]:
+        (tmp_path / name).write_bytes(held)
+        with pytest.raises(ValueError, match=said):
+            Graph.of(tmp_path / name)
+
+
+def test_weights_in_files_and_lists_keep_their_digits(tmp_path):
+    path = in_file(tmp_path, "a b 0.1\nb c 123456789\nc a 1\n")
+    assert Graph.of(path).weights.tolist() == [0.1, 123456789.0, 1.0]
+    assert Graph.of([("a", "b", 0.1), ("b", "c", 1.0)]).weights.tolist() == [0.1, 1.0]

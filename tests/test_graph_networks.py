@@ -357,3 +357,42 @@ def test_reach_is_measured_where_messages_go_far_and_not_at_nodes_by_themselves(
     found = torch.cat([loss.removal_differences(params, objects=[i]) for i in range(20)])
     whole = [loss(params, everyone) - loss(params, everyone.index_fill(0, torch.tensor(i), 0.0)) for i in range(20)]
     torch.testing.assert_close(found, torch.stack(whole))
+
+
+@pytest.mark.parametrize("takes", [2, 3])
+@pytest.mark.parametrize("name", ["SAGE", "GAT"])
+def test_weights_that_no_layer_takes_are_refused(name, takes):
+    class Deaf(Bare):
+        def forward(self, x, edge_index, edge_weight):
+            return super().forward(x, edge_index)
+
+    data, module = small(), (Bare if takes == 2 else Deaf)(layer_of(name), 2, 3)
+    GraphNetworkLoss(module, data)
+    # Equal weights too: another time they are not.
+    data.ew = torch.ones(data.edge_index.shape[1])
+    with pytest.raises(ValueError, match="weights `ew` of edges are read, but no output of .* depends on them"):
+        GraphNetworkLoss(module, data, weight="ew")
+
+
+def test_hops_that_are_too_few_are_refused():
+    module = network("plain torch", 2)
+    assert GraphNetworkLoss(module, small(), hops=4).passing.hops == 4
+    with pytest.raises(ValueError, match="hops=1, but outputs depend on features from 2 hops away"):
+        GraphNetworkLoss(module, small(), hops=1)
+
+
+def test_labels_that_are_no_classes_are_refused_where_they_are_asked_for():
+    module, data = network("plain torch", 2), small()
+    n = len(data.x)
+    data.y = torch.tensor([0, 1] * n)[:n]
+    data.y[5] = -1
+    with pytest.raises(ValueError, match="`y` of node 5 is -1, and the network has 2 outputs: classes are 0 to 1"):
+        GraphNetworkLoss(module, data)
+    # An unknown label of a node that nobody asks about is none of the loss's business.
+    loss = GraphNetworkLoss(module, data, train=[0, 1, 2])
+    for wrong in (loss.class_probabilities, loss.node_losses, loss.test_loss):
+        with pytest.raises(ValueError, match="`y` of node 5 is -1"):
+            wrong([0, 5])
+    assert loss.class_probabilities([5], of=1)(loss.zeros()).shape == (1,)
+    squares = GraphNetworkLoss(module, data, criterion=lambda z, y: (z[:, 0] - y) ** 2)
+    assert squares.node_losses([5])(squares.zeros()).shape == (1,)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.losses.graphs.walked import Walked
 from versatile_influence.losses.graphs.walks import Walks
 
 
@@ -128,4 +129,8 @@ def test_sparse_counts_are_the_dense_ones(directed, how):
     walks = Walks(graph, **({"length": 5, "window": 2} | how))
     nodes, edges = torch.ones(6).double(), torch.ones(5).double()
     nodes[3], edges[1] = 0.0, 0.0
-    np.testing.assert_allclose(walks.sparse_counts(nodes, edges).toarray(), walks.counts(nodes, edges), atol=1e-12)
+    met, counts = Walked(walks, nodes, edges * nodes[graph.ends].prod(1)), walks.counts(nodes, edges)
+    values = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(met.rows(slice(1, 5)), counts[1:5])
+    torch.testing.assert_close(met.products(*values), (counts.T @ values[0], counts @ values[1]))
+    torch.testing.assert_close((met.centres, met.contexts), (counts.sum(1), counts.sum(0)))

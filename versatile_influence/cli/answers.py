@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.loss import Loss
-from versatile_influence.core.result import FURTHER, Attribution
+from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import PROBED, REFIT_SECONDS
 from versatile_influence.core.target import PresenceTarget, Target
+from versatile_influence.core.words import CHECKING, ESTIMATING, MENDING
 from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.spot_check import SpotCheck, spot_check
 from versatile_influence.reading.wald_table import beside
@@ -23,6 +24,12 @@ from versatile_influence.verbs.attribute import attribute
 from versatile_influence.verbs.newton_step import newton_step
 from versatile_influence.verbs.refit import refit
 
+# What a verb's words on its result say to do, in those of a command.
+IN_SHELL = {
+    MENDING: "--by refit trains without each",
+    ESTIMATING: "",
+    CHECKING: "--check K trains without a few",
+}
 VERBS = {"attribute": attribute, "newton_step": newton_step}
 
 
@@ -48,9 +55,10 @@ class Answer:
             f"\nWithout {self.thing} {names[row]} there is no fit: {why}"
             for row, why in (self.scores.failed or {}).items()
         ]
-        return (
-            f"{self.scores.trust().replace(FURTHER, ': --by refit fits anew without each.')}{checked}{''.join(failed)}"
-        )
+        trust = self.scores.trust()
+        for words, here in IN_SHELL.items():
+            trust = trust.replace(words, here)
+        return f"{trust}{checked}{''.join(failed)}"
 
 
 def answered(

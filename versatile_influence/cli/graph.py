@@ -30,6 +30,11 @@ COARSE = (
     "vif: warning: beyond {:,} parameters a node's own vectors are not left out with it, so that scores are rougher. "
     "A smaller --dim may do."
 )
+# What a node that splits the graph does to training without it; with a penalty, and without one.
+SPLIT = {
+    True: "without it only the penalty, and shared denominators, hold the parts in place",
+    False: "retraining may have no finite end",
+}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,19 +88,23 @@ def training_seconds(loss: WalkEmbeddingLoss, start: dict[str, Tensor]) -> float
 
 def print_tables(args: argparse.Namespace, graph: Graph, scores: Attribution) -> None:
     """Print the strongest nodes of each pair."""
+    whole = graph.parts()
     size = f"{counted(graph.n_nodes, 'node')}, {counted(len(graph.ends), 'edge')}"
     print(f"{size}; change of the pair's loss without each node")
     for column, (pair, label) in enumerate(zip(args.pairs, scores.targets or [], strict=True)):
         print(f"\npair {plain(label)}")
+        first, second = (position(name, list(graph.labels), "node") for name in pair)
+        if whole[first] != whole[second]:
+            print("  in unconnected parts of the graph: no walk meets both, only denominators tie them")
         others = [
             row for row in scores.top(len(scores.scores), target=column).tolist() if str(graph.labels[row]) not in pair
         ]
         if not others:
             print("  there is no other node")
         for row in others[: args.top]:
-            splits = graph.components(without=[row]) > graph.components()
-            note = "  splits the graph: retraining may have no finite end" if splits and not args.penalty else ""
-            print(f"  {plain(graph.labels[row]):>12} {scores.scores[row, column].item():+10.4f}{note}")
+            parts = graph.parts(without=[row]).max() - whole.max()
+            end = f"  splits the graph: {SPLIT[args.penalty > 0]}" if parts > 0 else ""
+            print(f"  {plain(graph.labels[row]):>12} {scores.scores[row, column].item():+10.4f}{end}")
 
 
 def draw(path: str, graph: Graph, loss: WalkEmbeddingLoss, scores: Attribution, pairs: list[tuple[str, str]]) -> None:

@@ -220,6 +220,14 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
     return None
 
 
+def _graph_fault(args: argparse.Namespace) -> str | None:
+    if same := [first for first, second in args.pairs if first == second]:
+        return f"--pairs {same[0]},{same[0]} names one node twice. Name two nodes."
+    if args.check and args.by == "refit":
+        return "--check is of predictions, and --by refit trains without each node. Leave one of them out."
+    return None
+
+
 def _recommend_fault(args: argparse.Namespace) -> str | None:
     least = {"--list": args.list, "--dim": args.dim, "--negatives": args.negatives}
     if small := next((flag for flag, given in least.items() if given == 0), None):
@@ -239,7 +247,7 @@ def _retrain_fault(args: argparse.Namespace) -> str | None:
 FAULTS = {
     "cox": _cox_fault,
     "rank": _rank_fault,
-    "graph": lambda _: None,
+    "graph": _graph_fault,
     "recommend": _recommend_fault,
     "retrain": _retrain_fault,
 }

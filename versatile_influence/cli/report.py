@@ -19,9 +19,9 @@ from versatile_influence.core.checks import instance, told
 from versatile_influence.core.files import write_text
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
-from versatile_influence.core.result import FURTHER, Attribution
+from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import CARRIERS, DELETED, DRAWN, ROWS, TESTED
-from versatile_influence.core.words import errors_named, missing
+from versatile_influence.core.words import MENDING, errors_named, missing
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
 from versatile_influence.losses.cox.loss import CoxLoss
 from versatile_influence.reading.metrics import counted
@@ -189,7 +189,7 @@ def report_of(
         influence=pictures.influence(size, None if frame is None else frame["leverage"].to_numpy()),
         survival=pictures.survival(),
         check=str(check),
-        trust=named.trust().replace(FURTHER, "."),
+        trust=named.trust().replace(f": {MENDING}", ""),
         thing=thing,
         anonymous=anonymous,
         version=__version__,

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,6 +35,11 @@ def jacobian_products(
     values, pull_back = vjp(function, theta)  # pyright: ignore[reportAssignmentType]
     push_forward = vjp(lambda cotangent: pull_back(cotangent)[0], torch.zeros_like(values))[1]
     return vmap(lambda direction: push_forward(direction)[0], chunk_size=chunk_size)(directions.T).T
+
+
+def plain(*tensors: Tensor) -> bool:
+    """Return whether nothing is differentiated, or evaluated for many at once, through these tensors."""
+    return not any(one.requires_grad or is_functorch_wrapped_tensor(one) for one in tensors)
 
 
 def in_blocks(

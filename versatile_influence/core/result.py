@@ -17,13 +17,11 @@ from versatile_influence.core.removals import Objects
 from versatile_influence.core.shown import Shown
 from versatile_influence.core.sizes import TRUSTED
 from versatile_influence.core.solution import Solution
+from versatile_influence.core.words import CHECKING, ESTIMATING, MENDING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-# What is to be done about removals that are not trusted, in Python.
-FURTHER = ": attribute(…, tolerance=0.1) takes such removals further, up to a refit."
 # What has an entry for each removal, along its first dimension.
 BY_ROW = ("scores", "direct", "parameter", "error")
 
@@ -133,8 +131,7 @@ class Attribution(Shown):
             return f"{said} exact: the model was trained without each{rest}."
         if not checked:
             through = (self.made or {}).get("by") == "unrolled"
-            estimated = "" if through else 'attribute(…, check="all") estimates how far each is off, '
-            return f"Not checked: {estimated}spot_check(…) trains without a few."
+            return f"Not checked: {'' if through else ESTIMATING}{CHECKING}."
         worst = self.error.nan_to_num(-1.0, posinf=float("inf")).argmax()
         of_all = " checked" if checked < len(self.error) else ""
         line = (
@@ -142,7 +139,7 @@ class Attribution(Shown):
             f"{self.names()[worst]}, with an estimated error of {self.error[worst].item():.2g}"
         )
         rest = f" The other {len(self.error) - checked:,} were not checked." if of_all else ""
-        return line + (FURTHER if bad else ".") + rest
+        return line + (f": {MENDING}." if bad else ".") + rest
 
     def verdicts(self) -> list[str]:
         """Return of each removal "trusted", "not trusted" or "not checked"."""

@@ -54,11 +54,16 @@ CLOSED_FORM_NUMBERS, CLOSED_FORM_ROWS = 8_000_000, 128
 # Items in a block of a triangle of blocks of the curvature, so that a symmetric product is computed once.
 TRIANGLE = 256
 
-# Graphs. Beyond so many nodes the counts of walks are taken as sparse matrices, one presence at a time, and the softmax
-# from the walks without them: a gradient takes 2.1 ms so and 4.3 ms by the table at 300 nodes, 1.3 and 0.5 at 100.
+# Graphs. Beyond so many nodes no table of all pairs is made, and the walks are walked instead: a gradient takes 2.5 ms
+# so and 4.3 ms by the table at 300 nodes, 1.3 and 0.5 at 100.
 DENSE_NODES = 200
+# Numbers of the scores of a block of centres: a gradient of 2,000 nodes takes 14 ms with 125 to a block, and 31 ms with
+# all of them.
+CENTRE_NUMBERS = 250_000
 # Numbers that pairs of nodes may hold, direction by direction: fewer would walk again for every few of them.
 PAIR_NUMBERS = 20_000_000
+# Weights of edges are summed and multiplied: beyond, that overflows.
+LARGEST_WEIGHT = 1e100
 # Below this share of its full weight, what is left of a state's steps is rounding: no step leaves it.
 DEAD_END = 1e-12
 # Newton steps of the logistic regression on an embedding: it is strictly convex, and settled to rounding well before.
@@ -97,6 +102,9 @@ LEVEL, FLATS = 1e-4, 8
 GRADIENTS, SAID_SECONDS = 400, 5.0
 # Seconds after which one who waits is shown progress.
 PATIENCE = 10.0
+# Steps of L-BFGS in coordinates of unit curvature, before these are taken anew, and twice as many each time after: of
+# 2,000 nodes training takes 200 gradients so, 340 with those of the start and 690 in plain coordinates.
+ROOTED_STEPS = 20
 # The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
 NEWTON_FROM = 1e-5
 

@@ -6,6 +6,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# What a verb says may be done about scores that are not trusted, or were not checked.
+MENDING = "attribute(…, tolerance=0.1) takes such removals further, up to a refit"
+ESTIMATING, CHECKING = 'attribute(…, check="all") estimates how far each is off, ', "spot_check(…) trains without a few"
+
 
 def missing(error: ImportError, what: str, extra: str) -> ImportError:
     """Return what to say of a library that is not there, and how it comes."""

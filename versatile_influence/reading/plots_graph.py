@@ -1,5 +1,6 @@
 """Pictures of graphs, and of what each node does."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,8 @@ def network(
     drawn = nx.Graph()
     drawn.add_nodes_from(range(graph.n_nodes))
     drawn.add_edges_from(graph.ends.tolist())
-    places = nx.spring_layout(drawn, seed=whole(seed, "seed"))
+    laid = nx.spring_layout(drawn, seed=whole(seed, "seed"))
+    places = {node: (float(x), float(y)) for node, (x, y) in laid.items()}
     values = np.zeros(n) if scores is None else numbers(scores, "scores", shape=[n], finite=False).numpy()
     limit = None if limit is None else number(limit, "limit", above=0)
     mark = tuple(whole_numbers(mark, "mark", shape=[None], most=n - 1).tolist())
@@ -77,17 +79,39 @@ def network(
     nx.draw_networkx_nodes(drawn, places, ax=ax, **dots)
     dark = np.abs(np.nan_to_num(values)) > 0.6 * size
     strongest = np.argsort(-np.abs(np.nan_to_num(values)), kind="stable")[:NAMED_NODES].tolist()
-    for node in {*mark, *strongest} if crowded else range(n):
-        x, y = map(float, places[node])
-        words = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark[node] else "black"}
-        if crowded:
-            # Beside its dot, which is too small to hold it, on a ground that hides the edges.
-            words = {"ha": "left", "va": "bottom", "fontsize": 7, "weight": "bold" if node in mark else "normal"}
-            words["bbox"] = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
-        shift = (3, 3) if crowded else (0, 0)
-        ax.annotate(plain(graph.labels[node]), (x, y), xytext=shift, textcoords="offset points", **words)
     if label is not None:
         shades = ScalarMappable(Normalize(-size, size), "RdBu_r")
         ax.figure.colorbar(shades, ax=ax, label=label, shrink=0.7)
     ax.set_axis_off()
+    if crowded:
+        named = dict.fromkeys([*mark, *strongest])
+        _beside(ax, [(places[node], plain(graph.labels[node]), node in mark) for node in named])
+        return ax
+    for node, at in places.items():
+        words = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark[node] else "black"}
+        ax.annotate(plain(graph.labels[node]), at, **words)
     return ax
+
+
+def _beside(ax: "Axes", named: list[tuple[tuple[float, float], str, bool]]) -> None:
+    """Write names beside dots too small to hold them: each at the nearest place where it hides none before it."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    # Only what is laid out has places.
+    ax.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]
+    taken: list[Bbox] = []
+    for at, name, bold in named:
+        words = {"fontsize": 7, "weight": "bold" if bold else "normal", "zorder": 4}
+        # A ground that hides the edges, and a line to the dot.
+        words["bbox"] = {"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
+        line = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        text = ax.annotate(name, at, xytext=(0, 0), textcoords="offset points", arrowprops=line, **words)
+        for far, across, up in itertools.product((3, 10, 18, 28, 40), (1, -1), (1, -1, 0)):
+            text.set_position((far * across, far * up))
+            text.set(ha="left" if across > 0 else "right", va={1: "bottom", -1: "top", 0: "center"}[up])
+            # Of the words alone: an annotation's own extent has its line in it.
+            box = Text.get_window_extent(text).padded(1.5)
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(Text.get_window_extent(text).padded(1.5))

@@ -58,11 +58,13 @@ class Explicit(Solver):
 
         def by_cholesky(rhs: Tensor) -> Solution:
             value, residual = torch.empty_like(rhs), []
-            # Some columns at a time: of many, each copy is as large as the matrix.
-            width = max(1, CHUNK_NUMBERS // len(rhs))
+            # Some columns at a time: of many, each of several copies is as large as the matrix.
+            width = max(1, CHUNK_NUMBERS // (4 * len(rhs)))
             for into, columns in zip(value.split(width, dim=1), rhs.split(width, dim=1), strict=True):
                 part = without(null, columns)
-                into.copy_(without(null, torch.cholesky_solve(part, factor)))
+                # Two triangles, as `torch.cholesky_solve` copies the factor.
+                half = torch.linalg.solve_triangular(factor, part, upper=False)
+                into.copy_(without(null, torch.linalg.solve_triangular(factor.mT, half, upper=True)))
                 residual.append(relative_residual(matrix @ into, part))
             return Solution(value, torch.cat(residual), smallest_curvature=smallest, dropped=null)
 

@@ -1,7 +1,8 @@
 """Training to a stationary point: the ground that influence functions stand on."""
 
+import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,15 @@ from versatile_influence.core.curvature import check_dense, deflated, newton_is_
 from versatile_influence.core.given import Given
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError, scale_free
-from versatile_influence.core.sizes import FINISHED_PARAMETERS, NEWTON_FROM, NEWTON_STEPS, PATIENCE, SADDLES
+from versatile_influence.core.sizes import (
+    FINISHED_PARAMETERS,
+    NEWTON_FROM,
+    NEWTON_STEPS,
+    PATIENCE,
+    ROOTED_STEPS,
+    SADDLES,
+)
+from versatile_influence.core.solver import Root
 from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import beyond_saddle, newton_direction
@@ -110,17 +119,17 @@ def _stationary(
         curvature = objective.hessian(theta).dense()
         found, far = _newton(objective, theta, max_steps, curvature, enough)
         return found, curvature, far
-    if len(theta) <= FINISHED_PARAMETERS and objective.loss.hessian_written_out:
+    small, rooted = len(theta) <= FINISHED_PARAMETERS, objective.loss.stand_in is not None
+    if not rooted and not (small and objective.loss.hessian_written_out):
+        return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)[0], None, True
+    near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(objective.presence)))
+    found, far = _lbfgs(near, theta, 100 * max_steps), True
+    if rooted:
+        found, far = _newton_cg(objective, found, max_steps, enough)
+    if small and far and not (rooted and objective.is_reached(found)):
         check_dense(theta)
-        near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(objective.presence)))
-        found = _lbfgs(near, theta, 100 * max_steps)
-        if objective.loss.stand_in is not None and enough is None:
-            found = _newton_cg(objective, found, max_steps)
-            if objective.is_reached(found):
-                return found, None, True
         found, far = _newton(objective, found, max_steps, enough=enough)
-        return found, None, far
-    return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps), None, True
+    return found, None, far
 
 
 def few_steps(objective: Objective, theta: Float[Tensor, " p"], steps: int) -> Float[Tensor, " p"]:
@@ -162,28 +171,62 @@ def _newton(
     return theta, True
 
 
-def shown(total: int, what: str) -> Iterable[int]:
-    """Return so many steps, with progress and the time left for who waits longer than some seconds."""
-    return tqdm(range(total), desc="minimising", unit=f" {what}", delay=PATIENCE, leave=False)
+def shown(total: int, what: str) -> tqdm:
+    """Return so many steps at most, with progress for who waits longer than some seconds."""
+    # How many there will be is not known: no time left is shown.
+    return tqdm(range(total), desc="minimising", unit=f" {what}", total=math.inf, delay=PATIENCE, leave=False)
 
 
 def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
-    """Descend by SciPy's L-BFGS-B."""
-    steps = iter(shown(2 * max_steps, "L-BFGS evaluations"))
+    """Descend by SciPy's L-BFGS-B; where a loss knows of them in coordinates of unit curvature, taken anew at times."""
+    if objective.loss.stand_in is None:
+        return _by_lbfgs(objective, theta, max_steps, None)[0]
+    steps = ROOTED_STEPS
+    while max_steps > 0:
+        root = objective.loss.stand_in.root(objective.hessian(theta))
+        theta, done = _by_lbfgs(objective, theta, min(steps, max_steps), root)
+        if done:
+            break
+        max_steps, steps = max_steps - steps, 2 * steps
+    return theta
+
+
+def _by_lbfgs(
+    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, root: Root | None
+) -> tuple[Float[Tensor, " p"], bool]:
+    """Return θ + R x where L-BFGS stops, and whether for another reason than its number of steps."""
+    steps, near = iter(bar := shown(2 * max_steps, "L-BFGS evaluations")), False
+
+    def at(flat: np.ndarray) -> Tensor:
+        moved = torch.from_numpy(flat).to(theta)
+        return moved if root is None else theta + (root @ moved[:, None])[:, 0]
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal near
         next(steps, None)
-        gradient, value = objective.gradient(torch.from_numpy(flat).to(theta))
+        gradient, value = objective.gradient(at(flat))
+        near = (size := gradient.abs().max().item()) <= objective.goal
+        bar.set_postfix_str(f"gradient {size:.1e} of {objective.goal:.1e}", refresh=False)
+        gradient = gradient if root is None else root.turned(gradient[:, None])[:, 0]
         return value.item(), gradient.cpu().numpy().astype(np.float64)
 
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0, "gtol": objective.goal}
-    start = theta.cpu().numpy().astype(np.float64)
-    result = scipy.optimize.minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    return torch.from_numpy(result.x).to(theta)
+    def stopping(_: object) -> None:
+        # In other coordinates the gradient's entries have another size.
+        if near and root is not None:
+            raise StopIteration
+
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0}
+    options["gtol"] = objective.goal if root is None else 0.0
+    start = (theta if root is None else torch.zeros_like(theta)).cpu().numpy().astype(np.float64)
+    given = {"jac": True, "method": "L-BFGS-B", "options": options, "callback": stopping}
+    result = scipy.optimize.minimize(value_and_gradient, start, **given)
+    return at(result.x), near or result.nit < max_steps
 
 
-def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
-    """Finish with inexact Newton steps (Dembo, Eisenstat & Steihaug 1982)."""
+def _newton_cg(
+    objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None = None
+) -> tuple[Float[Tensor, " p"], bool]:
+    """Finish with inexact Newton steps (Dembo, Eisenstat & Steihaug 1982); False where one in a valley was `enough`."""
     last = float("inf")
     for _ in range(max_steps):
         gradient, value = objective.gradient(theta)
@@ -194,11 +237,14 @@ def _newton_cg(objective: Objective, theta: Float[Tensor, " p"], max_steps: int)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             solver = CG(rtol=min(0.1, size**0.5), max_steps=200, preconditioner=objective.loss.stand_in)
-            step = -solver.solve(objective.hessian(theta), gradient[:, None]).value[:, 0]
+            found = solver.solve(objective.hessian(theta), gradient[:, None])
+        step = -found.value[:, 0]
         if not step.any() or gradient @ step >= 0:
             step = -gradient
         moved = objective.downhill(theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break
+        if enough and not found.bent_down and enough(theta, moved):
+            return moved, False
         theta = moved
-    return theta
+    return theta, True

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.problem import Problem
+from versatile_influence.core.sizes import MANY_DIRECTIONS
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse
 
@@ -16,13 +17,13 @@ def solved_changes(
     rest = []
 
     def solve(columns: Tensor) -> Tensor:
-        if columns.shape[1] >= len(columns):
-            # H⁻¹ is then there as a whole, and no copy of many columns is needed to ask twice.
+        gradient = problem.gradient[:, None]
+        if columns.shape[1] > MANY_DIRECTIONS or columns.shape[1] >= len(columns):
+            # No copy of many columns for one more: their steps, too, are hardly fewer with it.
             solved = inverse @ columns
-            rest.append((inverse @ problem.gradient[:, None])[:, 0])
+            rest.append((inverse @ gradient)[:, 0])
             return solved
-        # One call, so that H is factorised once.
-        solved = inverse @ torch.cat([columns, problem.gradient[:, None]], dim=1)
+        solved = inverse @ torch.cat([columns, gradient], dim=1)
         rest.append(solved[:, -1])
         return solved[:, :-1]
 

@@ -43,11 +43,12 @@ def scored(problem: Problem, inverse: Inverse, target: Target) -> Scored:
     if mask.dim() or len(gradients) > problem.removals.count:
         changes, rest, solution = solved_changes(problem, inverse)
         scores, leftover = changes @ gradients.T, gradients @ rest
+        # Large, and not needed any more.
+        del changes
         warn_if_flat(problem, inverse, gradients)
     else:
         solved = inverse @ gradients.T
         warn_if_flat(problem, inverse, gradients)
-        # Large, and not needed any more.
         del gradients
         # The differences along the few columns, never as a k×p matrix.
         scores, leftover, solution = problem.gradient_differences(solved), solved.T @ problem.gradient, inverse.solution

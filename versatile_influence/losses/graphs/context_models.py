@@ -14,6 +14,7 @@ References:
     word embedding as implicit matrix factorization", Eqs. 5 and 6.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,9 +24,41 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from versatile_influence.core.checks import number
+from versatile_influence.losses.graphs.meetings import Meetings
 
 Embeddings = dict[str, Tensor]
 Matrix = Float[Tensor, "n n"]
+Rows = Float[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What some centres add to the loss, but for −Σ_uv C_uv s_uv.
+
+    Attributes:
+        value: How much.
+        table: Its derivative by each score, but for a factor a centre.
+        scale: That factor.
+        odds: 1 + eˢ where each score is by itself, its second derivative then the first over it. With None the scores
+            of a centre share a normaliser, so that theirs is diag(f) − f fᵀ/c_u, with f the first.
+        met: c_u, how often each is a centre.
+    """
+
+    value: Float[Tensor, ""]
+    table: Rows
+    scale: Float[Tensor, "b 1"]
+    odds: Rows | None
+    met: Float[Tensor, "b 1"]
+
+    @property
+    def bend(self) -> Rows:
+        """The diagonal of the second derivative, but for the factor."""
+        return self.table if self.odds is None else self.table / self.odds
+
+    @property
+    def shared(self) -> Float[Tensor, "b 1"] | None:
+        """The factor over c_u where scores share a normaliser, or None."""
+        return self.scale / self.met.clamp_min(torch.finfo(self.met.dtype).tiny) if self.odds is None else None
 
 
 def scores(params: Embeddings) -> Matrix:
@@ -38,52 +71,6 @@ def scores(params: Embeddings) -> Matrix:
         given = f"a dict of {[*params]}" if isinstance(params, dict) else type(params).__name__
         raise TypeError(f"The parameters must be a dict of `embedding` and `output`, in this order, got {given}.")
     return params["embedding"] @ params["output"].T
-
-
-@dataclass(frozen=True)
-class Bends:
-    """The second derivatives of a model at some parameters, for products with its Hessian.
-
-    Attributes:
-        params: Where.
-        weight: ∂²L/∂s_uv², and with the softmax c_u times the share of v.
-        slopes: ∂L/∂s_uv.
-        met: c_u where the scores of one centre share a normaliser, or None.
-    """
-
-    params: Embeddings
-    weight: Matrix
-    slopes: Matrix
-    met: Float[Tensor, "n 1"] | None
-
-    def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        """Return ∇²L V, one after the other: a table of all pairs each."""
-        e, o = self.params["embedding"], self.params["output"]
-        columns = []
-        for vector in vectors.T:
-            de, do = vector.reshape(2, *e.shape)
-            # ⟨de_u, o_v⟩ + ⟨e_u, do_v⟩, as one product.
-            bent = (torch.cat([de, e], dim=1) @ torch.cat([o, do], dim=1).T).mul_(self.weight)
-            if self.met is not None:
-                mean = bent.sum(dim=1, keepdim=True) / self.met.clamp_min(torch.finfo(bent.dtype).tiny)
-                bent.addcmul_(self.weight, mean, value=-1)
-            columns.append(torch.stack([bent @ o + self.slopes @ do, bent.T @ e + self.slopes.T @ de]).reshape(-1))
-        return torch.stack(columns, dim=1)
-
-    def blocks(self, ridge: float) -> Float[Tensor, "r d d"]:
-        """Return the inverse of each row's own block of the Hessian, curvatures less than `ridge` taken for it."""
-        e, o = self.params["embedding"], self.params["output"]
-        n, d = e.shape
-        left = (self.weight @ (o[:, :, None] * o[:, None, :]).reshape(n, -1)).reshape(n, d, d)
-        shared = self.weight
-        if self.met is not None:
-            met = self.met.clamp_min(torch.finfo(e.dtype).tiny)
-            mean = self.weight @ o
-            left = left - mean[:, :, None] * (mean / met)[:, None, :]
-            shared = self.weight - self.weight.square() / met
-        right = (shared.T @ (e[:, :, None] * e[:, None, :]).reshape(n, -1)).reshape(n, d, d)
-        curvature, turned = torch.linalg.eigh(torch.cat([left, right]))
-        return (turned / (curvature + ridge).clamp_min(max(ridge, 1e-8))[:, None, :]) @ turned.mT
 
 
 @dataclass(frozen=True)
@@ -121,24 +108,25 @@ class Softmax:
         blocks[1, :, :, 1] -= (others.T @ (met * others)).reshape(n, d, n, d)
         return whole
 
-    def gradient_and_value(
-        self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]
-    ) -> tuple[Embeddings, Float[Tensor, ""]]:
-        """Return the gradient and the loss, with one table of exponentials and no other of its size."""
-        e, o = params["embedding"], params["output"]
-        powers = scores(params)
-        highest = powers.amax(dim=1, keepdim=True)
-        powers = powers.sub_(highest).exp_().mul_(presence)
-        total, met = powers.sum(dim=1), counts.sum(dim=1)
+    def rows(self, score: Rows, meetings: Meetings, part: slice, weights: Float[Tensor, " n"]) -> Terms:
+        """Return what some centres add to the loss, ⟨C, s⟩ left out, and its derivatives by their scores."""
+        met, highest = meetings.centres[part, None].to(score), score.new_zeros(1, 1)
+        least, most = torch.aminmax(score)
+        # Where no power or sum overflows, and none vanishes, all of them need no common factor.
+        if not max(-least, most) < 0.4 * math.log(torch.finfo(score.dtype).max):
+            highest = score.amax(dim=1, keepdim=True)
+            score.sub_(highest)
+        powers = score.exp_()
+        if (weights != 1).any():
+            powers.mul_(weights)
+        total = powers @ torch.ones_like(weights)[:, None]
+        # With nobody present there is no pair either; any finite number will do.
         total = torch.where(total > 0, total, 1.0)
-        agreed, weight = counts @ o, (met / total)[:, None]
-        gradient = {"embedding": weight * (powers @ o) - agreed, "output": powers.T @ (weight * e) - counts.T @ e}
-        return gradient, (met * (total.log() + highest[:, 0])).sum() - (e * agreed).sum()
+        return Terms((met * (total.log() + highest)).sum(), powers, met / total, None, met)
 
-    def bends(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Bends:
-        """Return what products with the Hessian are made of."""
-        shares, met = self._shares(params, presence), counts.sum(dim=1, keepdim=True)
-        return Bends(params, met * shares, met * shares - counts, met)
+    def weights(self, meetings: Meetings, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:  # noqa: ARG002
+        """Return what `rows` needs to know of each context."""
+        return presence
 
     def _shares(self, params: Embeddings, presence: Float[Tensor, " n"]) -> Matrix:
         return torch.exp(scores(params) - log_normalisers(params, presence)[:, None]) * presence
@@ -188,22 +176,27 @@ class NegativeSampling:
         chance, pairs = torch.sigmoid(scores(params)), self._pairs(counts, presence)
         return curvature(params, pairs * chance * (1 - chance), pairs * chance - counts)
 
-    def gradient_and_value(
-        self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]
-    ) -> tuple[Embeddings, Float[Tensor, ""]]:
-        """Return the gradient and the loss."""
-        slopes = self.slopes(params, counts, presence)
-        gradient = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
-        return gradient, self.value(params, counts, presence)
+    def rows(self, score: Rows, meetings: Meetings, part: slice, weights: Float[Tensor, " n"]) -> Terms:
+        """Return what some centres add to the loss, ⟨C, s⟩ left out, and its derivatives by their scores."""
+        met = meetings.centres[part, None].to(score)
+        pairs = meetings.rows(part).to(score).addmm_(met, weights[None])
+        # Beyond what an exponential holds a chance is 1, and the loss is no minimum.
+        powers = score.clamp_max_(0.9 * math.log(torch.finfo(score.dtype).max)).exp_()
+        odds = powers + 1
+        slopes = powers.div_(odds).mul_(pairs)
+        value = torch.dot(odds.log().reshape(-1), pairs.reshape(-1))
+        return Terms(value, slopes, torch.ones_like(met), odds, met)
 
-    def bends(self, params: Embeddings, counts: Matrix, presence: Float[Tensor, " n"]) -> Bends:
-        """Return what products with the Hessian are made of."""
-        chance, pairs = torch.sigmoid(scores(params)), self._pairs(counts, presence)
-        return Bends(params, pairs * chance * (1 - chance), pairs * chance - counts, None)
+    def weights(self, meetings: Meetings, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Return what `rows` needs to know of each context."""
+        return self.negatives * self._shares(meetings.contexts, presence)
 
     def _noise(self, counts: Matrix, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        frequency = torch.where(presence > 0, counts.sum(dim=0).clamp_min(0) ** self.power, 0.0)
-        return frequency / frequency.sum().clamp_min(torch.finfo(counts.dtype).tiny)
+        return self._shares(counts.sum(dim=0), presence)
+
+    def _shares(self, met: Float[Tensor, " n"], presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        frequency = torch.where(presence > 0, met.clamp_min(0) ** self.power, 0.0)
+        return frequency / frequency.sum().clamp_min(torch.finfo(met.dtype).tiny)
 
     def _pairs(self, counts: Matrix, presence: Float[Tensor, " n"]) -> Matrix:
         """Return how often u meets v, as context or as a negative."""

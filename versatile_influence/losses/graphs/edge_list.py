@@ -5,6 +5,7 @@ import csv
 import gzip
 import math
 import sys
+import zlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -80,7 +81,7 @@ class Edges:
                     f"{self.rows[again]}{differ}. {cure}."
                 )
         ends = torch.tensor([*known], dtype=torch.long).reshape(-1, 2)
-        return labels, ends, torch.tensor([float(self.weights[place]) for place in known.values()]).double()
+        return labels, ends, torch.tensor([self.weights[place] for place in known.values()], dtype=torch.float64)
 
 
 def of_file(path: str | PathLike, *, weight: str | None = None) -> Edges:
@@ -99,8 +100,13 @@ def of_file(path: str | PathLike, *, weight: str | None = None) -> Edges:
     """
     place = file(path, "graph")
     opened = gzip.open if place.suffix == ".gz" else open
-    with opened(place, "rt", encoding="utf-8-sig", newline=None) as lines:
-        given = [(f"Line {number} of {path}", line.rstrip("\r\n")) for number, line in enumerate(lines, start=1)]
+    try:
+        with opened(place, "rt", encoding="utf-8-sig", newline=None) as lines:
+            given = [(f"Line {number} of {path}", line.rstrip("\r\n")) for number, line in enumerate(lines, start=1)]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as UTF-8, with one edge a line.") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no complete gzip file: {error}. Compress it again, or take .gz off.") from error
     given = [(row, line) for row, line in given if line.strip() and not line.lstrip().startswith(("#", "%"))]
     if not given:
         raise ValueError(f"{path} holds no edges. Give one edge a line: source target [weight].")
@@ -220,7 +226,8 @@ def _weight(given: Any, row: str, name: str | None) -> float:
             raise ValueError(f"{row} has no attribute {name!r}: {given}. Every edge needs it.")
         given = given.get(name or "weight", 1.0)
     try:
-        return float(given)
+        # 1_000 is a number to Python alone.
+        return float("none" if isinstance(given, str) and "_" in given else given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{row}: the weight {given!r} is not a number. {FORM}") from error
 

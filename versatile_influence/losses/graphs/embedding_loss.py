@@ -1,8 +1,7 @@
 """What losses of node embeddings share: two layers of parameters, counts of who meets whom, and a model of contexts."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,13 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from versatile_influence.core.checks import instance, number, one_of, whole
-from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.derivatives import plain
 from versatile_influence.core.loss import Loss, Objects, by_gradients
-from versatile_influence.core.ravel import Params, first, flat, squared_norm
+from versatile_influence.core.ravel import Params, first, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.core.solver import Preconditioner
-from versatile_influence.losses.graphs.context_models import Bends, Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.losses.graphs.at_presence import AtLargePresence, AtPresence
+from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.losses.graphs.meetings import Counted, Meetings
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
 
@@ -52,9 +52,9 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         one_of(objects, "objects", ["nodes", "edges"])
         self.node_labels, self.object_labels, self.objects = node_labels, object_labels, objects
         self.n_nodes, self.n_objects = len(node_labels), n_objects
-        # Numbers of the largest array of one evaluation.
-        self.numbers = self.n_nodes**2
         self.dim, self.penalty = whole(dim, "dim", least=1), number(penalty, "penalty", least=0)
+        # Numbers of the largest array of one evaluation.
+        self.numbers = 2 * self.n_nodes * self.dim if self.large else self.n_nodes**2
         self.model = instance(model, "model", Softmax | NegativeSampling, "vif.losses.Softmax()")
 
     @property
@@ -62,17 +62,20 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         """Whether there are so many nodes that the tables of several presences are never made together."""
         return self.n_nodes > DENSE_NODES
 
-    @property
-    def counted(self) -> bool:
-        """Whether value and gradient are had fastest from the table of counts."""
-        return True
-
     @abstractmethod
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Return which nodes are present, and how often each meets each."""
+        """Return which nodes are present, and how often each meets each; differentiable."""
+
+    def meetings(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Meetings]:
+        """Return the same of many nodes, without a derivative."""
+        nodes, counts = self.met(presence)
+        return nodes, Counted(counts)
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        return self.at(presence)(params, presence)
+        if self.large and plain(presence, *params.values()):
+            return self.at(presence)(params, presence)
+        nodes, counts = self.met(presence)
+        return self.model.value(params, counts, nodes) + 0.5 * self.penalty * squared_norm(params)
 
     def removal_differences(self, params: Any, objects: Objects = None) -> Float[Tensor, " k"]:
         """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal, evaluated one after the other."""
@@ -94,17 +97,15 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return torch.stack([self.hessian(params, presence) for presence in removals.presences(first(params))])
 
     def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
-        loss = self.at(presence) if self.counted else super()
-        return loss.gradient(params, presence)
+        return self.at(presence).gradient(params, presence)
 
     def gradient_and_value(
         self, params: Any, presence: Float[Tensor, " k"]
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        loss = self.at(presence) if self.counted else super()
-        return loss.gradient_and_value(params, presence)
+        return self.at(presence).gradient_and_value(params, presence)
 
     def gradients(self, params: Any, presence: Float[Tensor, "j k"]) -> Float[Tensor, "j p"]:
-        if not (self.large and self.counted):
+        if not self.large:
             return super().gradients(params, presence)
         each = zip(presence, *params.values(), strict=True)
         return torch.stack([self.gradient(dict(zip(params, one, strict=True)), row) for row, *one in each])
@@ -119,7 +120,7 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
 
     def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
         """Return the loss for this presence alone, its counts taken once."""
-        return AtPresence(self, *self.met(presence))
+        return AtLargePresence(self, *self.meetings(presence)) if self.large else AtPresence(self, *self.met(presence))
 
     def start(self, *, seed: int = 0) -> Embeddings:
         """Return parameters to start from, at random: zero is a saddle that no descent leaves."""
@@ -167,72 +168,3 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
                 directions[f"embedding of absent {i}, axis {a}"] = {"embedding": alone, "output": nothing}
                 directions[f"output of absent {i}, axis {a}"] = {"embedding": nothing, "output": alone}
         return directions
-
-
-@dataclass(frozen=True)
-class NodeBlocks(Preconditioner):
-    """Stand in for H⁻¹ with the inverse of each node's own blocks of H: of its embedding, and of its output row."""
-
-    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
-        loss, params = hessian.loss.at(hessian.presence), hessian.params
-        blocks = loss.bends(params).blocks(hessian.floor)
-        return lambda columns: (blocks @ columns.reshape(*blocks.shape[:2], -1)).reshape(columns.shape)
-
-
-class AtPresence(Loss):
-    """An embedding loss for one presence: a function of the parameters only, whatever presence it is given.
-
-    Args:
-        loss: The loss.
-        nodes: Which nodes are present.
-        counts: How often each meets each.
-    """
-
-    hessian_written_out = True
-
-    def __init__(self, loss: EmbeddingLoss, nodes: Float[Tensor, " n"], counts: Float[Tensor, "n n"]):
-        self.loss, self.model, self.nodes, self.counts = loss, loss.model, nodes, counts
-        self.n_objects, self.object_labels = loss.n_objects, loss.object_labels
-        self.penalty, self.treatment = loss.penalty, loss.treatment
-        self.bent: Bends | None = None
-        self.stand_in = NodeBlocks() if loss.large else None
-
-    def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:  # noqa: ARG002
-        return self.model.value(params, self.counts, self.nodes) + 0.5 * self.penalty * squared_norm(params)
-
-    def gradient(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, " p"]:
-        if self.loss.large:
-            return self.gradient_and_value(params, presence)[0]
-        slopes = self.model.slopes(params, self.counts, self.nodes)
-        found = {"embedding": slopes @ params["output"], "output": slopes.T @ params["embedding"]}
-        return flat(found) + self.penalty * flat(params)
-
-    def gradient_and_value(
-        self, params: Any, presence: Float[Tensor, " k"]
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
-        if not self.loss.large:
-            return self.gradient(params, presence), self(params, presence)
-        found, value = self.model.gradient_and_value(params, self.counts, self.nodes)
-        return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
-
-    def hessian_products(
-        self, params: Any, presence: Float[Tensor, " k"], vectors: Float[Tensor, "p q"]
-    ) -> Float[Tensor, "p q"]:
-        if not self.loss.large:
-            return super().hessian_products(params, presence, vectors)
-        return self.bends(params) @ vectors + self.penalty * vectors
-
-    def bends(self, params: Any) -> Bends:
-        """Return second derivatives, kept for what is to come: a solver asks at the same parameters again and again."""
-        known = self.bent
-        if known is None or known.params is not params:
-            self.bent = known = self.model.bends(params, self.counts, self.nodes)
-        return known
-
-    def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
-        whole = self.model.hessian(params, self.counts, self.nodes)
-        whole.diagonal().add_(self.penalty)
-        return whole
-
-    def null_directions(self, params: Any, presence: Float[Tensor, " k"]) -> dict[str, Params]:
-        return self.loss.null_directions(params, presence)

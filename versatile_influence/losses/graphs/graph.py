@@ -12,6 +12,7 @@ from torch import Tensor
 
 from versatile_influence.core.checks import array, numbers, whole
 from versatile_influence.core.labels import names
+from versatile_influence.core.sizes import DEAD_END, LARGEST_WEIGHT
 from versatile_influence.core.tables import whole_numbers
 from versatile_influence.losses.graphs.edge_list import listed
 
@@ -69,6 +70,18 @@ class Graph:
             raise ValueError(
                 f"Edge {names[first]} has weight {self.weights[first].item()} ({len(bad)} such edges). Weights are "
                 "proportional to the probability of a step: they must be positive and finite. Leave absent edges out."
+            )
+        # Of the weights of a node all but these are rounding.
+        most = torch.zeros(self.n_nodes, dtype=self.weights.dtype)
+        for side in self.ends.T:
+            most = most.scatter_reduce(0, side, self.weights, "amax")
+        share = self.weights / most[self.ends].amax(dim=1)
+        if (bad := (share < DEAD_END).nonzero().flatten()).numel() or most.max() > LARGEST_WEIGHT:
+            first = int(self.weights.argmax()) if most.max() > LARGEST_WEIGHT else int(bad[0])
+            raise ValueError(
+                f"Edge {names[first]} has weight {self.weights[first].item():g}, out of range: beside other edges of "
+                f"its nodes a weight must be at least {DEAD_END:g} of theirs, and {LARGEST_WEIGHT:g} at most. Leave "
+                "edges out that are never walked, or measure weights in another unit."
             )
         ends = self.ends if self.directed else self.ends.sort(dim=1).values
         _, inverse, counts = ends.unique(dim=0, return_inverse=True, return_counts=True)
@@ -128,11 +141,13 @@ class Graph:
         start, _, edge = self.arcs()
         return self.weights.new_zeros(self.n_nodes).index_add(0, start, self.weights[edge])
 
-    def components(self, *, without: Sequence[int] = ()) -> int:
-        """Return the number of (weakly) connected components, some nodes left out."""
+    def parts(self, *, without: Sequence[int] = ()) -> Int[np.ndarray, " n"]:
+        """Return the number of the (weakly) connected component of each node, some nodes left out: −1."""
         kept = np.setdiff1d(np.arange(self.n_nodes), np.asarray(without, dtype=int))
         matrix = sp.coo_array((np.ones(len(self.ends)), tuple(self.ends.T.numpy())), shape=(self.n_nodes,) * 2).tocsr()
-        return int(sp.csgraph.connected_components(matrix[kept][:, kept], directed=False)[0])
+        found = np.full(self.n_nodes, -1)
+        found[kept] = sp.csgraph.connected_components(matrix[kept][:, kept], directed=False)[1]
+        return found
 
 
 def _from_networkx(graph: Any, *, directed: bool, weight: str | None) -> Graph:

@@ -2,28 +2,27 @@
 
 from collections.abc import Hashable, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, dijkstra
 from torch import Tensor
-from torch.func import grad
 
 from versatile_influence.core.arguments import flag, function
-from versatile_influence.core.checks import instance, one_of, whole
+from versatile_influence.core.checks import instance, one_of, told, whole
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.labels import names
 from versatile_influence.core.outputs import Parameters
-from versatile_influence.core.ravel import Params
 from versatile_influence.core.tables import flags, whole_numbers
 from versatile_influence.losses.graphs.messages import MessageNetwork
 from versatile_influence.losses.graphs.network_graph import LabelledData, NetworkGraph, NodeData
-from versatile_influence.losses.graphs.network_targets import NetworkTargets, class_losses, link_losses, node_numbers
+from versatile_influence.losses.graphs.network_probes import check_masks, check_weights, measured
+from versatile_influence.losses.graphs.network_targets import (
+    NetworkTargets,
+    class_losses,
+    class_numbers,
+    link_losses,
+    node_numbers,
+)
 from versatile_influence.losses.graphs.network_terms import Criterion, GraphTerms, Kind, Passing, Reading
-
-# Nodes from which it is measured how far features reach, and the share of nodes left out to see whether masks do it.
-PROBED, LEFT_OUT = 8, 0.1
 
 
 class GraphNetworkLoss(Composed, NetworkTargets):
@@ -49,7 +48,7 @@ class GraphNetworkLoss(Composed, NetworkTargets):
         criterion: From outputs at the nodes, (T, c), and their `y` to one number each; of links from (T, 2, c). None
             for the cross-entropy of classes, and of links by ⟨z_u, z_v⟩.
         penalty: λ. Weight decay w of a mean over T terms is λ = w T.
-        hops: From how far away messages reach a node; None to measure it.
+        hops: From how far away messages reach a node, where that is farther than is measured at some nodes.
         weight: The attribute of the data that holds weights of arcs, such as `edge_weight`; None for 1.
         directed: Whether each arc is an edge of its own. Otherwise both directions are one edge.
         labels: Names of the nodes.
@@ -104,15 +103,26 @@ class GraphNetworkLoss(Composed, NetworkTargets):
         n = len(graph.x)
         self.node_labels = names(labels, n, "node", unique=True) or list(range(n))
         self.classes = _classes(data, n) if links is None else None
+        if links is not None and train is not None:
+            raise ValueError("`train` says which labels of nodes are trained on, and `links` which links. Pass one.")
+        start = network.start()
+        if weight is not None:
+            check_weights(network, graph, start, weight)
+        reach = measured(network, graph, start)
+        if hops is not None and (hops := whole(hops, "hops")) < reach:
+            raise ValueError(
+                f"hops={hops}, but outputs depend on features from {reach} hops away: removals would be evaluated on "
+                f"too small a part of the graph. Pass hops={reach}, or leave it out."
+            )
+        reach = reach if hops is None else hops
+        self.passing = Passing(network, graph, objects, reach)
         if links is None:
             assert self.classes is not None
             asked = torch.arange(n) if train is None else node_numbers(train, n, "train")
-            self.reading = Reading(asked[:, None], self.classes[asked], _given(criterion) or class_losses)
+            known = class_numbers(self.classes, asked, self.passing.width) if criterion is None else self.classes[asked]
+            self.reading = Reading(asked[:, None], known, _given(criterion) or class_losses)
         else:
             self.reading = _links(links, n, _given(criterion) or link_losses)
-        start = network.start()
-        reach = measured(network, graph, start) if hops is None else whole(hops, "hops")
-        self.passing = Passing(network, graph, objects, reach)
         check_masks(self.passing, start)
         members, count = _members(self.passing, self.reading)
         outer = GraphTerms(self.passing, self.reading, members, count)
@@ -140,7 +150,10 @@ def _classes(data: NodeData, n: int) -> Tensor:
     """
     if not isinstance(data, LabelledData) or data.y is None:
         raise ValueError("The data have no labels `y` of nodes. Add them, or pass links=… for link prediction.")
-    y = torch.as_tensor(data.y).detach().clone()
+    try:
+        y = torch.as_tensor(data.y).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`y` must hold a number a node, got {told(data.y)}.") from error
     if not y.dim() or len(y) != n:
         raise ValueError(f"`y` must hold one label a node: {n}, got shape {tuple(y.shape)}.")
     return y
@@ -150,6 +163,8 @@ def _links(links: tuple[object, object], n: int, criterion: Criterion) -> Readin
     if not isinstance(links, tuple | list) or len(links) != 2:
         raise TypeError("`links` must be (pairs, linked), as in (data.edge_label_index, data.edge_label).")
     pairs = whole_numbers(links[0], "links[0]", shape=[2, None], most=n - 1).T
+    if not len(pairs):
+        raise ValueError("`links` names no pair. Give the pairs to train on, linked or not.")
     return Reading(pairs, flags(links[1], "links[1]", len(pairs)).double(), criterion)
 
 
@@ -169,70 +184,3 @@ def _members(passing: Passing, reading: Reading) -> tuple[Int[Tensor, "T m"], in
     keys, wanted = (ends[:, 0] * len(graph.x) + ends[:, 1] for ends in (graph.ends, pairs))
     place = torch.searchsorted(keys, wanted).clamp_max(count - 1)
     return torch.where(keys[place] == wanted, place, count)[:, None], count
-
-
-def measured(network: MessageNetwork, graph: NetworkGraph, params: Params) -> int:
-    """Return from how many hops away features reach the outputs of a node, by derivatives at a few nodes."""
-    drawn = torch.Generator().manual_seed(0)
-    there = jittered(params, drawn)
-    ones = torch.ones(graph.arcs.shape[1], dtype=torch.float64)
-    outputs = lambda x: network(there, x, graph.arcs, ones, graph.weights)  # noqa: E731
-    way = torch.randn(outputs(graph.x).shape[1], generator=drawn, dtype=torch.float64)
-    most = 0
-    for v in torch.cat([torch.randperm(len(graph.x), generator=drawn)[:PROBED], deepest(graph, PROBED)]).unique():
-        slope = grad(lambda x, v=v: outputs(x)[v] @ way)(graph.x + 0.1)
-        felt = slope.abs().amax(1) > 0
-        while (felt & ~graph.ball(v[None], most)).any() and most < len(graph.x):
-            most += 1
-    return most
-
-
-def deepest(graph: NetworkGraph, count: int) -> Int[Tensor, " k"]:
-    """Return nodes at an end of the longest ways in their parts of the graph, of the deepest parts.
-
-    At drawn nodes alone that have no neighbours, or few, messages would seem to reach no further.
-    """
-    n, (start, end) = len(graph.x), graph.arcs.numpy()
-    links = coo_array((np.ones(len(start)), (start, end)), shape=(n, n)).tocsr()
-    _, part = connected_components(links, directed=False)
-    ends, far = np.unique(part, return_index=True)[1], np.zeros(n)
-    for _ in range(2):
-        far = dijkstra(links, directed=False, indices=ends, unweighted=True, min_only=True)
-        order = np.lexsort((far, part))
-        # The last of each part is the farthest from where it began.
-        ends = order[np.append(np.flatnonzero(np.diff(part[order])), n - 1)]
-    return torch.from_numpy(ends[np.argsort(-far[ends], kind="stable")][:count].copy())
-
-
-def jittered(params: Params, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return parameters at which nothing is special."""
-    assert isinstance(params, dict)
-    return {
-        name: one + 0.1 * torch.randn(one.shape, generator=generator, dtype=one.dtype) for name, one in params.items()
-    }
-
-
-def check_masks(passing: Passing, params: Params) -> None:
-    """Raise a ValueError unless weights of 0 do what leaving some nodes out of the graph does."""
-    graph, drawn = passing.graph, torch.Generator().manual_seed(0)
-    there, n = jittered(params, drawn), len(graph.x)
-    gone = torch.randperm(n, generator=drawn)[: max(1, int(LEFT_OUT * n))]
-    kept = torch.ones(n, dtype=torch.bool).index_fill(0, gone, False)
-    piece, here = graph.piece(kept), kept[graph.arcs].all(0).double()
-    masked = passing.network(there, graph.x, graph.arcs, here, graph.weights)[kept]
-    ones = torch.ones(len(piece.which), dtype=torch.float64)
-    name = type(passing.network.module).__name__
-    try:
-        right = passing.network(there, graph.x[kept], piece.arcs, ones, graph.weights[piece.which])
-    except (IndexError, RuntimeError) as error:
-        raise ValueError(
-            f"{name} cannot be evaluated on a part of its graph: {error} Removals are evaluated where they matter. A "
-            "layer that keeps the normalisation of the first graph it saw needs cached=False."
-        ) from error
-    if not torch.allclose(masked, right, rtol=1e-6, atol=1e-9):
-        raise ValueError(
-            f"Weight 0 on the edges of a node is not the same as the graph without it: outputs of "
-            f"{name} differ by {(masked - right).abs().max().item():.2g}. (a) A layer "
-            "is not given `edge_weight`; (b) it takes a maximum over "
-            "neighbours, or an attention of its own; (c) something couples all nodes, such as a graph norm."
-        )

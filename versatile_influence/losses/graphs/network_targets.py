@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from versatile_influence.core.checks import one_of
+from versatile_influence.core.checks import one_of, told, whole
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.tables import flags, whole_numbers
 from versatile_influence.core.target import LabelledTarget, PresenceTarget
@@ -44,10 +44,13 @@ class NetworkTargets:
         Raises:
             ValueError: If there is no such node, or no class is known.
         """
-        asked = node_numbers(nodes, len(self.node_labels), "nodes")
-        if of is None and self.classes is None:
+        asked, count = node_numbers(nodes, len(self.node_labels), "nodes"), self.passing.width
+        if of is not None:
+            known = torch.full_like(asked, whole(of, "of", most=count - 1))
+        elif self.classes is None:
             raise ValueError("The data know no classes `y`. Name the class: of=….")
-        known = self.classes[asked] if of is None and self.classes is not None else torch.full_like(asked, of or 0)
+        else:
+            known = class_numbers(self.classes, asked, count)
         labels = [f"{self.node_labels[v]}: class {c}" for v, c in zip(asked.tolist(), known.tolist(), strict=True)]
         return self._target(Reading(asked[:, None], known, _probability), labels, graph)
 
@@ -80,7 +83,9 @@ class NetworkTargets:
         asked = node_numbers(nodes, len(self.node_labels), "nodes")
         if self.classes is None or self.reading.nodes.shape[1] != 1:
             raise ValueError("This loss is one of links. Ask for link_probabilities, or write the target by hand.")
-        return Reading(asked[:, None], self.classes[asked], self.reading.criterion)
+        whole_classes = self.reading.criterion is class_losses
+        known = class_numbers(self.classes, asked, self.passing.width) if whole_classes else self.classes[asked]
+        return Reading(asked[:, None], known, self.reading.criterion)
 
     def _target(
         self, reading: Reading, labels: Sequence[object], graph: Which, *, mean: bool = False
@@ -122,13 +127,38 @@ def node_numbers(nodes: object, n: int, name: str) -> Int[Tensor, " t"]:
     """Return numbers of nodes, given as such or as a mask of all.
 
     Raises:
-        ValueError: If there is none, or one is no node.
+        TypeError: If they are neither.
+        ValueError: If there is none, one is no node, or one is named twice.
     """
-    given = torch.as_tensor(nodes)
+    try:
+        given = torch.as_tensor(nodes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be numbers of nodes, or a mask of all {n}, got {told(nodes)}.") from error
     found = flags(given, name, n).nonzero()[:, 0] if given.dtype == torch.bool else given
     if not found.numel():
         raise ValueError(f"`{name}` names no node. Give their numbers, or a mask with some true.")
-    return whole_numbers(found, name, shape=[None], most=n - 1)
+    found = whole_numbers(found, name, shape=[None], most=n - 1)
+    each, counts = found.unique(return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"`{name}` names node {int(each[counts > 1][0])} twice. Name each once.")
+    return found
+
+
+def class_numbers(y: Tensor, nodes: Int[Tensor, " t"], count: int) -> Int[Tensor, " t"]:
+    """Return the classes of these nodes, of so many outputs; what the data say of other nodes, such as −1, may be any.
+
+    Raises:
+        TypeError: If they are no whole numbers.
+        ValueError: If one is no class.
+    """
+    found = whole_numbers(y[nodes].long() if y.dtype == torch.bool else y[nodes], "y", shape=[None], least=-(2**62))
+    if len(bad := ((found < 0) | (found >= count)).nonzero()):
+        place = int(bad[0, 0])
+        raise ValueError(
+            f"`y` of node {int(nodes[place])} is {int(found[place])}, and the network has {count} outputs: classes are "
+            f"0 to {count - 1}. Leave nodes without a label out of `train`, or pass a criterion for other labels."
+        )
+    return found
 
 
 def class_losses(outputs: Float[Tensor, "t c"], classes: Int[Tensor, " t"]) -> Float[Tensor, " t"]:

@@ -66,6 +66,13 @@ class Passing:
         return self.network(params, x, piece.arcs, here, graph.weights[piece.which])
 
     @cached_property
+    def width(self) -> int:
+        """How many outputs a node has."""
+        present = torch.ones(len(self.graph.x) if self.objects != "edges" else len(self.graph.ends))
+        with torch.no_grad():
+            return self(self.network.start(), present.double()).shape[1]
+
+    @cached_property
     def order(self) -> Int[Tensor, " o"]:
         """A place for each object, so that neighbours are near each other."""
         place = self.graph.order

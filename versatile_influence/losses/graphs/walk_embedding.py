@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.derivatives import plain
 from versatile_influence.core.loss import Objects
 from versatile_influence.core.ravel import squared_norm
 from versatile_influence.core.removals import Removals
@@ -14,7 +14,9 @@ from versatile_influence.core.warn import warn
 from versatile_influence.losses.graphs.context_models import Model, Softmax, log_normalisers
 from versatile_influence.losses.graphs.embedding_loss import EmbeddingLoss
 from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.losses.graphs.meetings import Meetings
 from versatile_influence.losses.graphs.walk_removals import WalkRemovals
+from versatile_influence.losses.graphs.walked import Walked
 from versatile_influence.losses.graphs.walks import Walks
 
 
@@ -87,21 +89,16 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         self.graph = checked
         self.walks = Walks(checked, length=length, window=window, starts=starts, dead_ends=dead_ends, p=p, q=q)
         self.removed = WalkRemovals(self.walks, objects)
-        columns = self.n_nodes if self.counted else 2 * dim
+        columns = 2 * dim if self.large else self.n_nodes
         self.numbers = max(self.numbers, len(self.walks.chain.source) * columns)
-        if penalty == 0 and (parts := checked.components()) > 1:
+        if penalty == 0 and (parts := checked.parts().max() + 1) > 1:
             warn(
                 f"The graph has {parts} unconnected parts. Their nodes never meet in a walk. Without a penalty "
                 "their scores can fall forever: there may be no finite minimum. Add penalty=…, or keep one part.",
             )
 
-    @property
-    def counted(self) -> bool:
-        """Whether value and gradient are had fastest from the table of counts: not of a large graph's softmax."""
-        return not (self.large and self.differences_together)
-
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-        if self.counted:
+        if not (self.large and self.differences_together) or plain(presence, *params.values()):
             return super().__call__(params, presence)
         # The counts of a large graph are not formed: only their product with the parameters is.
         nodes, edges = self._present(presence)
@@ -112,11 +109,14 @@ class WalkEmbeddingLoss(EmbeddingLoss):
         return (centres * log_normalisers(params, nodes)).sum() - agreed + 0.5 * self.penalty * squared_norm(params)
 
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        """Return which nodes are present, and how often each is expected to meet each."""
+        """Return which nodes are present, and how often each is expected to meet each; differentiable."""
+        # Edges that go with their ends are counted out by the walks themselves: once, also where a node is half there.
+        whole = self.objects == "edges"
+        return self._present(presence)[0], self.walks.counts(*((None, presence) if whole else (presence, None)))
+
+    def meetings(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Meetings]:
         nodes, edges = self._present(presence)
-        if self.large:
-            return nodes, torch.from_numpy(self.walks.sparse_counts(nodes, edges).toarray()).to(nodes)
-        return nodes, self.walks.counts(nodes, edges)
+        return nodes, Walked(self.walks, nodes, edges)
 
     def removal_differences(self, params: Any, objects: Objects = None) -> Float[Tensor, " k"]:
         """Return L(θ, 1) − L(θ, 1₋ᵢ) for each removal: with the softmax, for many side by side."""

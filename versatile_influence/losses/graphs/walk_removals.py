@@ -96,9 +96,13 @@ class WalkRemovals:
         """Return the gradient of each of the `differences`, written out by hand."""
         e, o = params["embedding"], params["output"]
         (n, d), denominators = e.shape, Denominators.of(params)
-        whole = self._slopes(e, o, denominators, None)
-        found = [whole - self._slopes(e, o, denominators, part) for part in removals.parts(2 * n * d)]
-        return torch.cat(found)
+        whole, found = self._slopes(e, o, denominators, None), e.new_empty(removals.count, 2 * n * d)
+        # Into one array: parts that wait to be joined would lie scattered over memory.
+        parts, start = removals.parts(8 * n * d), 0
+        for part in parts:
+            torch.sub(whole, self._slopes(e, o, denominators, part), out=found[start : start + part.count])
+            start += part.count
+        return found
 
     def _slopes(
         self, e: Float[Tensor, "n d"], o: Float[Tensor, "n d"], denominators: "Denominators", removals: Removals | None

@@ -184,12 +184,9 @@ class Walks:
                 total = total + seen.T
         return total
 
-    def sparse_counts(self, nodes: Float[Tensor, " n"], edges: Float[Tensor, " m"]) -> sp.csr_array:
+    def sparse_counts(self, steps: Steps, sigma: list[Float[Tensor, "s 1"]]) -> sp.csr_array:
         """Return `counts` as a sparse matrix: only nodes within reach of each other meet."""
         n, states = self.graph.n_nodes, self.chain.node.numpy()
-        ends = nodes[self.graph.ends[:, 0]] * nodes[self.graph.ends[:, 1]] * edges
-        steps = self.steps(ends)
-        sigma = self.visits(steps, nodes[:, None])
         move, at = steps.matrix(), sp.csr_array((np.ones(len(states)), (np.arange(len(states)), states)))
         there, total = at, sp.csr_array((n, n))
         for o in range(max(map(abs, self.offsets)) + 1):

@@ -1,0 +1,32 @@
+"""How often nodes meet in walks, for graphs too large for tables of all pairs."""
+
+from functools import cached_property
+
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from versatile_influence.losses.graphs.meetings import Meetings, Pair
+from versatile_influence.losses.graphs.walks import Walks
+
+
+class Walked(Meetings):
+    """Counts of walks, which are walked for a product; only what asks for rows makes a sparse table of them."""
+
+    def __init__(self, walks: Walks, nodes: Float[Tensor, " n"], edges: Float[Tensor, " m"]):
+        self.walks, self.steps = walks, walks.steps(edges, plain=True)
+        self.visits = walks.visits(self.steps, nodes[:, None])
+        one = torch.ones(len(nodes), 1, dtype=nodes.dtype)
+        self.contexts, self.centres = (found[:, 0] for found in self.products(one, one))
+
+    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n q"]) -> Pair:
+        ahead, back = self.walks.met(self.steps, self.visits, torch.cat([left, right], dim=1))
+        return back[:, 0, : left.shape[1]], ahead[:, 0, left.shape[1] :]
+
+    def rows(self, part: slice) -> Float[Tensor, "b n"]:
+        return torch.from_numpy(self._table[part].toarray())
+
+    @cached_property
+    def _table(self) -> sp.csr_array:
+        return self.walks.sparse_counts(self.steps, self.visits)
