@@ -136,7 +136,7 @@ WRONG = 0.5
 # How often the removals of a spot check are drawn again for its intervals.
 RESAMPLES = 500
 # Fewer removals have no correlation worth a number, and no interval of it.
-CORRELATED, INTERVALS = 3, 10
+CORRELATED, INTERVALS = 4, 10
 # From this error on a second step is looked at, to tell slow convergence from a small error.
 DOUBTED = 0.03
 # The slowest convergence that is believed: beyond, two steps say too little of the sum of all.
