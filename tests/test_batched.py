@@ -72,7 +72,8 @@ def test_a_loader_is_read_again_by_workers_or_not_and_scores_are_written_by_two_
     # Blocks of two targets, each a derivative of its own that reads the batches.
     monkeypatch.setattr(write_scores, "SCORE_NUMBERS", 2 * N)
     monkeypatch.setattr(write_scores, "KEPT_NUMBERS", 1)
-    for jobs in (1, 2):
+    # Workers of a loader are no children of another worker's.
+    for jobs in (1,) if workers else (1, 2):
         found = vif.write_scores(loss, params, target, tmp_path / str(jobs), n_jobs=jobs, **method).scores
         assert (found - scores).abs().max() <= 1e-6 * scores.abs().max()
 

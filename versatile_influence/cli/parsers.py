@@ -92,9 +92,7 @@ def _rank(commands) -> argparse.ArgumentParser:
     add("--qrels", type=source, help="judgements of TRAIN, where it is of TREC runs")
     add("--test-qrels", type=source, help="judgements of the test queries")
     add("--labels", type=count, help="how many of the last columns of an ARFF file are the items")
-    words = (
-        "what is removed: documents, items, queries, or a word of comments, such as annotator (default: not queries)"
-    )
+    words = "what is removed: documents, items, queries, or a word of comments: annotator (default: not queries)"
     add("--objects", metavar="WHAT", help=words)
     losses = ["listmle", "lambda", "approx-ndcg"]
     add("--loss", choices=losses, default="listmle", help="what is learnt, of documents (default: %(default)s)")
@@ -211,9 +209,7 @@ def _rank_fault(args: argparse.Namespace) -> str | None:
     if arff and args.qrels is not None:
         return "--qrels goes with TREC runs, and --labels with an ARFF file, which has its own. Leave one out."
     if arff and args.loss != "listmle":
-        return (
-            f"--loss {args.loss} is of graded documents, and an ARFF file has items: they are learnt by listmle alone."
-        )
+        return f"--loss {args.loss} is of graded documents; the items of an ARFF file are learnt by listmle alone."
     svmlight = not arff and args.qrels is None
     if args.objects not in (None, *known) and (args.objects == "items" or not svmlight):
         return f"{args.train} has {' and '.join(known)}, and no {args.objects}. Choose one of them as --objects."

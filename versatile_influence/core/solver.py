@@ -1,8 +1,7 @@
 """What a solver is, and what it says of its solution."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -100,51 +99,6 @@ class Solver(Settings, ABC):
     def _bound(self, hessian: Curvature) -> float:
         """Return what is tolerated, and at least a thousand roundings of the loss, up to half of what is solved for."""
         return max(self.tolerated, min(0.5, 1e3 * torch.finfo(hessian.loss.precision).eps))
-
-
-class Preconditioner(Settings, ABC):
-    """A frozen value that knows a cheap, positive definite stand-in for H⁻¹.
-
-    Attributes:
-        any_basis: Whether it is the same in any orthonormal basis of the parameters.
-    """
-
-    any_basis: bool = False
-
-    @abstractmethod
-    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
-        """Return a function that applies the stand-in to columns (p, k)."""
-
-
-class Rooted(Preconditioner):
-    """A stand-in R Rᵀ whose root is at hand: in coordinates x with θ = R x the curvature is near the identity."""
-
-    @abstractmethod
-    def root(self, hessian: Curvature) -> "Root":
-        """Return R."""
-
-    def inverse(self, hessian: Curvature) -> Callable[[Tensor], Tensor]:
-        root = self.root(hessian)
-        return lambda columns: root @ root.turned(columns)
-
-
-@dataclass(frozen=True)
-class Root:
-    """A block-diagonal matrix R.
-
-    Attributes:
-        blocks: Its blocks, for as many rows of parameters.
-    """
-
-    blocks: Float[Tensor, "r d d"]
-
-    def __matmul__(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        """Return R X."""
-        return (self.blocks @ columns.reshape(*self.blocks.shape[:2], -1)).reshape(columns.shape)
-
-    def turned(self, columns: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-        """Return Rᵀ X."""
-        return (self.blocks.mT @ columns.reshape(*self.blocks.shape[:2], -1)).reshape(columns.shape)
 
 
 class Inverse:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from versatile_influence.core.faces import on_demand
 
 if TYPE_CHECKING:
+    from versatile_influence.core.preconditioner import Preconditioner
     from versatile_influence.core.solution import Solution
-    from versatile_influence.core.solver import Preconditioner, Solver
+    from versatile_influence.core.solver import Solver
     from versatile_influence.solvers.arnoldi import Arnoldi
     from versatile_influence.solvers.automatic import Automatic
     from versatile_influence.solvers.cg import CG

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.gauss_newton import GaussNewton, OutputSpace
+from versatile_influence.core.preconditioner import Preconditioner
 from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import Preconditioner, Solver, finite, true_residual
+from versatile_influence.core.solver import Solver, finite, true_residual
 
 Product = Callable[[Tensor], Tensor]
 # Singular values below it times the largest are those of columns that others make up.

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature
+from versatile_influence.core.preconditioner import Preconditioner
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
-from versatile_influence.core.solver import Preconditioner, finite
+from versatile_influence.core.solver import finite
 
 
 @dataclass(frozen=True)

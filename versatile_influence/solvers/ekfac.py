@@ -10,10 +10,11 @@ from torch import Tensor
 
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.preconditioner import Preconditioner
 from versatile_influence.core.ravel import flat_each, shaper, stacked
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import Preconditioner, Solver, true_residual
+from versatile_influence.core.solver import Solver, true_residual
 from versatile_influence.core.warn import warn
 from versatile_influence.solvers.layers import Block, Layer, backpropagated, divided, layers_of, recorded
 from versatile_influence.solvers.pseudo_gradients import pseudo_gradients

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.preconditioner import Preconditioner
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import POSITIVE, Preconditioner, Solver, beside, finite, true_residual
+from versatile_influence.core.solver import POSITIVE, Solver, beside, finite, true_residual
 from versatile_influence.core.warn import warn
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss
+from versatile_influence.core.preconditioner import Root, Rooted
 from versatile_influence.core.ravel import Params, flat, squared_norm
-from versatile_influence.core.solver import Root, Rooted
 from versatile_influence.losses.graphs.large import Large
 from versatile_influence.losses.graphs.meetings import Meetings
 
