@@ -5,9 +5,9 @@ Cost: a regression network of p parameters, T steps of AdamW on batches of 32, i
 
 Accuracy: SimCLR on digits (`through_training.py`) trained by SGD, 240 steps, images removed in groups of 12 against
 retraining, at a rate at which the training is smooth (at ten times as much the exact derivative itself has r = 0.11).
-Beside the exact adjoint: the last k steps alone; and the segments of Bae et al. (2024, SOURCE), each with
-one averaged Hessian, dense, and averaged gradients of the removal differences: with η the learning
-rate, K the steps of a segment and H̄ = QΛQᵀ,
+Beside the exact adjoint: the last k steps alone; and the segments of Bae et al. (2024, SOURCE), each with one averaged
+Hessian, dense, without its negative part, and averaged gradients of the removal differences: with η the learning rate,
+K the steps of a segment and H̄ = QΛQᵀ,
 
     Δθ = Σ_l (Π_{l' > l} exp(−ηK H̄_{l'})) H̄_l⁻¹ (1 − exp(−ηK H̄_l)) ḡ_l.
 
@@ -103,6 +103,8 @@ def by_segments(training, gradients, count):
                 one = torch.func.hessian(value)(middle)
                 hessian = hessian + one / len(near)
         values, vectors = torch.linalg.eigh(hessian.double())
+        # As of a Gauss–Newton matrix, which SOURCE takes: along what bends down, one Hessian held for long explodes.
+        values = values.clamp_min(0.0)
         decay = torch.exp((-rate * len(steps) * values).clamp(max=50))
         # (1 − exp(−x)) / λ, which is ηK where λ is 0.
         flat = values.abs() < 1e-9
@@ -158,13 +160,20 @@ def drawn(run):
         rows = [row for row in numbers["cost"] if row["parameters"] == size]
         for count, style in zip(TARGETS, ("-", "--"), strict=True):
             values = [row[f"trainings a target, of {count}"] for row in rows]
-            left.plot([row["steps"] for row in rows], values, style, marker="o", label=f"p = {size:,}, {count} targets")
+            left.plot(
+                [row["steps"] for row in rows],
+                values,
+                style,
+                marker="o",
+                label=f"p = {size:,}, {count} target{'s' * (count > 1)}",
+            )
     left.set(xscale="log", yscale="log", xlabel="steps", ylabel="trainings a target")
     left.axhline(3, color="grey", linewidth=0.8)
     left.legend(fontsize=7)
     for row in numbers["accuracy"]:
         right.plot(row["trainings"], row["r with retraining"], "o", color="C1" if "seg" in row["way"] else "C0")
-        right.annotate(row["way"], (row["trainings"], row["r with retraining"]), fontsize=8)
+        right.annotate(row["way"], (row["trainings"], row["r with retraining"]), fontsize=8, ha="right", va="bottom")
+    right.margins(x=0.25)
     right.set(xscale="log", xlabel="trainings for all targets", ylabel="r with retraining")
     figure.tight_layout()
     run.savefig(figure, "_figure.png", dpi=130)
