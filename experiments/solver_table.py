@@ -232,6 +232,20 @@ def models() -> list[str]:
     return rows
 
 
+def long() -> list[str]:
+    """Return what shorter ways through a long training say, and what the whole costs, as Markdown."""
+    record = numbers("experiments/results/long_training.json")
+    rows = ["| SimCLR by SGD, 240 steps | r with retraining | trainings for all 60 targets |", "|---|---|---|"]
+    rows += [
+        f"| {one['way']} | {one['r with retraining']:.3f} | {one['trainings']:.0f} |" for one in record["accuracy"]
+    ]
+    rows += ["", "| parameters, steps | trainings a target: of one | of eight together |", "|---|---|---|"]
+    for one in record["cost"]:
+        cells = " | ".join(f"{one[f'trainings a target, of {count}']:.1f}" for count in (1, 8))
+        rows.append(f"| {one['parameters']:,}, {one['steps']:,} | {cells} |")
+    return rows
+
+
 def halves() -> list[str]:
     """Return linear datamodelling scores as Markdown."""
     ways = ["through training", "end, Gauss-Newton", "end, EK-FAC", "end, projected gradients"]
@@ -307,7 +321,9 @@ def pages() -> dict[Path, str]:
         OWN_LOSS: filled(OWN_LOSS.read_text(), {"own loss": ways()}),
         GRAPHS: filled(GRAPHS.read_text(), {"graph networks": networks()}),
         TRUST: filled(TRUST.read_text(), {"trust": trust()}),
-        THROUGH: filled(THROUGH.read_text(), {"through training": through(), "models": models(), "halves": halves()}),
+        THROUGH: filled(
+            THROUGH.read_text(), {"through training": through(), "models": models(), "halves": halves(), "long": long()}
+        ),
     }
 
 
