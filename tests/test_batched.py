@@ -575,6 +575,7 @@ def test_draws_of_ekfac_over_batches_have_the_second_moments_of_all_outputs_toge
         (vif.losses.EachObject(vif.losses.Preferred()), lambda model, x: model(x)[:, :2], "needs a tuple"),
         (vif.losses.EachObject(vif.losses.Preferred()), lambda model, x: [model(x)] * 2, r"shape \(12,\) each"),
         (vif.losses.Contrast(), lambda model, x: {"a": model(x), "b": model(x)}, "needs two views"),
+        (vif.losses.Contrast(), lambda model, x: (model(x), model(x), x[:, 0] > 0), "needs two views"),
     ],
 )
 def test_outputs_of_another_form_are_refused(outer, call, said):

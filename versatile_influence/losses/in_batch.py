@@ -62,7 +62,8 @@ class Contrast(Settings, InBatch):
         """
         shapes, n = [leaf for leaf in layout.leaves if isinstance(leaf, torch.Size)], len(layout.objects)
         constants = [leaf for leaf in layout.leaves if isinstance(leaf, Tensor)]
-        classes = constants.pop() if len(constants) == 1 and constants[0].shape == (n,) else None
+        one_each = len(constants) == 1 and constants[0].shape == (n,) and constants[0].dtype != torch.bool
+        classes = constants.pop() if one_each else None
         scale = [shapes.pop()] if self.temperature is None and shapes else []
         fits = len({*shapes}) == 1 and len(shapes[0]) == 2 and shapes[0][0] == n and all(s.numel() == 1 for s in scale)
         # Of a dict the order is that in which it was filled, which says nothing.
