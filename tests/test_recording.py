@@ -188,30 +188,30 @@ def test_two_loops_over_one_loader_run_side_by_side_and_rates_may_begin_at_0():
     assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
 
 
-def test_settings_that_change_from_step_to_step_are_told():
-    model, batches = network(), loader()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=6)
+def one_epoch(model, optimizer, scheduler):
+    batches = loader()
     with vif.recording(model, optimizer, batches) as record:
         for batch in batches:
             optimizer.zero_grad()
             step_loss_of(model)(dict(model.named_parameters()), batch, torch.ones(4)).backward()
             optimizer.step()
             scheduler.step()
+    return record
+
+
+def test_settings_that_change_from_step_to_step_are_told():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    record = one_epoch(model, optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=6))
     with pytest.raises(ValueError, match="change from step to step"):
         record.training(step_loss_of(model))
 
 
 def test_rates_of_groups_that_change_by_different_factors_are_told():
-    model, batches = network(), loader()
+    model = network()
     optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[2].parameters()}], lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: 0.9**step, lambda step: 0.8**step])
-    with vif.recording(model, optimizer, batches) as record:
-        for batch in batches:
-            optimizer.zero_grad()
-            step_loss_of(model)(dict(model.named_parameters()), batch, torch.ones(4)).backward()
-            optimizer.step()
-            scheduler.step()
+    rates = [lambda step: 0.9**step, lambda step: 0.8**step]
+    record = one_epoch(model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rates))
     with pytest.raises(ValueError, match="change by different factors"):
         record.training(step_loss_of(model))
 

@@ -55,6 +55,7 @@ class Automatic(Solver):
         return self.chosen(hessian, rhs.shape[1]).checked(hessian, rhs)
 
 
-def said_of_choice(asked: Solver, used: Solver) -> str:
-    """Return what a result says of a solver that was chosen; nothing of the one asked for, or the exact one."""
-    return "" if used in (asked, Explicit()) else f"by {used}, chosen; "
+def said_of(used: Solver, *, asked: Solver) -> dict[str, object]:
+    """Return what a result says of what solved for it; in its line nothing of the one asked for, or the exact one."""
+    chosen = "" if used in (asked, Explicit()) else f"by {used}, chosen; "
+    return {"solver": used, "tolerated": used.tolerated, "chosen": chosen}

@@ -30,7 +30,7 @@ from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.warn import UntrustedWarning, warn
 from versatile_influence.core.words import errors_named
-from versatile_influence.solvers.automatic import Automatic, said_of_choice
+from versatile_influence.solvers.automatic import Automatic, said_of
 from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.ladder import climbed, with_errors
 from versatile_influence.verbs.sides import scored
@@ -113,15 +113,13 @@ def attribute(
     else:
         scores, leftover, solution = scored(problem, inverse, asked)
         result = finished(problem, scores, asked, solution=solution, leftover=leftover)
-    used = inverse.solver
-    made = made_by("attribute", solver=used, tolerated=used.tolerated, damping=damping, curvature=curvature)
-    made["chosen"] = said_of_choice(solver, used)
-    result = replace(result, made=made)
+    solved = said_of(inverse.solver, asked=solver)
+    result = replace(result, made=made_by("attribute", **solved, damping=damping, curvature=curvature))
     if tolerance is None:
         result = told(problem, asked, with_errors(problem, asked, inverse, result, check=check))
         # Where no removal was looked at, two products with matrices may take as long.
         if result.error is not None and not result.error.isnan().all() and solution is not None:
-            warn_if_bent(problem.curvature(curvature, damping, solver), solution)
+            warn_if_bent(inverse.hessian, solution)
         return result
     return told(problem, asked, climbed(problem, asked, inverse, result, tolerance=tolerance))
 

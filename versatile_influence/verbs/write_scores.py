@@ -23,7 +23,7 @@ from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.words import errors_named
-from versatile_influence.solvers.automatic import Automatic, said_of_choice
+from versatile_influence.solvers.automatic import Automatic, said_of
 
 
 @errors_named()
@@ -94,14 +94,7 @@ def write_scores(
             targets=asked.labels,
             about=asked.about,
             solution=inverse.solution,
-            made=made_by(
-                "write_scores",
-                solver=inverse.solver,
-                tolerated=inverse.solver.tolerated,
-                damping=damping,
-                curvature=curvature,
-                chosen=said_of_choice(solver, inverse.solver),
-            ),
+            made=made_by("write_scores", **said_of(inverse.solver, asked=solver), damping=damping, curvature=curvature),
         )
         # Last: it makes the folder a result.
         rest.save(where / "rest.npz")
