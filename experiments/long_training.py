@@ -4,10 +4,9 @@ Cost: a regression network of p parameters, T steps of AdamW on batches of 32, i
 `vif.unrolled` on the processor beside those of a training, for one target and for eight, and the states that are held.
 
 Accuracy: SimCLR on digits (`through_training.py`) trained by SGD, 240 steps, images removed in groups of 12 against
-retraining, at a rate at which the training is smooth (at ten times as much the exact derivative itself has r = 0.11).
-Beside the exact adjoint: the last k steps alone; and the segments of Bae et al. (2024, SOURCE), each with one averaged
-Hessian, dense, without its negative part, and averaged gradients of the removal differences: with η the learning rate,
-K the steps of a segment and H̄ = QΛQᵀ,
+retraining. Beside the exact adjoint: the last k steps alone; and the segments of Bae et al. (2024, SOURCE), each with
+one averaged Hessian, dense, without its negative part, and averaged gradients of the removal differences: with η the
+learning rate, K the steps of a segment and H̄ = QΛQᵀ,
 
     Δθ = Σ_l (Π_{l' > l} exp(−ηK H̄_{l'})) H̄_l⁻¹ (1 − exp(−ηK H̄_l)) ḡ_l.
 

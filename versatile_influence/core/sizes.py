@@ -72,7 +72,7 @@ LOGISTIC_STEPS = 15
 # Numbers that a module's frozen parts give for all batches, up to which they are kept: 200 MB in float32.
 FROZEN_NUMBERS = 50_000_000
 # Solvers. Up to so many parameters H is made dense unasked, and up to so many where CG, of some hundred steps a column,
-# takes more products than the matrix; at the second it has 3.2 GB and takes minutes to factor.
+# takes more products than the matrix; at the second it has 3.2 GB.
 EXPLICIT_PARAMETERS, LARGEST_DENSE, STEPS_OF_CG = 5_000, 20_000, 100
 # Numbers that the gradients of one batch of backward passes may hold.
 PASS_NUMBERS = 20_000_000
