@@ -555,13 +555,19 @@ def test_lora_parameters_are_the_ones_that_are_not_frozen():
 
 @pytest.mark.parametrize("name", ["both ways", "cross-entropy"])
 @pytest.mark.filterwarnings("ignore:EKFAC left")
-def test_draws_of_ekfac_over_batches_have_the_second_moments_of_all_outputs_together(name):
+def test_draws_of_ekfac_over_batches_have_the_second_moments_of_all_outputs_together(name, monkeypatch):
     ready, _, call, columns = OUTERS[name]
     loss = vif.losses.BatchedLoss(net(), pairs_of(*columns), ready, call=call, penalty=0.3)
     curvature = vif.GaussNewton(loss, PARAMS, torch.ones(12).double())
     rhs = data(5, sum(value.numel() for value in PARAMS.values()), 4)
     drawn, exact = (vif.EKFAC(num_draws=draws).solve(curvature, rhs) for draws in (4000, None))
     torch.testing.assert_close(drawn.value, exact.value, rtol=0.2, atol=0.1 * exact.value.abs().max().item())
+    # Read in other parts, and held or summed as it comes: the same draws, and the same factors.
+    for at_once, most in ((2, 60_000_000), (None, 0), (2, 0)):
+        monkeypatch.setattr("versatile_influence.solvers.kronecker.DRAWN_NUMBERS", most)
+        again = vif.losses.BatchedLoss(net(), pairs_of(*columns), ready, call=call, penalty=0.3, at_once=at_once)
+        value = vif.EKFAC(num_draws=None).solve(vif.GaussNewton(again, PARAMS, torch.ones(12).double()), rhs).value
+        torch.testing.assert_close(value, exact.value, rtol=1e-5, atol=1e-8)
     true = (curvature @ drawn.value - rhs).norm(dim=0) / rhs.norm(dim=0)
     torch.testing.assert_close(drawn.residual, true)
 

@@ -121,6 +121,46 @@ def test_the_factors_are_positive_close_to_the_blocks_and_precondition(name):
     torch.testing.assert_close(solved.value, torch.linalg.solve(G.dense(), rhs), rtol=1e-5, atol=1e-6)
 
 
+def test_where_rows_do_not_meet_nothing_is_drawn_and_the_factors_are_those_of_all_rows():
+    labels, cross_entropy = torch.tensor([0, 2, 1, 1, 0, 2, 2, 0]), torch.nn.functional.cross_entropy
+    model = sequence(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3, bias=False)).double()
+    outer = lambda o, b: (b * cross_entropy(o, labels, reduction="none")).sum()  # noqa: E731
+    loss = vif.losses.OutputLoss(model, drawn(8, 3), outer, n_objects=8, penalty=0.5)
+    G, everyone = vif.GaussNewton(loss, loss.zeros(), torch.ones(8).double()), torch.ones(8).double()
+    rhs = drawn(len(G.dense()), 3, seed=1)
+    # By hand, from all outputs together: any root of B will do.
+    jacobian = torch.func.jacrev(lambda some: loss.outputs(some).flatten())(G.params)
+    jacobian = {name: value.reshape(24, len(value[0]), -1) for name, value in jacobian.items()}
+    bent = torch.func.hessian(lambda o: outer(o.view(8, 3), everyone))(loss.outputs(G.params).flatten())
+    size, ways = torch.linalg.eigh(bent)
+    root, blocks = ways * size.clamp_min(0).sqrt(), []
+    first = torch.cat([jacobian["0.weight"], jacobian["0.bias"]], dim=2)
+    right_first = torch.cat([rhs[:12].view(4, 3, 3), rhs[12:16, None]], dim=1)
+    for matrix, part in ((first, right_first), (jacobian["2.weight"], rhs[16:].view(3, 4, 3))):
+        totals = torch.einsum("mz,moi->zoi", root, matrix)
+        left = torch.linalg.eigh((totals @ totals.mT).sum(0))[1]
+        right = torch.linalg.eigh((totals.mT @ totals).sum(0))[1]
+        curvature = (left.T @ totals @ right).square().sum(0) + 0.5
+        solved = torch.einsum("ao,ib,oik->abk", left.T, right, part) / curvature[..., None]
+        blocks.append(torch.einsum("oa,bi,abk->oik", left, right.T, solved))
+    expected = torch.cat([blocks[0][:, :3].flatten(0, 1), blocks[0][:, 3], blocks[1].flatten(0, 1)])
+    for draws in (1, None):
+        torch.testing.assert_close(vif.EKFAC(num_draws=draws).solve(G, rhs).value, expected)
+
+
+@every_model
+@pytest.mark.parametrize("passed", [1, 20_000_000])
+def test_of_too_many_draws_moments_are_summed_in_two_rounds(name, passed, monkeypatch):
+    G = problem(name)
+    rhs = drawn(len(G.dense()), 2, seed=4)
+    held = vif.EKFAC(num_draws=7).solve(G, rhs).value
+    monkeypatch.setattr("versatile_influence.solvers.kronecker.DRAWN_NUMBERS", 0)
+    monkeypatch.setattr("versatile_influence.solvers.kronecker.PASS_NUMBERS", passed)
+    torch.testing.assert_close(vif.EKFAC(num_draws=7).solve(problem(name), rhs).value, held, rtol=1e-6, atol=1e-9)
+    with pytest.raises(MemoryError, match="fewer draws"):
+        vif.EKFAC(num_draws=7, rank=2).solve(problem(name), rhs)
+
+
 def test_other_parameters_have_the_diagonal():
     x = drawn(8, 3)
     G = problem((lambda: sequence(torch.nn.LayerNorm(3), torch.nn.Linear(3, 1)), x))

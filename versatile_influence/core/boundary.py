@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from versatile_influence.core.apart import changes_apart, halves
 from versatile_influence.core.arguments import function
 from versatile_influence.core.checks import numbers, whole
-from versatile_influence.core.loss import METHODS, Loss
+from versatile_influence.core.loss import METHODS, Loss, Objects
 from versatile_influence.core.ravel import Params
+from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import MOST_OBJECTS
 from versatile_influence.core.target import LabelledTarget, PresenceTarget, Target
 from versatile_influence.core.warn import warn
@@ -42,6 +44,26 @@ class FunctionLoss(Loss):
 
     def __call__(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         return self.function(params, presence)
+
+    def removal_products(
+        self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
+    ) -> Float[Tensor, "k q"]:
+        """Return what `Loss` does: of outputs whose rows do not meet by a gradient for all, else by one a removal."""
+        removals = Removals.of(objects, self.n_objects)
+        own = changes_apart(self, params) if removals.count > 3 * len(halves(self.n_objects)) else None
+        if own is None:
+            return super().removal_products(params, directions, removals)
+        (n, c), members, rows = own.shape, removals.members, removals.rows
+        if directions is None:
+            found = own.new_zeros(removals.count, n, c)
+            found[rows, members] = own[members]
+            return found.flatten(1)
+        along = torch.einsum("nc,ncq->nq", own, directions.reshape(n, c, -1))
+        return (
+            along
+            if removals.everything
+            else along.new_zeros(removals.count, along.shape[1]).index_add(0, rows, along[members])
+        )
 
 
 def as_loss(loss: object, n_objects: int | None = None, *, otherwise: int | None = None) -> Loss:

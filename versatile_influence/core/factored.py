@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from versatile_influence.core.ravel import Params, flat
-from versatile_influence.core.sizes import FACTOR_BLOCK, FACTOR_NUMBERS
+from versatile_influence.core.sizes import FACTOR_BLOCK, FACTOR_NUMBERS, FACTOR_ROWS
 
 # (function, x) where outputs are function(params, x), each row of x by itself.
 ByRow = tuple[Callable[[Params, Tensor], Tensor], Tensor]
@@ -46,26 +46,50 @@ class Factor:
                 block = left * self.entered[:, None, None, column : column + across]
                 yield self.start + first * width + column, block.reshape(rows * per_row, -1)
 
-    def along(self, direction: Float[Tensor, " p"]) -> Float[Tensor, "rows c"]:
-        """Return its rows' inner products with one vector of all parameters."""
-        height, width = self.left.shape[2], self.entered.shape[1]
-        weight = direction[self.start : self.start + height * width].view(height, width)
-        # The narrower side first: the array in between is the smaller one.
-        if height > width:
-            return ((self.left @ weight) * self.entered[:, None]).sum(-1)
-        return (self.left * (self.entered @ weight.T)[:, None]).sum(-1)
+    def along(self, directions: Float[Tensor, "p k"], result: Float[Tensor, "rows c k"]) -> None:
+        """Add its rows' inner products with each direction: a on them first, then g, never g ⊗ a."""
+        width, k = self.entered.shape[1], directions.shape[1]
+        for height, rows in self._pieces(k):
+            weight = directions[self._of(height)].view(-1, width, k).transpose(0, 1).reshape(width, -1)
+            for part in rows:
+                left, entered = self.left[part, :, height], self.entered[part]
+                if width == 1:
+                    result[part] += entered[..., None] * (left @ weight.view(-1, k))
+                else:
+                    result[part].baddbmm_(left, (entered @ weight).view(len(left), -1, k))
 
-    def combined(self, shares: Float[Tensor, "rows c"]) -> Float[Tensor, "o i"]:
-        """Return the sum of its rows, each times its share, shaped as the weight."""
-        if self.left.shape[1] == 1 and self.left.shape[2] > self.entered.shape[1]:
-            return self.left[:, 0].T @ (shares * self.entered)
-        return torch.einsum("rco,rc->or", self.left, shares) @ self.entered
+    def combined(self, shares: Float[Tensor, "rows c k"], result: Float[Tensor, "p k"]) -> None:
+        """Put in its place in the result the sum of its rows times their shares, column by column."""
+        width, k = self.entered.shape[1], shares.shape[2]
+        for height, rows in self._pieces(k):
+            total = shares.new_zeros(width, (height.stop - height.start) * k)
+            for part in rows:
+                left, entered, some = self.left[part, :, height], self.entered[part], shares[part]
+                if width == 1:
+                    total += (left.flatten(0, 1).T @ (entered[..., None] * some).flatten(0, 1)).view(1, -1)
+                else:
+                    total.addmm_(entered.T, (left.mT * some if left.shape[1] == 1 else left.mT @ some).flatten(1))
+            result[self._of(height)] = total.view(width, -1, k).transpose(0, 1).reshape(-1, k)
 
     def products(self, other: "Factor") -> Float[Tensor, "m n"]:
         """Return the inner products of its rows with those of another."""
         (rows, each, _), (others, other_each, _) = self.left.shape, other.left.shape
         left = (self.left.flatten(0, 1) @ other.left.flatten(0, 1).T).view(rows, each, others, other_each)
         return left.mul_((self.entered @ other.entered.T)[:, None, :, None]).view(rows * each, others * other_each)
+
+    def _pieces(self, columns: int) -> Iterator[tuple[slice, list[slice]]]:
+        """Yield some of the weight's rows, and so many of ours that an array of both stays in the cache."""
+        rows, _, height = self.left.shape
+        size = min(rows, FACTOR_ROWS)
+        step = max(8, FACTOR_BLOCK // (size * columns))
+        parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+        for start in range(0, height, step):
+            yield slice(start, min(start + step, height)), parts
+
+    def _of(self, height: slice) -> slice:
+        """Return where these rows of the weight are in the flat parameters."""
+        width = self.entered.shape[1]
+        return slice(self.start + height.start * width, self.start + height.stop * width)
 
 
 @dataclass(frozen=True)
@@ -77,25 +101,24 @@ class Factored:
 
     def __matmul__(self, directions: Float[Tensor, "p k"]) -> Float[Tensor, "m k"]:
         """Return J V."""
-        # One column, as in CG: no block is made at all.
-        if directions.shape[1] == 1:
-            parts = [factor.along(directions[:, 0]) for factor in self.factors]
-            return torch.stack(parts).sum(0).view(-1, 1)
-        result = directions.new_zeros(self.shape[0], directions.shape[1])
-        for start, block in self._blocks():
-            result.addmm_(block, directions[start : start + block.shape[1]])
+        k, result = directions.shape[1], directions.new_zeros(self.shape[0], directions.shape[1])
+        if self._in_pieces(k):
+            for factor in self.factors:
+                factor.along(directions, result.view(*factor.left.shape[:2], k))
+        else:
+            for start, block in self._blocks():
+                result.addmm_(block, directions[start : start + block.shape[1]])
         return result
 
     def transposed(self, outputs: Float[Tensor, "m k"]) -> Float[Tensor, "p k"]:
         """Return Jᵀ U."""
-        result = outputs.new_empty(self.shape[1], outputs.shape[1])
-        if outputs.shape[1] == 1:
+        k, result = outputs.shape[1], outputs.new_empty(self.shape[1], outputs.shape[1])
+        if self._in_pieces(k):
             for factor in self.factors:
-                weight = factor.combined(outputs.view(factor.left.shape[:2]))
-                result[factor.start : factor.start + weight.numel(), 0] = weight.view(-1)
-            return result
-        for start, block in self._blocks():
-            torch.mm(block.T, outputs, out=result[start : start + block.shape[1]])
+                factor.combined(outputs.reshape(*factor.left.shape[:2], k), result)
+        else:
+            for start, block in self._blocks():
+                torch.mm(block.T, outputs, out=result[start : start + block.shape[1]])
         return result
 
     def gram(self, block: int = 256) -> Float[Tensor, "m m"]:
@@ -128,6 +151,10 @@ class Factored:
         for start, block in self._blocks():
             result[:, start : start + block.shape[1]] = block
         return result
+
+    def _in_pieces(self, columns: int) -> bool:
+        """Return whether no block of J is made: several outputs of a row share what entered, or there is one column."""
+        return self.factors[0].left.shape[1] > 1 or columns == 1
 
     def _blocks(self) -> Iterator[tuple[int, Float[Tensor, "m w"]]]:
         for factor in self.factors:

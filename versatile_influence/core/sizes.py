@@ -9,8 +9,8 @@ HELD_NUMBERS = 5_000_000
 CHUNK_NUMBERS = 2_000_000
 # Numbers of an array of many gradients that is written out by hand, so that it stays in the cache with a few others.
 CACHE_NUMBERS = 125_000
-# Numbers of a Jacobian in factors that are made at once.
-FACTOR_BLOCK = 1_000_000
+# Numbers of a Jacobian in factors that are made at once, and of how many of its rows.
+FACTOR_BLOCK, FACTOR_ROWS = 1_000_000, 512
 # Numbers of a block of rows of a Jacobian, and of a block of scores that is written to disk.
 ROW_NUMBERS, SCORE_NUMBERS = 8_000_000, 5_000_000
 # Numbers of gradient differences that are kept as one matrix beside blocks of scores on disk.
@@ -76,6 +76,8 @@ FROZEN_NUMBERS = 50_000_000
 EXPLICIT_PARAMETERS, LARGEST_DENSE, STEPS_OF_CG = 5_000, 20_000, 100
 # Numbers that the gradients of one batch of backward passes may hold.
 PASS_NUMBERS = 20_000_000
+# Numbers of all pseudo-gradients up to which EK-FAC holds them; of more their moments are summed, in a second round.
+DRAWN_NUMBERS = 60_000_000
 # Up to this many outputs B is a dense matrix, made some columns at a time; beyond, Lanczos steps apply its root.
 DENSE_OUTPUTS, OUTER_CHUNK, ROOT_STEPS = 3000, 256, 60
 # A recursion whose steps grow to this many times the right-hand side has diverged: while it converges they shrink.

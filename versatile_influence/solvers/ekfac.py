@@ -15,9 +15,8 @@ from versatile_influence.core.ravel import flat_each, shaper, stacked
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, true_residual
-from versatile_influence.core.warn import warn
-from versatile_influence.solvers.layers import Block, Layer, backpropagated, divided, layers_of, recorded
-from versatile_influence.solvers.pseudo_gradients import pseudo_gradients
+from versatile_influence.solvers.kronecker import Drawn, by_row
+from versatile_influence.solvers.layers import Block, Layer, divided
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,9 @@ class EKFAC(Solver, Preconditioner):
     Differs from the usual factors in that they are second moments of T, not of a_r and g_r row by row: those leave out
     what couples rows, and a Cox loss, say, does not see its mean log-risk at all.
 
+    Where rows meet neither in the outer loss nor in the network, one of Linear layers, nothing is drawn: each row has a
+    root of its own block of B, g aᵀ for each of its columns, and the moments are sums over all of them.
+
     What couples layers gets lost, and what U and V do not make diagonal. With `rank` r the r strongest directions of
     the pseudo-gradients of all layers together, S = Σ_j s_j s_jᵀ, are kept as they are, and U, V and Λ are those of the
     rest. S + EK-FAC of the rest stays positive definite, has the trace of the Gauss–Newton matrix, and becomes it as r
@@ -46,7 +48,8 @@ class EKFAC(Solver, Preconditioner):
     parameter. The strongest of few draws are their noise: ask for `num_draws=None`, or some dozen draws a direction.
 
     Attributes:
-        num_draws: Vectors z; None for vectors whose second moment is B exactly, as many as there are outputs.
+        num_draws: Vectors z, where they are drawn; None for vectors whose second moment is B exactly, as many as there
+            are outputs.
         rank: Directions kept across layers; 0 for EK-FAC as published.
         seed: Seed of the draws.
 
@@ -118,25 +121,18 @@ class EKFAC(Solver, Preconditioner):
         self, loss: Composed, params: dict[str, Tensor], presence: Float[Tensor, " n"]
     ) -> tuple[list[Block], dict[str, Tensor], Tensor | None]:
         """Return the layers' factors, the diagonal of the other parameters by name, and the directions kept."""
-        assert loss.model is not None
-        leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-        layers = layers_of(loss.model, set(params))
-        with torch.enable_grad(), recorded(layers):
-            outputs = loss.outputs(leaves)
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = pseudo_gradients(loss.outer, outputs, presence, num_draws=self.num_draws, generator=generator)
-        layers = [layer for layer in layers if layer.outputs and _complete(layer, outputs, leaves, drawn[:1])]
-        within = {name for layer in layers for name in (layer.weight, layer.bias)}
-        others = [name for name in params if name not in within]
-        sources = [output for layer in layers for output in layer.outputs] + [leaves[name] for name in others]
-        totals, rest = [[] for _ in layers], [[] for _ in others]
-        for gradients in backpropagated(outputs, sources, drawn):
-            for layer, found in zip(layers, totals, strict=True):
-                found.append(layer.totals([gradients.pop(0) for _ in layer.outputs]))
-            for found, gradient in zip(rest, gradients, strict=True):
-                # Of these the squares alone matter, unless directions are to be kept across all parameters.
-                found.append(gradient if self.rank else gradient.square().sum(dim=0, keepdim=True).sqrt())
-        gradients, strong = _strongest([torch.cat(found) for found in totals + rest], self.rank)
+        if not self.rank and (blocks := by_row(loss, params, presence)) is not None:
+            return blocks, {}, None
+        drawn = Drawn(loss, params, presence, self.num_draws, torch.Generator().manual_seed(self.seed))
+        if drawn.held is None:
+            if self.rank:
+                raise MemoryError(
+                    f"EKFAC(rank={self.rank}) holds {len(drawn.z)} pseudo-gradients of all parameters, and they are "
+                    "too many. Ask for fewer draws, or leave out `rank`."
+                )
+            return *drawn.blocks(), None
+        layers, others = drawn.layers, drawn.others
+        gradients, strong = _strongest(drawn.held, self.rank)
         blocks = [Block.of(layer, found) for layer, found in zip(layers, gradients, strict=False)]
         squares = [found.square().sum(dim=0) for found in gradients[len(layers) :]]
         return blocks, dict(zip(others, squares, strict=True)), _flat(strong, layers, others, list(params))
@@ -174,20 +170,3 @@ def _with(strong: Float[Tensor, "r p"], factored: Callable[[Tensor], Tensor]) ->
         return solved - turned @ torch.cholesky_solve(strong @ solved, system)
 
     return apply
-
-
-def _complete(layer: Layer, outputs: Tensor, leaves: dict[str, Tensor], drawn: Float[Tensor, "1 ..."]) -> bool:
-    """Return whether the layer's calls are all that its weight does; a tied weight also acts elsewhere."""
-    names = [name for name in (layer.weight, layer.bias) if name is not None]
-    sources = layer.outputs + [leaves[name] for name in names]
-    gradients = next(backpropagated(outputs, sources, drawn))
-    calls, rtol = len(layer.outputs), max(1e-4, 16 * torch.finfo(layer.outputs[0].dtype).eps)
-    parts = layer.parts(layer.totals(gradients[:calls]))
-    for name, whole in zip(names, gradients[calls:], strict=True):
-        if not torch.allclose(parts[name], whole, rtol=rtol, atol=rtol / 10 * whole.abs().max().item()):
-            warn(
-                f"The gradient of `{name}` is not that of its layer alone: the weight is tied, or used outside the "
-                "layer. EKFAC keeps only its diagonal.",
-            )
-            return False
-    return True

@@ -35,6 +35,11 @@ class Layer:
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
 
+    @property
+    def one_hot(self) -> bool:
+        """Whether what comes in are numbers of rows of the weight."""
+        return isinstance(self.module, nn.Embedding)
+
     def record(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Keep a call's input and output; what goes on is a copy, so that in-place activations do no harm."""
         self.inputs.append(inputs[0].detach())
@@ -51,13 +56,13 @@ class Layer:
         if self.bias is not None:
             totals, found[self.bias] = totals[..., :-1], totals[..., -1]
         shape: Any = self.module.weight.shape
-        weight = totals.mT if isinstance(self.module, nn.Embedding) else totals
+        weight = totals.mT if self.one_hot else totals
         return {self.weight: weight.reshape(-1, *shape)} | found
 
     def matrices(self, parts: dict[str, Float[Tensor, "d ..."]]) -> Float[Tensor, "d o i"]:
         """Return the parameters as such matrices; the inverse of `parts`."""
         weight = parts[self.weight]
-        if isinstance(self.module, nn.Embedding):
+        if self.one_hot:
             return weight.mT
         weight = weight.flatten(start_dim=2)
         return weight if self.bias is None else torch.cat([weight, parts[self.bias][..., None]], dim=-1)
@@ -115,10 +120,13 @@ def backpropagated(
 ) -> Iterator[list[Float[Tensor, "c ..."]]]:
     """Yield the gradients of Σ z·outputs in each source, for some z at a time; zeros where it does not enter."""
     numbers = sum(source.numel() for source in sources) + outputs.numel()
-    for part in cotangents.split(max(1, PASS_NUMBERS // numbers)):
-        gradients = torch.autograd.grad(
-            outputs, sources, part, retain_graph=True, allow_unused=True, is_grads_batched=True, materialize_grads=True
-        )
+    settings = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    for part in cotangents.to(outputs.dtype).split(max(1, PASS_NUMBERS // numbers)):
+        # One by itself: not every kernel goes back for many at once.
+        if len(part) == 1:
+            gradients = [one[None] for one in torch.autograd.grad(outputs, sources, part[0], **settings)]
+        else:
+            gradients = torch.autograd.grad(outputs, sources, part, is_grads_batched=True, **settings)
         # Of a network in lower precision too, sums are taken in that of the outputs.
         yield [gradient.to(outputs.dtype) for gradient in gradients]
 
@@ -136,30 +144,67 @@ class Block:
     def of(cls, layer: Layer, totals: Float[Tensor, "d o i"]) -> "Block":
         """Return the factors of second moments of pseudo-gradients."""
         left = _basis(totals.transpose(0, 1).flatten(1))
-        embedding = isinstance(layer.module, nn.Embedding)
         # One-hot vectors have a basis already.
-        right = None if embedding else _basis(totals.permute(2, 0, 1).flatten(1))
-        turned = left.T @ totals
-        turned = turned if right is None else turned @ right
-        return cls(layer, left, right, turned.square().sum(dim=0))
+        right = None if layer.one_hot else _basis(totals.permute(2, 0, 1).flatten(1))
+        return cls(layer, left, right, _turned(left, totals, right).square().sum(dim=0))
+
+    @classmethod
+    def of_rows(cls, layer: Layer, left: Float[Tensor, "r e o"], entered: Float[Tensor, "r i"]) -> "Block":
+        """Return the same of pseudo-gradients g aᵀ, e of each row, that are never made."""
+        turned = _basis((left * entered.norm(dim=1)[:, None, None]).flatten(0, 1).T)
+        right = _basis((entered * left.flatten(1).norm(dim=1)[:, None]).T)
+        return cls(layer, turned, right, (left @ turned).square().sum(1).T @ (entered @ right).square())
+
+    def turned(self, totals: Float[Tensor, "d o i"]) -> Float[Tensor, "d r s"]:
+        """Return Uᵀ T V."""
+        return _turned(self.left, totals.to(self.left), self.right)
 
     def solved(self, matrices: Float[Tensor, "k o i"], mu: float) -> Float[Tensor, "k o i"]:
         """Return the block's inverse times each matrix."""
-        inside = self.left.T @ matrices
-        inside = inside if self.right is None else inside @ self.right
+        inside = self.turned(matrices)
         gained = divided(inside, self.curvature, mu) - (inside / mu if mu > 0 else 0.0)
         change = self.left @ gained
         change = change if self.right is None else change @ self.right.T
         return change + (matrices / mu if mu > 0 else 0.0)
 
 
+class Moments:
+    """Second moments of one layer's pseudo-gradients, as they come."""
+
+    def __init__(self, layer: Layer):
+        self.layer, self.left, self.right = layer, torch.zeros(()).double(), torch.zeros(()).double()
+
+    def add(self, totals: Float[Tensor, "d o i"]) -> None:
+        """Add Σ T Tᵀ and Σ TᵀT."""
+        rows = totals.double().transpose(0, 1).flatten(1)
+        self.left = self.left + rows @ rows.T
+        if not self.layer.one_hot:
+            columns = totals.double().flatten(0, 1)
+            self.right = self.right + columns.T @ columns
+
+    def block(self) -> Block:
+        """Return U and V, with Λ still zero."""
+        left, right = _eigenvectors(self.left), None if self.layer.one_hot else _eigenvectors(self.right)
+        module: Any = self.layer.module
+        width = module.num_embeddings if right is None else right.shape[1]
+        return Block(self.layer, left, right, left.new_zeros(left.shape[1], width))
+
+
+def _turned(left: Tensor, totals: Tensor, right: Tensor | None) -> Float[Tensor, "d r s"]:
+    return left.T @ totals if right is None else left.T @ totals @ right
+
+
 def _basis(columns: Float[Tensor, "m c"]) -> Float[Tensor, "m r"]:
     """Return orthonormal eigenvectors of C Cᵀ, those of rounding left out."""
     if columns.shape[1] >= columns.shape[0]:
-        size, vectors = torch.linalg.eigh(columns @ columns.T)
-        return vectors[:, size > 1e-14 * len(size) * size[-1]]
+        return _eigenvectors(columns @ columns.T)
     vectors, size, _ = torch.linalg.svd(columns, full_matrices=False)
     return vectors[:, size > 1e-7 * size[0]]
+
+
+def _eigenvectors(moment: Float[Tensor, "m m"]) -> Float[Tensor, "m r"]:
+    size, vectors = torch.linalg.eigh(moment)
+    return vectors[:, size > 1e-14 * len(size) * size[-1]]
 
 
 def divided(values: Tensor, curvature: Tensor, mu: float) -> Tensor:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
-from versatile_influence.core.batched_outer import BatchSum
+from versatile_influence.core.apart import halves
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, PASS_NUMBERS, ROOT_STEPS, SINGULAR, at_once
@@ -36,17 +36,7 @@ def pseudo_gradients(
     Raises:
         ValueError: If B is not finite, or exact vectors are asked for with more outputs than a dense B allows.
     """
-    if isinstance(outer, BatchSum) and num_draws is not None:
-        # Batches do not meet in B: each is drawn by itself.
-        parts = [(one.loss, outputs[one.place], presence[one.objects]) for one in outer.pieces]
-        settings = {"num_draws": num_draws, "generator": generator, "dense_outputs": dense_outputs}
-        return torch.cat([pseudo_gradients(*part, **settings) for part in parts], dim=1)
-    flat = outputs.detach().reshape(-1)
-    slope = grad(lambda values: outer(values.reshape(outputs.shape), presence))
-
-    def product(vectors: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
-        return jacobian_products(slope, flat, vectors, chunk_size=max(1, PASS_NUMBERS // len(flat)))
-
+    flat, slope, product = _curvature(outer, outputs, presence)
     draws = num_draws or 0
     noise = torch.randn(len(flat), draws, generator=generator, dtype=torch.float64).to(flat) / max(draws, 1) ** 0.5
     if len(flat) <= dense_outputs:
@@ -57,15 +47,37 @@ def pseudo_gradients(
             f"There are {len(flat)} outputs, and their curvature is not made dense beyond {dense_outputs}. Ask for a "
             "number of draws, such as num_draws=64."
         )
-    elif (blocks := _by_row(product, flat.reshape(_rows(outer, outputs), -1))) is not None:
-        size, turned = torch.linalg.eigh(blocks)
-        # Draws of the rank of B alone, as of a dense one: V √Λ Vᵀ.
-        found = turned @ (_roots(size)[..., None] * (turned.mT @ noise.reshape(*blocks.shape[:2], -1)))
-        found = found.reshape(len(flat), -1)
+    elif (roots := row_roots(outer, outputs, presence)) is not None:
+        # Draws of the rank of B alone, as of a dense one: R Rᵀ is V Λ Vᵀ, and this V √Λ Vᵀ.
+        turned = torch.nn.functional.normalize(roots, dim=1)
+        found = (roots @ (turned.mT @ noise.reshape(*roots.shape[:2], -1))).reshape(len(flat), -1)
     else:
         each = at_once(len(flat) * min(ROOT_STEPS, len(flat)), most=PASS_NUMBERS)
         found = torch.cat([_rooted(product, some) for some in noise.split(each, dim=1)], dim=1)
     return found.T.reshape(-1, *outputs.shape)
+
+
+def row_roots(outer: Loss, outputs: Tensor, presence: Float[Tensor, " n"]) -> Float[Tensor, "n c c"] | None:
+    """Return R_r with R_r R_rᵀ the block of B of each row, where rows do not meet in it, and else None."""
+    flat, _, product = _curvature(outer, outputs, presence)
+    blocks = _by_row(product, flat.reshape(_rows(outer, outputs), -1))
+    if blocks is None:
+        return None
+    size, turned = torch.linalg.eigh(_finite(blocks))
+    return turned * _roots(size)[:, None, :]
+
+
+def _curvature(
+    outer: Loss, outputs: Tensor, presence: Float[Tensor, " n"]
+) -> tuple[Float[Tensor, " m"], Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Return the outputs as one vector, the slopes of the outer loss as a function of it, and products with B."""
+    flat = outputs.detach().reshape(-1)
+    slope = grad(lambda values: outer(values.reshape(outputs.shape), presence))
+
+    def product(vectors: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
+        return jacobian_products(slope, flat, vectors, chunk_size=max(1, PASS_NUMBERS // len(flat)))
+
+    return flat, slope, product
 
 
 def _rows(outer: Loss, outputs: Tensor) -> int:
@@ -76,13 +88,12 @@ def _rows(outer: Loss, outputs: Tensor) -> int:
 def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) -> Float[Tensor, "n c c"] | None:
     """Return the blocks of B of each row, where rows do not meet in it, and else None.
 
-    They do not where B z of any half of the rows is 0 in the other. The halves are those of each binary digit of a
-    row's number: of any two rows some digit tells them apart.
+    They do not where B z of any of the `halves` of the rows is 0 in the other.
     """
     n, c = outputs.shape
     if n * c * c > PASS_NUMBERS:
         return None
-    digits = (torch.arange(n)[:, None] >> torch.arange(max(1, (n - 1).bit_length())) & 1).to(outputs.device)
+    digits = halves(n).T.to(outputs)
     noise = torch.randn(n, c, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
     moved = product((noise * digits[:, None]).reshape(n * c, -1)).reshape(n, c, -1)
     if (moved * (1 - digits[:, None])).abs().max() > SINGULAR * moved.abs().max():
@@ -94,14 +105,19 @@ def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) 
 
 def _root(matrix: Float[Tensor, "m m"]) -> Float[Tensor, "m r"]:
     """Return R with R Rᵀ = the matrix, as many columns as it has rank."""
-    if not torch.isfinite(matrix).all():
+    size, turned = torch.linalg.eigh(_finite(matrix + matrix.T) / 2)
+    kept = _above(size)
+    return turned[:, kept] * size[kept].sqrt()
+
+
+def _finite(curvature: Tensor) -> Tensor:
+    """Return B, or blocks of it, as they are."""
+    if not torch.isfinite(curvature).all():
         raise ValueError(
             "The curvature of the outer loss in the outputs has NaN or infinite entries. Look for overflow, or a norm "
             "or logarithm of zero, in the outer loss at these outputs."
         )
-    size, turned = torch.linalg.eigh((matrix + matrix.T) / 2)
-    kept = _above(size)
-    return turned[:, kept] * size[kept].sqrt()
+    return curvature
 
 
 def _rooted(product: Callable[[Tensor], Tensor], vectors: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
