@@ -13,6 +13,7 @@ from versatile_influence.core.checks import number
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, flat
+from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_PARAMETERS, WRITTEN_PARAMETERS
 
 T = TypeVar("T")
@@ -45,6 +46,10 @@ class Curvature(ABC):
     @abstractmethod
     def dense(self) -> Float[Tensor, "p p"]:
         """Return it as a matrix, exactly symmetric."""
+
+    def removal_products(self, directions: Float[Tensor, "p k"], removals: Removals) -> Float[Tensor, "m k"]:
+        """Return the derivative of the loss's removal differences along directions that it was multiplied with last."""
+        return self.loss.removal_products(self.params, directions, removals)
 
     @abstractmethod
     def sample(self, terms: Int[Tensor, " m"]) -> "Scaled":

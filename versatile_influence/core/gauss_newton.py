@@ -9,10 +9,13 @@ from torch import Tensor
 
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.curvature import Curvature, Scaled, check_dense, without
+from versatile_influence.core.derivatives import in_blocks
 from versatile_influence.core.factored import Factored
 from versatile_influence.core.jacobian import Jacobian, Stored
 from versatile_influence.core.loss import share
 from versatile_influence.core.ravel import flat
+from versatile_influence.core.removals import Removals
+from versatile_influence.core.sizes import CHUNK_NUMBERS, at_once
 from versatile_influence.core.solution import Solution
 
 
@@ -78,8 +81,18 @@ class GaussNewton(Curvature):
 
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         """Return G V: a forward derivative of the outputs, B, and a backward derivative, for each column."""
-        bent = self.outer_products(self.jacobian @ vectors)
-        return self.jacobian.transposed(bent).add_(vectors, alpha=self.ridge)
+        moved = self.jacobian @ vectors
+        vars(self).update(_last=(vectors, vectors._version, moved))
+        return self.jacobian.transposed(self.outer_products(moved)).add_(vectors, alpha=self.ridge)
+
+    def removal_products(self, directions: Float[Tensor, "p k"], removals: Removals) -> Float[Tensor, "m k"]:
+        """Return what the loss does: where its last product says how far a solver came, J V is known already."""
+        vectors, version, moved = vars(self).get("_last", (None, 0, directions))
+        if vectors is None or version != directions._version or not same(vectors, directions):
+            return super().removal_products(directions, removals)
+        size = at_once(len(moved), most=max(16 * len(moved), CHUNK_NUMBERS))
+        outer = self.composed.outer
+        return in_blocks(lambda part: outer.removal_products(self.outputs, part, removals), moved, size)
 
     def outer_products(self, moved: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
         """Return B U, the curvature of the outer loss along each column."""
@@ -104,6 +117,11 @@ class GaussNewton(Curvature):
         # Its outputs are those of the whole loss.
         vars(part).update(jacobian=self.jacobian)
         return Scaled(part, 1 / share(self.loss, terms), self.damping)
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether both are the same numbers in memory."""
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
 
 
 @dataclass(frozen=True)

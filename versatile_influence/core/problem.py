@@ -107,8 +107,10 @@ class Problem:
         """Return 1₋ᵢ of one removal."""
         return self.removals.part(row, row + 1).presences(self.theta)[0]
 
-    def gradient_differences(self, directions: Float[Tensor, "p q"] | None = None) -> Float[Tensor, "k q"]:
-        """Return the Jacobian of ΔL, (k, p), or its product with directions.
+    def gradient_differences(
+        self, directions: Float[Tensor, "p q"] | None = None, hessian: Curvature | None = None
+    ) -> Float[Tensor, "k q"]:
+        """Return the Jacobian of ΔL, (k, p), or its product with directions, which a curvature may know already.
 
         It is only made where the directions are at least as many as the parameters, and kept where it is small.
         """
@@ -116,7 +118,7 @@ class Problem:
             return self.gradient_differences() @ directions
         if directions is None and self.removals.count * len(self.theta) <= KEPT_NUMBERS:
             return self._differences
-        return self._products(directions)
+        return self._products(directions, hessian)
 
     @cached_property
     def lost(self) -> dict[int, dict[str, Tensor]]:
@@ -156,8 +158,13 @@ class Problem:
     def _differences(self) -> Float[Tensor, "k p"]:
         return self._products(None)
 
-    def _products(self, directions: Float[Tensor, "p q"] | None) -> Float[Tensor, "k q"]:
-        found = self.loss.removal_products(self.params, directions, self.removals)
+    def _products(
+        self, directions: Float[Tensor, "p q"] | None, hessian: Curvature | None = None
+    ) -> Float[Tensor, "k q"]:
+        if directions is None or hessian is None:
+            found = self.loss.removal_products(self.params, directions, self.removals)
+        else:
+            found = hessian.removal_products(directions, self.removals)
         if len(found) != self.removals.count:
             raise ValueError(
                 f"The loss's own removal differences are {len(found)} for {self.removals.count} removals: a method of "

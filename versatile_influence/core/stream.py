@@ -106,26 +106,9 @@ class Stream:
 
     def constants(self) -> list[tuple[str, bytes]]:
         """Return digests of frozen parameters and of buffers: what is kept of them holds while they do."""
+        trained = self.trained()
         named = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        return [(name, digest(named[name])) for name in sorted(named.keys() - self.trained().keys())]
-
-    def known(self, what: str, params: Params, make: Callable[[], Tensor]) -> Tensor:
-        """Return what is made of parameters: read once where the last that was asked for is asked for again."""
-        where, kept = self._where(params), vars(self).setdefault("_kept", {})
-        if where is None:
-            return make()
-        if kept.get(what, (None,))[0] != where:
-            kept[what] = where, make()
-        return kept[what][1]
-
-    def _where(self, params: Params) -> list[Any] | None:
-        """Return digests of parameters and of what is frozen; None within a derivative."""
-        if not isinstance(params, dict) or (torch.is_grad_enabled() and any(p.requires_grad for p in params.values())):
-            return None
-        try:
-            return [*self.constants(), *((name, digest(one)) for name, one in params.items())]
-        except RuntimeError:
-            return None
+        return [(name, digest(one)) for name, one in named.items() if name not in trained]
 
     @property
     def layouts(self) -> list[Layout]:

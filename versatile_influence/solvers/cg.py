@@ -94,7 +94,7 @@ class CG(Solver):
             block = self._block(product, part) if inverse is None and len(part) > 1 else None
             found, *rest = block or self._rows(product, stand_in, part, self.rtol * part.norm(dim=1))
             into.copy_(found)
-            measured.append(true_residual(hessian, found.T, part.T, null))
+            measured.append(true_residual(hessian, into.T, part.T, null))
             parts.append(rest)
         value, measured, curved_down = rows.T, torch.cat(measured), torch.cat([part[0] for part in parts])
         smallest, step = min(part[1] for part in parts), max(part[2] for part in parts)

@@ -51,7 +51,8 @@ def scored(problem: Problem, inverse: Inverse, target: Target) -> Scored:
         warn_if_flat(problem, inverse, gradients)
         del gradients
         # The differences along the few columns, never as a k×p matrix.
-        scores, leftover, solution = problem.gradient_differences(solved), solved.T @ problem.gradient, inverse.solution
+        scores, leftover = problem.gradient_differences(solved, inverse.hessian), solved.T @ problem.gradient
+        solution = inverse.solution
     if span.lift is not None and solution is not None:
         solution = replace(solution, lift=span.lift)
     return scores, leftover, solution
