@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments import peer_tables
 
 ROOT = Path(__file__).parent.parent
-PAGE, OWN_LOSS = ROOT / "docs" / "choosing_a_solver.md", ROOT / "docs" / "a_loss_of_your_own.md"
+PAGE, OWN_LOSS = ROOT / "docs" / "solvers_measured.md", ROOT / "docs" / "a_loss_of_your_own.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
 PEERS, DELTA_BETA = ROOT / "docs" / "peers.md", ROOT / "docs" / "lifelines_delta_beta.md"
 THROUGH, TRUST = ROOT / "docs" / "through_training.md", ROOT / "docs" / "how_far_to_trust.md"
