@@ -183,8 +183,10 @@ def complete(layer: Layer, outputs: Tensor, leaves: Named) -> bool:
     gradients = next(backpropagated(outputs, sources, noise[None]))
     calls, rtol = len(layer.outputs), max(1e-4, 16 * torch.finfo(layer.outputs[0].dtype).eps)
     parts = layer.parts(layer.totals(gradients[:calls]))
+    # Of the layer, not of the parameter: that of a bias may be zero, as a key's in attention is, to rounding.
+    atol = rtol / 10 * max(whole.abs().max().item() for whole in gradients[calls:])
     for name, whole in zip(names, gradients[calls:], strict=True):
-        if not torch.allclose(parts[name], whole, rtol=rtol, atol=rtol / 10 * whole.abs().max().item()):
+        if not torch.allclose(parts[name], whole, rtol=rtol, atol=atol):
             warn(
                 f"The gradient of `{name}` is not that of its layer alone: the weight is tied, or used outside the "
                 "layer. EKFAC keeps only its diagonal.",
