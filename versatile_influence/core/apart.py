@@ -1,6 +1,8 @@
 """Whether objects meet in a loss of outputs: a function does not say, and some presences of half of them tell."""
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -12,7 +14,7 @@ from versatile_influence.core.ravel import Params
 from versatile_influence.core.sizes import at_once
 
 
-def halves(n: int) -> Float[Tensor, "d n"]:
+def halves(n: int, digits: Iterable[int] | None = None) -> Float[Tensor, "d n"]:
     """Return the binary digits of 0…n−1, digit by digit: of any two numbers some digit tells them apart.
 
     Example:
@@ -20,8 +22,13 @@ def halves(n: int) -> Float[Tensor, "d n"]:
         tensor([[0., 1., 0., 1.],
                 [0., 0., 1., 1.]], dtype=torch.float64)
     """
-    digits = torch.arange(max(1, (n - 1).bit_length()))
-    return (torch.arange(n) >> digits[:, None] & 1).double()
+    place = torch.tensor([*range(number_of(n))] if digits is None else [*digits])
+    return (torch.arange(n) >> place[:, None] & 1).double()
+
+
+def number_of(n: int) -> int:
+    """Return how many halves there are."""
+    return max(1, (n - 1).bit_length())
 
 
 def changes_apart(loss: Loss, outputs: Params) -> Float[Tensor, "n c"] | None:
@@ -35,15 +42,17 @@ def changes_apart(loss: Loss, outputs: Params) -> Float[Tensor, "n c"] | None:
         return None
     if len(outputs) != n and outputs.dim() > 1:
         return None
-    digits, ends = halves(n).to(outputs), torch.ones(2, n).to(outputs)
+    whole, ends = loss.gradient(outputs, loss.everyone(outputs)).reshape(n, -1), torch.ones(2, n).to(outputs)
     ends[[0, 1], [0, -1]] = 0.0
-    whole = loss.gradient(outputs, loss.everyone(outputs)).reshape(n, -1)
-    least, gone = 64 * torch.finfo(whole.dtype).eps * whole.abs().max(), torch.full_like(whole, torch.nan)
-    for masks in torch.cat([digits, 1 - digits, ends]).split(at_once(whole.numel())):
+    gone, least = torch.full_like(whole, torch.nan), 64 * torch.finfo(whole.dtype).eps
+    digits = torch.arange(number_of(n)).split(at_once(2 * whole.numel()))
+    each = (torch.cat([half, 1 - half]) for half in (halves(n, some.tolist()).to(outputs) for some in digits))
+    for masks in chain(each, [ends]):
         found = by_masks(partial(Loss.gradient, loss, outputs), masks).reshape(len(masks), n, -1)
         for mask, slopes in zip(masks[..., None], found, strict=True):
             expected = torch.where(mask == 1, whole, torch.where(gone.isnan(), slopes, gone))
-            if not ((slopes - expected).abs() <= least).all():
+            size = torch.maximum(whole.abs(), expected.abs()).amax(1, keepdim=True)
+            if not ((slopes - expected).abs() <= least * size).all():
                 return None
             gone = torch.where(mask == 1, gone, expected)
     return whole - gone

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.apart import changes_apart, halves
+from versatile_influence.core.apart import changes_apart, number_of
 from versatile_influence.core.arguments import function
 from versatile_influence.core.checks import numbers, whole
 from versatile_influence.core.loss import METHODS, Loss, Objects
@@ -50,7 +50,7 @@ class FunctionLoss(Loss):
     ) -> Float[Tensor, "k q"]:
         """Return what `Loss` does: of outputs whose rows do not meet by a gradient for all, else by one a removal."""
         removals = Removals.of(objects, self.n_objects)
-        own = changes_apart(self, params) if removals.count > 3 * len(halves(self.n_objects)) else None
+        own = changes_apart(self, params) if removals.count > 3 * number_of(self.n_objects) else None
         if own is None:
             return super().removal_products(params, directions, removals)
         (n, c), members, rows = own.shape, removals.members, removals.rows

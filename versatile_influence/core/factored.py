@@ -81,7 +81,7 @@ class Factor:
         """Yield some of the weight's rows, and so many of ours that an array of both stays in the cache."""
         rows, _, height = self.left.shape
         size = min(rows, FACTOR_ROWS)
-        step = max(8, FACTOR_BLOCK // (size * columns))
+        step = max(8, FACTOR_BLOCK // max(1, size * columns))
         parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
         for start in range(0, height, step):
             yield slice(start, min(start + step, height)), parts

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
-from versatile_influence.core.apart import halves
+from versatile_influence.core.apart import halves, number_of
 from versatile_influence.core.derivatives import jacobian_products
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, PASS_NUMBERS, ROOT_STEPS, SINGULAR, at_once
@@ -93,11 +93,12 @@ def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) 
     n, c = outputs.shape
     if n * c * c > PASS_NUMBERS:
         return None
-    digits = halves(n).T.to(outputs)
     noise = torch.randn(n, c, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
-    moved = product((noise * digits[:, None]).reshape(n * c, -1)).reshape(n, c, -1)
-    if (moved * (1 - digits[:, None])).abs().max() > SINGULAR * moved.abs().max():
-        return None
+    for some in torch.arange(number_of(n)).split(at_once(n * c)):
+        digits = halves(n, some.tolist()).T.to(outputs)
+        moved = product((noise * digits[:, None]).reshape(n * c, -1)).reshape(n, c, -1)
+        if (moved * (1 - digits[:, None])).abs().max() > SINGULAR * moved.abs().max():
+            return None
     units = torch.eye(c).to(outputs).expand(n, c, c).reshape(n * c, c)
     blocks = product(units).reshape(n, c, c)
     return (blocks + blocks.mT) / 2
