@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import networkx as nx
@@ -241,6 +242,28 @@ def test_cosine_similarity_without_a_penalty_is_named_undetermined(karate):
         vif.attribute(loss, params, loss.cosine_similarities([(12, 10)]))
 
 
+@pytest.mark.filterwarnings("ignore:Without the object, the Hessian is not positive")
+@pytest.mark.parametrize("objects", [None, [[3], [5, 6], [3, 7], [1]]])
+@pytest.mark.parametrize(
+    "verb", [vif.attribute, partial(vif.attribute, tolerance=0.1), vif.refit, vif.newton_step], ids=str
+)
+def test_without_a_node_whose_embedding_falls_to_zero_there_is_no_cosine_of_it(verb, objects):
+    loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(12, 2, seed=0), **WALKS, penalty=0.5)
+    params = vif.minimize(loss, loss.start())
+    with pytest.warns(UserWarning, match="no number without .*3.*cosine of no vector"):
+        cosines = verb(loss, params, loss.cosine_similarities([(3, 7), (1, 2)]), objects=objects)
+    groups = [[i] for i in range(12)] if objects is None else objects
+    for scores, pair in zip(cosines.scores.T, ({3, 7}, {1, 2}), strict=True):
+        assert [bool(score.isnan()) for score in scores] == [bool(pair & {*group}) for group in groups]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "Without the object")
+        warnings.simplefilter("ignore", vif.UntrustedWarning)
+        # What remains a number of zeros is one.
+        links = verb(loss, params, loss.link_scores([(3, 7)]), objects=objects)
+    assert links.scores.isfinite().all()
+
+
 def test_given_counts_lose_their_pairs_with_the_object():
     counts = torch.rand(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     loss, kept = SkipGramLoss(counts, dim=2, penalty=0.1), [0, 1, 3, 4, 5]
@@ -252,6 +275,7 @@ def test_given_counts_lose_their_pairs_with_the_object():
     torch.testing.assert_close(loss(params, presence), smaller + shared)
 
 
+@pytest.mark.filterwarnings("ignore:What is explained is no number")
 def test_scores_solved_for_targets_are_those_solved_for_removals(monkeypatch):
     loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(40, 2, seed=0), **WALKS, penalty=0.1)
     params = vif.minimize(loss, loss.start(), gtol=1e-4)
@@ -267,7 +291,8 @@ def test_scores_solved_for_targets_are_those_solved_for_removals(monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr("versatile_influence.verbs.sides.served_by_target", lambda *_: False)
             by_removal = vif.attribute(loss, params, target, objects=objects)
-        torch.testing.assert_close(by_target.scores, by_removal.scores, rtol=1e-8, atol=1e-10)
+        # Of a pair's own node there is no cosine.
+        torch.testing.assert_close(by_target.scores, by_removal.scores, rtol=1e-8, atol=1e-10, equal_nan=True)
         assert by_target.solution.value.shape[1] < by_removal.solution.value.shape[1]
 
 

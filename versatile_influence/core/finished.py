@@ -11,11 +11,11 @@ from torch.func import grad
 from versatile_influence.core.curvature import without
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, NAMED, TILTED_ROWS, UNFINISHED, WRONG
+from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, share_along
 from versatile_influence.core.target import PresenceTarget, Target, evaluated
-from versatile_influence.core.warn import UntrustedWarning, warn
+from versatile_influence.core.warn import warn
 
 
 def finished(
@@ -44,6 +44,8 @@ def finished(
         there = torch.where(scores[some].isfinite(), scores[some], float("nan"))
         scores, known = scores.clone(), scores.clone()
         scores[some], known[some] = there, there.nan_to_num(0.0)
+    if (fallen := problem.fallen(target)) is not None:
+        known = known.masked_fill(fallen, 0.0)
     ends = extremes(known)
     if not ends.any():
         warn_of_zeros(problem, target)
@@ -164,38 +166,6 @@ def warn_if_unfinished(problem: Problem, leftover: Tensor, scores: Tensor) -> No
             f"by {largest:.2g}. Train to convergence (vif.minimize(loss, params)), and check that this loss, penalty "
             "included, is what was minimised.",
         )
-
-
-def told(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
-    """Return the result, NaN where nothing determines a score, after warnings of that and of what is off by half."""
-    result = _determined(problem, target, result)
-    assert result.error is not None
-    if (result.error > WRONG).any():
-        warn(result.trust(), UntrustedWarning)
-    return result
-
-
-def _determined(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
-    """Return the result with NaN for what nothing determines, after a warning that says of what."""
-    if not (rows := problem.lost):
-        return result
-    gone = problem.undetermined(target)
-    # What was not finite is NaN already.
-    gone[[*rows]] |= result.scores[[*rows]].isnan()
-    if not gone.any():
-        return result
-    names, told, groups = result.names(), [], problem.removals.groups()
-    for row, ways in rows.items():
-        who = names[row] if len(groups[row]) <= NAMED else f"group {row} ({len(groups[row]):,} objects)"
-        told += [f"`{name}` without {who}" for name in ways if gone[row].any()]
-    warn(
-        f"Nothing determines {', '.join(told)}: it is constant among the others, a combination of other covariates, or "
-        "no event is left. Scores that depend on it are NaN. Drop it, or add a penalty > 0."
-    )
-    nothing = lambda part: None if part is None else part.masked_fill(gone, float("nan"))  # noqa: E731
-    assert result.error is not None
-    error = result.error.masked_fill(gone.any(1), float("nan"))
-    return replace(result, scores=nothing(result.scores), parameter=nothing(result.parameter), error=error)
 
 
 def warn_if_flat(problem: Problem, inverse: Inverse, gradients: Float[Tensor, "t p"] | None = None) -> None:

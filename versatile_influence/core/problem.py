@@ -149,6 +149,26 @@ class Problem:
             gone[row] = ~(share_along(basis, jacobian_products(values, self.theta).T) <= FLAT)
         return gone
 
+    def fallen(self, target: Target | PresenceTarget) -> Bool[Tensor, "k t"] | None:
+        """Return which targets are no number once what the removed object owns has fallen to 0; None where all are.
+
+        Only those that a target is `about` are looked at: the cosine of a node that is gone, of whose embedding a
+        penalty leaves zeros.
+        """
+        if not self.loss.owning or target.about is None or not len(target.about):
+            return None
+        about, gone = set(target.about.flatten().tolist()), {}
+        for row, members in enumerate(self.removals.groups()):
+            own = [self.loss.owned(member) for member in members.tolist() if member in about]
+            if any(map(len, own)):
+                presence = self.everyone().index_fill(0, members, 0.0)
+                values = target.now(self.unravel(self.theta.index_fill(0, torch.cat(own), 0.0)), presence)
+                gone |= {} if values.isfinite().all() else {row: ~values.isfinite()}
+        if not gone:
+            return None
+        none = torch.zeros(len(target.about), dtype=torch.bool)
+        return torch.stack([gone.get(row, none) for row in range(self.removals.count)])
+
     @property
     def gradients_at_once(self) -> int:
         """Of how many removals a gradient each, at parameters of its own, stays near the processor."""

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from versatile_influence.core.checks import number
 from versatile_influence.core.curvature import Curvature, CurvatureOf
-from versatile_influence.core.finished import finished, told, warn_if_flat, warn_if_unfinished
+from versatile_influence.core.determined import told
+from versatile_influence.core.finished import finished, warn_if_flat, warn_if_unfinished
 from versatile_influence.core.gauss_newton import GaussNewton
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by

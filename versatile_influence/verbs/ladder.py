@@ -71,7 +71,9 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
         problem, target, scale, inverse, scores=scores, differences=differences
     )
     rungs, failed = ["attribute"] * len(scores), dict(result.failed or {})
-    going = (~(error <= tolerance)).nonzero()[:, 0]
+    fallen = problem.fallen(target)
+    nothing = torch.zeros(len(scores), dtype=torch.bool) if fallen is None else fallen.all(1)
+    going = (~(error <= tolerance) & ~nothing).nonzero()[:, 0]
     climbing = going[torch.isfinite(error[going])]
     for _ in range(CHORDS):
         if not len(climbing):
@@ -89,7 +91,7 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
         for row in kept.tolist():
             rungs[row] = "chord"
         climbing = kept[error[kept] > tolerance]
-    for row in (~(error <= tolerance)).nonzero()[:, 0].tolist():
+    for row in (~(error <= tolerance) & ~nothing).nonzero()[:, 0].tolist():
         part = problem.of_rows([row])
         try:
             theta, rungs[row], error[row] = _descended(part, target, scale, tolerance)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import newton_is_dense
-from versatile_influence.core.finished import at_parameters, told
+from versatile_influence.core.determined import told
+from versatile_influence.core.finished import at_parameters
 from versatile_influence.core.made import made_by
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
