@@ -312,6 +312,25 @@ def test_what_is_written_out_for_large_graphs_is_the_automatic_answer(settings, 
     torch.testing.assert_close(root.turned(columns), whole.T @ columns)
 
 
+@pytest.mark.parametrize("room", [0, 10**9])
+@pytest.mark.parametrize("columns", [1, 4])
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
+def test_steps_in_single_precision_solve_a_large_graph_in_double(model, columns, room, monkeypatch):
+    monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 2)
+    monkeypatch.setattr("versatile_influence.losses.graphs.large.CENTRE_NUMBERS", 70)
+    monkeypatch.setattr("versatile_influence.losses.graphs.at_presence.PAIR_BYTES", room)
+    loss = WalkEmbeddingLoss(nx.krackhardt_kite_graph(), length=5, window=2, dim=2, penalty=0.3, model=model)
+    params = vif.minimize(loss, loss.start())
+    hessian = vif.Hessian(loss, params, torch.ones(10, dtype=torch.float64))
+    right = torch.randn(40, columns, generator=torch.Generator().manual_seed(0)).double()
+    # A rotation of both layers is no step.
+    right -= hessian.null_space() @ (hessian.null_space().T @ right)
+    solution = vif.CG(rtol=1e-10).solve(hessian, right)
+    assert solution.residual.max() <= 1e-10
+    expected = torch.linalg.pinv(hessian.dense(), hermitian=True, rtol=1e-9) @ right
+    torch.testing.assert_close(solution.value, expected, rtol=1e-7, atol=1e-9)
+
+
 def test_scores_of_a_large_graph_that_overflow_as_powers_are_no_less_exact(monkeypatch):
     loss = WalkEmbeddingLoss(nx.krackhardt_kite_graph(), length=5, window=2, dim=2)
     params = {name: 30 * value for name, value in loss.start().items()}
