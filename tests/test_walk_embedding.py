@@ -312,6 +312,29 @@ def test_what_is_written_out_for_large_graphs_is_the_automatic_answer(settings, 
     torch.testing.assert_close(root.turned(columns), whole.T @ columns)
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
+def test_of_two_nodes_alike_each_pair_names_its_own(model, large, monkeypatch):
+    if large:
+        monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 2)
+    graph = nx.Graph(nx.karate_club_graph().edges)
+    # A second node 8: the same neighbours, so that the two trade places in every sum.
+    graph.add_edges_from((34, other) for other in list(graph[8]))
+    loss = WalkEmbeddingLoss(graph, length=6, window=3, dim=2, penalty=0.1, model=model)
+    params, alike = vif.minimize(loss, loss.start()), [list(loss.node_labels).index(node) for node in (8, 34)]
+    for layer in params.values():
+        torch.testing.assert_close(*layer[alike], rtol=1e-6, atol=1e-8)
+    target = loss.pair_losses([(8, 33), (34, 33), (12, 10)])
+    measured = vif.refit(loss, params, target, objects=alike)
+    predicted = vif.attribute(loss, params, target)
+    close = vif.attribute(loss, params, target, objects=alike, tolerance=0.1)
+    for found in (measured.scores, predicted.scores[alike], close.scores):
+        torch.testing.assert_close(found[0], found[1, [1, 0, 2]], rtol=1e-5, atol=1e-6)
+        # What goes with the pair's own node is more than what its double takes with it.
+        assert (found[:, :2].diagonal() > 3 * found[:, :2].fliplr().diagonal().abs()).all()
+    assert (close.scores - measured.scores).norm() < 0.1 * measured.scores.norm()
+
+
 @pytest.mark.parametrize("room", [0, 10**9])
 @pytest.mark.parametrize("columns", [1, 4])
 @pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
