@@ -337,6 +337,68 @@ def test_what_is_written_out_for_large_graphs_is_the_automatic_answer(settings, 
     torch.testing.assert_close(root.turned(columns), whole.T @ columns)
 
 
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
+def test_of_two_nodes_alike_each_pair_names_its_own(model, large, monkeypatch):
+    if large:
+        monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 2)
+    graph = nx.Graph(nx.karate_club_graph().edges)
+    # A second node 8: the same neighbours, so that the two trade places in every sum.
+    graph.add_edges_from((34, other) for other in list(graph[8]))
+    loss = WalkEmbeddingLoss(graph, length=6, window=3, dim=2, penalty=0.1, model=model)
+    params, alike = vif.minimize(loss, loss.start()), [list(loss.node_labels).index(node) for node in (8, 34)]
+    for layer in params.values():
+        torch.testing.assert_close(*layer[alike], rtol=1e-6, atol=1e-8)
+    target = loss.pair_losses([(8, 33), (34, 33), (12, 10)])
+    measured = vif.refit(loss, params, target, objects=alike)
+    predicted = vif.attribute(loss, params, target)
+    close = vif.attribute(loss, params, target, objects=alike, tolerance=0.1)
+    for found in (measured.scores, predicted.scores[alike], close.scores):
+        torch.testing.assert_close(found[0], found[1, [1, 0, 2]], rtol=1e-5, atol=1e-6)
+        # What goes with the pair's own node is more than what its double takes with it.
+        assert (found[:, :2].diagonal() > 3 * found[:, :2].fliplr().diagonal().abs()).all()
+    assert (close.scores - measured.scores).norm() < 0.1 * measured.scores.norm()
+
+
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
+def test_hubs_of_a_large_graph_that_end_by_descent_are_where_refits_are(model, monkeypatch):
+    monkeypatch.setattr("versatile_influence.core.curvature.WRITTEN_PARAMETERS", 50)
+    monkeypatch.setattr("versatile_influence.core.curvature.DENSE_PARAMETERS", 50)
+    monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 2)
+    graph = nx.barabasi_albert_graph(40, 3, seed=0)
+    loss = WalkEmbeddingLoss(graph, length=6, window=3, dim=2, penalty=0.1, model=model)
+    params, hubs = vif.minimize(loss, loss.start()), sorted(graph, key=graph.degree)[-2:]
+    target = loss.pair_losses(list(graph.edges)[::20])
+    close = vif.attribute(loss, params, target, objects=hubs, tolerance=0.1)
+    measured, first = (
+        vif.refit(loss, params, target, objects=hubs).scores,
+        vif.attribute(loss, params, target, objects=hubs, check=False).scores,
+    )
+    assert "descend" in close.rung
+    off = (first - measured).norm(dim=1) / measured.norm(dim=1)
+    assert off.max() > 0.2
+    assert ((close.scores - measured).norm(dim=1) <= 0.1 * measured.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("room", [0, 10**9])
+@pytest.mark.parametrize("columns", [1, 4])
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
+def test_steps_in_single_precision_solve_a_large_graph_in_double(model, columns, room, monkeypatch):
+    monkeypatch.setattr("versatile_influence.losses.graphs.embedding_loss.DENSE_NODES", 2)
+    monkeypatch.setattr("versatile_influence.losses.graphs.large.CENTRE_NUMBERS", 70)
+    monkeypatch.setattr("versatile_influence.losses.graphs.at_presence.PAIR_BYTES", room)
+    loss = WalkEmbeddingLoss(nx.krackhardt_kite_graph(), length=5, window=2, dim=2, penalty=0.3, model=model)
+    params = vif.minimize(loss, loss.start())
+    hessian = vif.Hessian(loss, params, torch.ones(10, dtype=torch.float64))
+    right = torch.randn(40, columns, generator=torch.Generator().manual_seed(0)).double()
+    # A rotation of both layers is no step.
+    right -= hessian.null_space() @ (hessian.null_space().T @ right)
+    solution = vif.CG(rtol=1e-10).solve(hessian, right)
+    assert solution.residual.max() <= 1e-10
+    expected = torch.linalg.pinv(hessian.dense(), hermitian=True, rtol=1e-9) @ right
+    torch.testing.assert_close(solution.value, expected, rtol=1e-7, atol=1e-9)
+
+
 def test_scores_of_a_large_graph_that_overflow_as_powers_are_no_less_exact(monkeypatch):
     loss = WalkEmbeddingLoss(nx.krackhardt_kite_graph(), length=5, window=2, dim=2)
     params = {name: 30 * value for name, value in loss.start().items()}

@@ -72,6 +72,11 @@ class Curvature(ABC):
         """What damping and penalty alone give every direction: the least curvature of a convex loss."""
         return self.damping + self.loss.penalty
 
+    @property
+    def rough(self) -> "Curvature":
+        """The same curvature in single precision, where that is faster."""
+        return self
+
     def null_space(self) -> Float[Tensor, "p m"] | None:
         """Return orthonormal directions in which the loss says that it is constant (`null_directions`), or None.
 

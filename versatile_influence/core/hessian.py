@@ -34,6 +34,11 @@ class Hessian(Curvature):
         """The loss for who is present alone: what that takes is done once for many products."""
         return self.loss.at(self.presence)
 
+    @property
+    def rough(self) -> "Hessian":
+        rough = self._there.rough
+        return self if rough is None else replace(self, loss=rough)
+
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         return self._there.hessian_products(self.params, self.presence, vectors) + self.damping * vectors
 

@@ -41,12 +41,12 @@ class Loss(ABC):
     Attributes:
         n_objects: How many objects there are.
         object_labels, parameter_names: Names of objects and parameters, for tables and messages, or None.
-        penalty: λ of a term (λ/2)‖θ‖² that the loss holds: the least curvature of a convex loss.
-        n_terms: How many terms the sum has, for mini-batches; None where it has none of its own.
+        penalty, n_terms: λ of a term (λ/2)‖θ‖² that it holds, and how many terms it has for mini-batches, or None.
         hessian_written_out: Whether `hessian` costs far less than a product with each unit vector.
         differences_together: Whether `removal_differences` of all objects cost about one evaluation.
         undetermined, owning, treatment: Directions (p,) by name that nothing determines without an object, or None;
             whether `owned` says what, and how; `precision`; `units`, `stand_in`: natural steps, a preconditioner.
+        rough: The same loss in single precision, where that is faster, or None.
 
     Example:
         >>> class Mean(Loss):
@@ -70,6 +70,7 @@ class Loss(ABC):
     precision: torch.dtype = torch.float64
     units: Float[Tensor, " p"] | None = None
     stand_in: Any = None
+    rough: Any = None
 
     def __init_subclass__(cls, **kwargs: object):
         """Note whether it names owners, and tell of a name that is nearly one of `Loss`'s."""
@@ -160,8 +161,7 @@ class Loss(ABC):
 
     def hessian(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, "p p"]:
         """Return ∇²L(θ, b) as a matrix."""
-        unit = torch.eye(len(theta := flat(params)), dtype=theta.dtype, device=theta.device)
-        matrix = self.hessian_products(params, presence, unit)
+        matrix = self.hessian_products(params, presence, torch.eye(len(theta := flat(params))).to(theta))
         return (matrix + matrix.T) / 2
 
     def curvature_along(

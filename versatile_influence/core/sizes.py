@@ -57,11 +57,13 @@ TRIANGLE = 256
 # Graphs. Beyond so many nodes no table of all pairs is made, and the walks are walked instead: a gradient takes 2.5 ms
 # so and 4.3 ms by the table at 300 nodes, 1.3 and 0.5 at 100.
 DENSE_NODES = 200
-# Numbers of the scores of a block of centres: a gradient of 2,000 nodes takes 14 ms with 125 to a block, and 31 ms with
-# all of them.
-CENTRE_NUMBERS = 250_000
+# Numbers of the scores of a block of centres: beyond, they leave the cache, and with fewer narrow products are slow. Of
+# 20,000 nodes in 16 dimensions products along 20 directions take 31 s so, and 46 s with a quarter of it.
+CENTRE_NUMBERS = 1_000_000
 # Numbers that pairs of nodes may hold, direction by direction: fewer would walk again for every few of them.
 PAIR_NUMBERS = 20_000_000
+# Bytes that tables of derivatives by all pairs of nodes may hold in double precision while a system is solved.
+PAIR_BYTES = 8_000_000_000
 # Weights of edges are summed and multiplied: beyond, that overflows.
 LARGEST_WEIGHT = 1e100
 # Below this share of its full weight, what is left of a state's steps is rounding: no step leaves it.
@@ -107,8 +109,10 @@ PATIENCE = 10.0
 # Steps of L-BFGS in coordinates of unit curvature, before these are taken anew, and twice as many each time after: of
 # 2,000 nodes training takes 200 gradients so, 340 with those of the start and 690 in plain coordinates.
 ROOTED_STEPS = 20
-# The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out.
-NEWTON_FROM = 1e-5
+# The gradient's largest entry, divided by n, from which Newton steps take over where the Hessian is written out; and
+# where conjugate gradients solve for them: of 5,000 nodes in 16 dimensions the 57 evaluations in between take 8 s, and
+# the three Newton steps in their place 35.
+NEWTON_FROM, ROOTED_FROM = 1e-5, 5e-7
 
 # Largest number of a feature in an svmlight file: the table made of it is dense (LETOR's have 46 to 700), and a slip of
 # the pen, 999999999, asks for 8 GB a row.

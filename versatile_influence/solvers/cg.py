@@ -10,15 +10,17 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.gauss_newton import GaussNewton, OutputSpace
-from versatile_influence.core.preconditioner import Preconditioner
+from versatile_influence.core.preconditioner import Coordinates, Preconditioner, Rooted
 from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import KERNEL_OUTPUTS, ROW_NUMBERS
 from versatile_influence.core.solution import Solution
-from versatile_influence.core.solver import Solver, finite, true_residual
+from versatile_influence.core.solver import Solver, finite, relative_residual, true_residual
 
 Product = Callable[[Tensor], Tensor]
 # Singular values below it times the largest are those of columns that others make up.
 DEPENDENT = 1e-13
+# The rounding of a product in single precision.
+ROUNDED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class CG(Solver):
         rtol: A column is done when ‖H x − b‖ ≤ rtol ‖b‖.
         max_steps: Largest number of steps; None for ten times the number of parameters.
         preconditioner: A stand-in for H⁻¹ that makes the steps fewer, such as `solvers.Nystrom(rank=50)` or
-            `solvers.Diagonal()`; None for none.
+            `solvers.Diagonal()`; None for the loss's own, where it has one, and else none.
 
     References:
         O'Leary (1980), "The block conjugate gradient algorithm and related methods"; Dubrulle (2001), "Retooling the
@@ -78,12 +80,15 @@ class CG(Solver):
             return self._in_outputs(space, rhs)
         null = hessian.null_space()
         rhs = without(null, rhs)
-        inverse = None if self.preconditioner is None else self.preconditioner.inverse(hessian)
+        stand_in = hessian.loss.stand_in if self.preconditioner is None else self.preconditioner
+        if isinstance(stand_in, Rooted):
+            return self._in_coordinates(hessian, stand_in.coordinates(hessian.rough), rhs, null)
+        inverse = None if stand_in is None else stand_in.inverse(hessian)
 
         def product(rows: Tensor) -> Tensor:
             return without(null, finite(hessian @ rows.T)).T
 
-        def stand_in(rows: Tensor) -> Tensor:
+        def towards(rows: Tensor) -> Tensor:
             return rows if inverse is None else without(null, inverse(rows.T)).T
 
         # Of more columns than parameters a block has no more directions.
@@ -92,7 +97,7 @@ class CG(Solver):
         rows, parts, measured = torch.empty_like(rhs.T, memory_format=torch.contiguous_format), [], []
         for into, part in zip(rows.split(width), rhs.T.split(width), strict=True):
             block = self._block(product, part) if inverse is None and len(part) > 1 else None
-            found, *rest = block or self._rows(product, stand_in, part, self.rtol * part.norm(dim=1))
+            found, *rest = block or self._rows(product, towards, part, self.rtol * part.norm(dim=1))
             into.copy_(found)
             measured.append(true_residual(hessian, into.T, part.T, null))
             parts.append(rest)
@@ -100,6 +105,32 @@ class CG(Solver):
         smallest, step = min(part[1] for part in parts), max(part[2] for part in parts)
         smallest_met = smallest if step else None
         return Solution(value, measured, step, smallest_met, dropped=null, bent_down=int(curved_down.sum()))
+
+    def _in_coordinates(
+        self, hessian: Curvature, there: Coordinates, rhs: Float[Tensor, "p k"], null: Tensor | None
+    ) -> Solution:
+        """Return the solution by steps in other coordinates and single precision, again of what they leave to do."""
+        level, exact = there.level(null), hessian if self.rtol < 100 * ROUNDED else there.hessian
+        limit = self.max_steps if self.max_steps is not None else 10 * len(rhs)
+        value, left, bent_down = torch.zeros_like(rhs), rhs, torch.zeros(rhs.shape[1], dtype=torch.bool)
+        residual, smallest, steps = relative_residual(value, rhs), float("inf"), 0
+        while (short := (residual > self.rtol) & ~bent_down).any() and steps < limit:
+            within = max(0.5 * self.rtol / residual[short].max().item(), 10 * ROUNDED)
+            solver, right = replace(self, rtol=within, max_steps=limit - steps), there.right(left[:, short])
+            given = (lambda rows: without(level, finite(there.product(rows.T))).T), without(level, right).T.contiguous()
+            block = solver._block(*given) if right.shape[1] > 1 else None
+            found, bent, curvature, taken = block or solver._rows(
+                given[0], lambda rows: rows, given[1], within * right.norm(dim=0)
+            )
+            value[:, short] += without(null, there.back(found.T, left[:, short]))
+            bent_down[short] |= bent
+            smallest, steps, last = min(smallest, curvature), steps + taken, residual
+            product = without(null, finite(exact @ value))
+            left, residual = rhs - product, relative_residual(product, rhs)
+            if not (residual < 0.5 * last).any():
+                break
+        smallest_met = smallest if steps else None
+        return Solution(value, residual, steps, smallest_met, dropped=null, bent_down=int(bent_down.sum()))
 
     def _in_outputs(self, space: OutputSpace, rhs: Float[Tensor, "p k"]) -> Solution:
         """Return the solution by steps in the space of the outputs."""

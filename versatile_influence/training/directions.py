@@ -105,7 +105,8 @@ def _ways(
         basis, inner = torch.eye(len(theta)).to(theta), matrix
     else:
         start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
-        products = lambda columns: without(null, hessian @ columns)  # noqa: E731
+        rough = hessian.rough
+        products = lambda columns: without(null, rough @ columns)  # noqa: E731
         basis, inner = lanczos(products, without(null, start[:, None])[:, 0], DOWNWARD_STEPS)
         if not inner.isfinite().all():
             return None, []

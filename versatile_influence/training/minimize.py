@@ -24,6 +24,7 @@ from versatile_influence.core.sizes import (
     NEWTON_FROM,
     NEWTON_STEPS,
     PATIENCE,
+    ROOTED_FROM,
     ROOTED_STEPS,
     SADDLES,
 )
@@ -122,7 +123,8 @@ def _stationary(
     small, rooted = len(theta) <= FINISHED_PARAMETERS, objective.loss.stand_in is not None
     if not rooted and not (small and objective.loss.hessian_written_out):
         return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)[0], None, True
-    near = replace(objective, goal=max(objective.goal, NEWTON_FROM * len(objective.presence)))
+    goal = max(objective.goal, (ROOTED_FROM if rooted else NEWTON_FROM) * objective.loss.n_objects)
+    near = replace(objective, loss=objective.loss.rough or objective.loss, goal=goal)
     found, far = _lbfgs(near, theta, 100 * max_steps), True
     if rooted:
         found, far = _newton_cg(objective, found, max_steps, enough)
@@ -179,11 +181,11 @@ def shown(total: int, what: str) -> tqdm:
 
 def _lbfgs(objective: Objective, theta: Float[Tensor, " p"], max_steps: int) -> Float[Tensor, " p"]:
     """Descend by SciPy's L-BFGS-B; where a loss knows of them in coordinates of unit curvature, taken anew at times."""
-    if objective.loss.stand_in is None:
+    stand_in, steps = objective.loss.stand_in, ROOTED_STEPS
+    if stand_in is None:
         return _by_lbfgs(objective, theta, max_steps, None)[0]
-    steps = ROOTED_STEPS
     while max_steps > 0:
-        root = objective.loss.stand_in.root(objective.hessian(theta))
+        root = stand_in.root(objective.hessian(theta))
         theta, done = _by_lbfgs(objective, theta, min(steps, max_steps), root)
         if done:
             break
@@ -227,20 +229,18 @@ def _newton_cg(
     objective: Objective, theta: Float[Tensor, " p"], max_steps: int, enough: Enough | None = None
 ) -> tuple[Float[Tensor, " p"], bool]:
     """Finish with inexact Newton steps (Dembo, Eisenstat & Steihaug 1982); False where one in a valley was `enough`."""
-    last = float("inf")
+    last = before = float("inf")
     for _ in range(max_steps):
         gradient, value = objective.gradient(theta)
         size = gradient.abs().max().item()
-        if size <= objective.goal or size > 0.9 * last:
+        if size <= objective.goal or (size > 0.9 * last and value > before - 100 * objective.eps * abs(before)):
             break
-        last = size
+        last, before = size, value.item()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            solver = CG(rtol=min(0.1, size**0.5), max_steps=200, preconditioner=objective.loss.stand_in)
-            found = solver.solve(objective.hessian(theta), gradient[:, None])
+            found = CG(rtol=min(0.1, size**0.5), max_steps=200).solve(objective.hessian(theta), gradient[:, None])
         step = -found.value[:, 0]
-        if not step.any() or gradient @ step >= 0:
-            step = -gradient
+        step = step if gradient @ step < 0 else -gradient
         moved = objective.downhill(theta, step, gradient=gradient, value=value.item())
         if moved is None:
             break

@@ -1,15 +1,19 @@
 """An embedding loss for one presence, its counts taken once: what minimisers and solvers evaluate again and again."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature
 from versatile_influence.core.loss import Loss
-from versatile_influence.core.preconditioner import Root, Rooted
+from versatile_influence.core.preconditioner import Coordinates, Halved, Root, Rooted
 from versatile_influence.core.ravel import Params, flat, squared_norm
+from versatile_influence.core.sizes import PAIR_BYTES, kept
 from versatile_influence.losses.graphs.large import Large
 from versatile_influence.losses.graphs.meetings import Meetings
 
@@ -59,6 +63,19 @@ class NodeBlocks(Rooted):
     def root(self, hessian: Curvature) -> Root:
         return Root(hessian.loss.at(hessian.presence).there.roots(hessian.params, hessian.floor))
 
+    def coordinates(self, hessian: Curvature) -> Coordinates:
+        there, root = hessian.loss.at(hessian.presence).there, self.root(hessian)
+        # Scores that share a normaliser bind rows of one layer together; a curvature of nothing has no root.
+        if there.model.shifts or not hessian.floor > 0:
+            return Coordinates(hessian, root)
+        # Kept for all products, where there is room for two tables of all pairs.
+        held = [*there.pairs(hessian.params)] if kept(16 * there.nodes.numel() ** 2, most=PAIR_BYTES) else None
+
+        def across(columns: Tensor, *, outward: bool) -> Tensor:
+            return there.across(held or there.pairs(hessian.params), hessian.params, columns, outward=outward)
+
+        return Halved(hessian, root, (partial(across, outward=True), partial(across, outward=False)))
+
 
 class AtLargePresence(AtPresence):
     """The same of many nodes, without tables of all pairs."""
@@ -68,6 +85,12 @@ class AtLargePresence(AtPresence):
     def __init__(self, loss: Any, nodes: Float[Tensor, " n"], meetings: Meetings):
         super().__init__(loss, nodes, meetings)
         self.there = Large(loss.model, meetings, nodes)
+
+    @cached_property
+    def rough(self) -> "AtLargePresence":
+        other = copy.copy(self)
+        other.there = replace(self.there, precision=torch.float32)
+        return other
 
     def __call__(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, ""]:
         return self.gradient_and_value(params, presence)[1]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
@@ -195,7 +196,8 @@ class Steps:
         """Return P of one presence as a sparse matrix."""
         share = (self.weight / self.total[self.chain.source, 0] * (1 - self.dead[self.chain.source, 0])).numpy()
         size = (len(self.chain.node), len(self.chain.node))
-        moving = sp.csr_array((share, (self.chain.source.numpy(), self.chain.target.numpy())), shape=size)
+        ends = self.chain.source.numpy().astype(np.int32), self.chain.target.numpy().astype(np.int32)
+        moving = sp.csr_array((share, ends), shape=size)
         return sp.csr_array(moving + sp.diags_array(self.dead[:, 0].numpy())) if self.stay else moving
 
     def ahead(self, values: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:

@@ -15,13 +15,14 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from versatile_influence.core.checks import number
 from versatile_influence.losses.graphs.meetings import Meetings
@@ -29,6 +30,8 @@ from versatile_influence.losses.graphs.meetings import Meetings
 Embeddings = dict[str, Tensor]
 Matrix = Float[Tensor, "n n"]
 Rows = Float[Tensor, "b n"]
+# From here on log(1 + eˢ) is s in double precision.
+EXACT = 40.0
 
 
 @dataclass(frozen=True)
@@ -36,29 +39,29 @@ class Terms:
     """What some centres add to the loss, but for −Σ_uv C_uv s_uv.
 
     Attributes:
-        value: How much.
+        value: Says how much.
         table: Its derivative by each score, but for a factor a centre.
         scale: That factor.
-        odds: 1 + eˢ where each score is by itself, its second derivative then the first over it. With None the scores
+        score: The scores s where each is by itself, its second derivative then the first times σ(−s). With None those
             of a centre share a normaliser, so that theirs is diag(f) − f fᵀ/c_u, with f the first.
         met: c_u, how often each is a centre.
     """
 
-    value: Float[Tensor, ""]
+    value: Callable[[], Float[Tensor, ""]]
     table: Rows
     scale: Float[Tensor, "b 1"]
-    odds: Rows | None
+    score: Rows | None
     met: Float[Tensor, "b 1"]
 
     @property
     def bend(self) -> Rows:
         """The diagonal of the second derivative, but for the factor."""
-        return self.table if self.odds is None else self.table / self.odds
+        return self.table if self.score is None else torch.sigmoid(-self.score).mul_(self.table)
 
     @property
     def shared(self) -> Float[Tensor, "b 1"] | None:
         """The factor over c_u where scores share a normaliser, or None."""
-        return self.scale / self.met.clamp_min(torch.finfo(self.met.dtype).tiny) if self.odds is None else None
+        return self.scale / self.met.clamp_min(torch.finfo(self.met.dtype).tiny) if self.score is None else None
 
 
 def scores(params: Embeddings) -> Matrix:
@@ -122,7 +125,7 @@ class Softmax:
         total = powers @ torch.ones_like(weights)[:, None]
         # With nobody present there is no pair either; any finite number will do.
         total = torch.where(total > 0, total, 1.0)
-        return Terms((met * (total.log() + highest)).sum(), powers, met / total, None, met)
+        return Terms(lambda: (met * (total.log() + highest)).double().sum(), powers, met / total, None, met)
 
     def weights(self, meetings: Meetings, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:  # noqa: ARG002
         """Return what `rows` needs to know of each context."""
@@ -179,13 +182,13 @@ class NegativeSampling:
     def rows(self, score: Rows, meetings: Meetings, part: slice, weights: Float[Tensor, " n"]) -> Terms:
         """Return what some centres add to the loss, ⟨C, s⟩ left out, and its derivatives by their scores."""
         met = meetings.centres[part, None].to(score)
-        pairs = meetings.rows(part).to(score).addmm_(met, weights[None])
-        # Beyond what an exponential holds a chance is 1, and the loss is no minimum.
-        powers = score.clamp_max_(0.9 * math.log(torch.finfo(score.dtype).max)).exp_()
-        odds = powers + 1
-        slopes = powers.div_(odds).mul_(pairs)
-        value = torch.dot(odds.log().reshape(-1), pairs.reshape(-1))
-        return Terms(value, slopes, torch.ones_like(met), odds, met)
+        pairs = meetings.rows(part, score.dtype).addmm_(met, weights[None])
+
+        def value() -> Float[Tensor, ""]:
+            # By rows, so that the roundings of single precision do not add up.
+            return softplus(score, threshold=EXACT).mul_(pairs).sum(dim=1).double().sum()
+
+        return Terms(value, torch.sigmoid(score).mul_(pairs), torch.ones_like(met), score, met)
 
     def weights(self, meetings: Meetings, presence: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Return what `rows` needs to know of each context."""

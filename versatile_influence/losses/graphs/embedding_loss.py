@@ -14,7 +14,7 @@ from versatile_influence.core.loss import Loss, Objects, by_gradients
 from versatile_influence.core.ravel import Params, first, squared_norm
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
-from versatile_influence.losses.graphs.at_presence import AtLargePresence, AtPresence
+from versatile_influence.losses.graphs.at_presence import AtLargePresence, AtPresence, NodeBlocks
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
 from versatile_influence.losses.graphs.meetings import Counted, Meetings
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
@@ -51,10 +51,12 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
     ):
         one_of(objects, "objects", ["nodes", "edges"])
         self.node_labels, self.object_labels, self.objects = node_labels, object_labels, objects
+        self._everybody: AtLargePresence | None = None
         self.n_nodes, self.n_objects = len(node_labels), n_objects
         self.dim, self.penalty = whole(dim, "dim", least=1), number(penalty, "penalty", least=0)
         # Numbers of the largest array of one evaluation.
         self.numbers = 2 * self.n_nodes * self.dim if self.large else self.n_nodes**2
+        self.stand_in = NodeBlocks() if self.large else None
         self.model = instance(model, "model", Softmax | NegativeSampling, "vif.losses.Softmax()")
 
     @property
@@ -120,7 +122,13 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
 
     def at(self, presence: Float[Tensor, " k"]) -> "AtPresence":
         """Return the loss for this presence alone, its counts taken once."""
-        return AtLargePresence(self, *self.meetings(presence)) if self.large else AtPresence(self, *self.met(presence))
+        if not self.large:
+            return AtPresence(self, *self.met(presence))
+        if not (presence == 1).all():
+            return AtLargePresence(self, *self.meetings(presence))
+        # What everybody's meetings take is paid once.
+        self._everybody = self._everybody or AtLargePresence(self, *self.meetings(presence))
+        return self._everybody
 
     def start(self, *, seed: int = 0) -> Embeddings:
         """Return parameters to start from, at random: zero is a saddle that no descent leaves."""

@@ -3,7 +3,7 @@
 What is linear in the scores, ⟨C, s⟩, is a product with the counts; the scores of a block stay near the processor.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,9 @@ from versatile_influence.core.sizes import CENTRE_NUMBERS, at_once
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, Terms
 from versatile_influence.losses.graphs.meetings import Meetings
 
+# Some centres, and derivatives by the scores of each context.
+Pairs = tuple[slice, Float[Tensor, "_ n"], Float[Tensor, "_ n"]]
+
 
 @dataclass(frozen=True)
 class Large:
@@ -24,20 +27,27 @@ class Large:
         model: The model.
         meetings: How often each node meets each.
         nodes: Which nodes are present.
+        precision: In which scores of pairs, and all that is made of them, are evaluated.
     """
 
     model: Model
     meetings: Meetings
     nodes: Float[Tensor, " n"]
+    precision: torch.dtype = torch.float64
 
     @cached_property
     def weights(self) -> Float[Tensor, " n"]:
         """What the model needs to know of each context."""
         return self.model.weights(self.meetings, self.nodes)
 
+    def rounded(self, params: Embeddings) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """Return both layers in the precision."""
+        return params["embedding"].to(self.precision), params["output"].to(self.precision)
+
     def blocks(self, params: Embeddings) -> Iterator[tuple[slice, Terms]]:
         """Yield what each block of centres adds."""
-        e, contexts, weights = params["embedding"], params["output"].T.contiguous(), self.weights.to(params["output"])
+        e, o = self.rounded(params)
+        contexts, weights = o.T.contiguous(), self.weights.to(o)
         size = at_once(len(e), most=CENTRE_NUMBERS)
         for start in range(0, len(e), size):
             part = slice(start, min(start + size, len(e)))
@@ -45,24 +55,24 @@ class Large:
 
     def gradient_and_value(self, params: Embeddings) -> tuple[Embeddings, Float[Tensor, ""]]:
         """Return the gradient and the loss."""
-        e, o = params["embedding"], params["output"]
-        back, agreed = self.meetings.products(e, o)
+        back, agreed = self.meetings.products(params["embedding"], params["output"])
+        value, (e, o) = -(params["embedding"] * agreed).sum(), self.rounded(params)
         # Narrow products are several times as fast with their short side first.
-        inward, outward, contexts = -agreed.T.contiguous(), -back.T.contiguous(), o.T.contiguous()
-        value = -(e * agreed).sum()
+        contexts, inward, outward = o.T.contiguous(), torch.zeros_like(e.T), e.new_zeros(e.T.shape)
         for part, terms in self.blocks(params):
-            value += terms.value
+            value += terms.value()
             inward[:, part] += contexts @ terms.table.T * terms.scale.T
             outward.addmm_((terms.scale * e[part]).T, terms.table)
-        return {"embedding": inward.T, "output": outward.T}, value
+        return {"embedding": inward.T - agreed, "output": outward.T - back}, value
 
     def hessian_products(self, params: Embeddings, vectors: Float[Tensor, "p q"]) -> Float[Tensor, "p q"]:
         """Return ∇²L V: the scores of a block are taken once for all columns."""
-        e, o = params["embedding"], params["output"]
+        e, o = self.rounded(params)
         (n, d), q = e.shape, vectors.shape[1]
         moved, moves = vectors.T.reshape(q, 2, n, d).unbind(1)
         de, do = (one.permute(0, 2, 1).reshape(q * d, n) for one in (moved, moves))
-        outward, inward = (-found.T.contiguous() for found in self.meetings.products(de.T, do.T))
+        outward, inward = (-found.T.contiguous().to(e) for found in self.meetings.products(de.T, do.T))
+        moved, moves, de, do = (one.to(e) for one in (moved, moves, de, do))
         # ⟨de_u, o_v⟩ + ⟨e_u, do_v⟩ is one product; the last row of the other sums it up.
         left = torch.cat([moved, e.expand(q, n, d)], dim=2)
         right = torch.cat([o.T.expand(q, d, n), do.reshape(q, d, n)], dim=1)
@@ -83,7 +93,35 @@ class Large:
                     cotangent[own] -= mean * here
             inward[:, part] += scale * inner
             outward.addmm_(scale * cotangent, terms.table)
-        return torch.stack([inward, outward]).reshape(2, q, d, n).permute(0, 3, 2, 1).reshape(-1, q)
+        return torch.stack([inward, outward]).reshape(2, q, d, n).permute(0, 3, 2, 1).reshape(-1, q).to(vectors)
+
+    def pairs(self, params: Embeddings) -> Iterator[Pairs]:
+        """Yield of each block of centres first and second derivative by each score, where that is by itself."""
+        for part, terms in self.blocks(params):
+            yield part, terms.table, terms.bend
+
+    def across(
+        self, known: Iterable[Pairs], params: Embeddings, vectors: Float[Tensor, "m q"], *, outward: bool
+    ) -> Float[Tensor, "m q"]:
+        """Return what vectors of one layer give in the other through ∇²L: of embeddings `outward`, or of outputs."""
+        e, o = self.rounded(params)
+        (n, d), q = e.shape, vectors.shape[1]
+        moved = vectors.reshape(n, d, q).permute(2, 1, 0).reshape(q * d, n)
+        there = self.meetings.products(moved.T, moved.T)[0 if outward else 1]
+        moved, found, o = moved.to(e), -there.T.contiguous().to(e), o.T.contiguous()
+        for part, slopes, bend in known:
+            here, bent = e[part].T.contiguous(), torch.empty_like(bend)
+            if outward:
+                found.addmm_(moved[:, part], slopes)
+            else:
+                found[:, part] += moved @ slopes.T
+            for own in range(0, q * d, d):
+                rows = slice(own, own + d)
+                if outward:
+                    found[rows].addmm_(here, torch.mm(moved[rows, part].T, o, out=bent).mul_(bend))
+                else:
+                    found[rows, part] += o @ torch.mm(here.T, moved[rows], out=bent).mul_(bend).T
+        return found.reshape(q, d, n).permute(2, 1, 0).reshape(n * d, q).to(vectors)
 
     def hessian(self, params: Embeddings) -> Float[Tensor, "p p"]:
         """Return ∇²L as a matrix."""
@@ -104,7 +142,7 @@ class Large:
                 own[0, part] -= (inverse * mean)[:, :, None] * mean[:, None, :]
                 across = across - ((inverse * mean)[:, :, None] * slopes[:, None, :])[..., None]
                 outputs.addmm_(others.T, inverse * others, alpha=-1)
-            slopes = slopes - self.meetings.rows(part).to(e)
+            slopes = slopes - self.meetings.rows(part, e.dtype)
             whole[0, part, :, 1] = across * here[:, None, None, :] + slopes[:, None, :, None] * unit[:, None, :]
         place = torch.arange(n)
         for side in range(2):
@@ -114,17 +152,21 @@ class Large:
 
     def roots(self, params: Embeddings, ridge: float) -> Float[Tensor, "r d d"]:
         """Return a root of the inverse of each row's own block of H, curvatures less than `ridge` taken for it."""
-        e, o = params["embedding"].T, params["output"].T
+        e, o = (one.T for one in self.rounded(params))
         d, n = e.shape
-        left, right = e.new_empty(d * d, n), e.new_zeros(d * d, n)
-        pairs, squares = ((one[:, None] * one[None]).reshape(-1, n) for one in (o, e))
+        # Each pair of axes once.
+        first, second = torch.triu_indices(d, d)
+        pairs, squares = (one[first] * one[second] for one in (o, e))
+        left, right = torch.zeros_like(pairs), torch.zeros_like(squares)
         for part, terms in self.blocks(params):
             bend, shared, scale = terms.bend, terms.shared, terms.scale.T
             left[:, part] = scale * (pairs @ bend.T)
             right.addmm_(scale * squares[:, part], bend)
             if shared is not None:
                 mean = o @ terms.table.T
-                left[:, part] -= shared.T * scale * (mean[:, None] * mean[None]).reshape(d * d, -1)
+                left[:, part] -= shared.T * scale * mean[first] * mean[second]
                 right.addmm_(shared.T * scale * squares[:, part], bend.square(), alpha=-1)
-        curvature, turned = torch.linalg.eigh(torch.cat([left, right], dim=1).T.reshape(2 * n, d, d))
+        own, found = params["output"].new_empty(2 * n, d, d), torch.cat([left, right], dim=1).to(params["output"]).T
+        own[:, first, second] = own[:, second, first] = found
+        curvature, turned = torch.linalg.eigh(own)
         return turned / (curvature + ridge).clamp_min(max(ridge, 1e-8)).sqrt()[:, None, :]

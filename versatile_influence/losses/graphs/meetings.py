@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,7 +25,7 @@ class Meetings(ABC):
         """Return Cᵀ left and C right."""
 
     @abstractmethod
-    def rows(self, part: slice) -> Float[Tensor, "b n"]:
+    def rows(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:
         """Return the counts of some centres, for the caller to write into."""
 
 
@@ -37,5 +38,5 @@ class Counted(Meetings):
     def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n q"]) -> Pair:
         return self.counts.T @ left, self.counts @ right
 
-    def rows(self, part: slice) -> Float[Tensor, "b n"]:
-        return self.counts[part].clone()
+    def rows(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:
+        return self.counts[part].to(precision, copy=True)

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float
@@ -24,9 +25,18 @@ class Walked(Meetings):
         ahead, back = self.walks.met(self.steps, self.visits, torch.cat([left, right], dim=1))
         return back[:, 0, : left.shape[1]], ahead[:, 0, left.shape[1] :]
 
-    def rows(self, part: slice) -> Float[Tensor, "b n"]:
-        return torch.from_numpy(self._table[part].toarray())
+    def rows(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:
+        table = self._single if precision == torch.float32 else self._table
+        ends, n = table.indptr[part.start : part.stop + 1], len(self.centres)
+        inside = slice(ends[0], ends[-1])
+        # A slice of the table by itself is a copy.
+        some = sp.csr_array((table.data[inside], table.indices[inside], ends - ends[0]), (len(ends) - 1, n))
+        return torch.from_numpy(some.toarray()).to(precision)
 
     @cached_property
     def _table(self) -> sp.csr_array:
         return self.walks.sparse_counts(self.steps, self.visits)
+
+    @cached_property
+    def _single(self) -> sp.csr_array:
+        return sp.csr_array(self._table.astype(np.float32))

@@ -186,15 +186,20 @@ class Walks:
 
     def sparse_counts(self, steps: Steps, sigma: list[Float[Tensor, "s 1"]]) -> sp.csr_array:
         """Return `counts` as a sparse matrix: only nodes within reach of each other meet."""
-        n, states = self.graph.n_nodes, self.chain.node.numpy()
-        move, at = steps.matrix(), sp.csr_array((np.ones(len(states)), (np.arange(len(states)), states)))
-        there, total = at, sp.csr_array((n, n))
-        for o in range(max(map(abs, self.offsets)) + 1):
-            there = move @ there if o else there
-            seen = at.T @ (sp.diags_array(sigma[o][:, 0].numpy()) @ there)
-            total = total + seen if o in self.offsets else total
-            total = total + seen.T if o and -o in self.offsets else total
-        return sp.csr_array(total)
+        n, states = self.graph.n_nodes, self.chain.node.numpy().astype(np.int32)
+        place, reach = np.arange(len(states), dtype=np.int32), max(map(abs, self.offsets))
+        move, at = steps.matrix(), sp.csr_array((np.ones(len(states)), (place, states)))
+        there, one, both = at, sp.csr_array((n, n)), sp.csr_array((n, n))
+        for o in range(reach + 1):
+            # Nodes that are left with weight σ_o: of the farthest step, by far the fullest, there is one product.
+            left = at.T @ sp.diags_array(sigma[o][:, 0].numpy())
+            seen = left @ move @ there if o else left @ there
+            there = move @ there if 0 < o < reach else there
+            if o and {o, -o} <= {*self.offsets}:
+                both = both + seen
+            elif {o, -o} & {*self.offsets}:
+                one = one + (seen if o in self.offsets else seen.T)
+        return sp.csr_array(both + both.T + one if one.nnz else both + both.T)
 
     def drawn_counts(
         self,
