@@ -81,6 +81,8 @@ class GaussNewton(Curvature):
 
     def __matmul__(self, vectors: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
         """Return G V: a forward derivative of the outputs, B, and a backward derivative, for each column."""
+        # Of millions of parameters the vectors of one product are let go before the next.
+        vars(self).pop("_last", None)
         moved = self.jacobian @ vectors
         vars(self).update(_last=(vectors, vectors._version, moved))
         return self.jacobian.transposed(self.outer_products(moved)).add_(vectors, alpha=self.ridge)
