@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import partial
-from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -35,19 +34,19 @@ def changes_apart(loss: Loss, outputs: Params) -> Float[Tensor, "n c"] | None:
     """Return ∇ΔL_i in the outputs, of which row i alone changes without object i; None where another one does too.
 
     Rows stay as they are under presences of half of the objects, by the digits of their numbers: of any two objects one
-    is there and the other is not in two of these. The first and the last object are removed by themselves besides.
+    is there and the other is not in two of these. What binds them only while nearly everybody is there, a limit that
+    one of them alone keeps from being passed, shows in values: apart, Σ ΔL_i is what everybody adds to nobody.
     """
     n = loss.n_objects
     if not isinstance(outputs, Tensor) or not outputs.numel() or outputs.numel() % n or not plain(outputs):
         return None
-    if len(outputs) != n and outputs.dim() > 1:
+    if not outputs.dim() or (len(outputs) != n and outputs.dim() > 1):
         return None
-    whole, ends = loss.gradient(outputs, loss.everyone(outputs)).reshape(n, -1), torch.ones(2, n).to(outputs)
-    ends[[0, 1], [0, -1]] = 0.0
+    whole = loss.gradient(outputs, loss.everyone(outputs)).reshape(n, -1)
     gone, least = torch.full_like(whole, torch.nan), 64 * torch.finfo(whole.dtype).eps
     digits = torch.arange(number_of(n)).split(at_once(2 * whole.numel()))
     each = (torch.cat([half, 1 - half]) for half in (halves(n, some.tolist()).to(outputs) for some in digits))
-    for masks in chain(each, [ends]):
+    for masks in each:
         found = by_masks(partial(Loss.gradient, loss, outputs), masks).reshape(len(masks), n, -1)
         for mask, slopes in zip(masks[..., None], found, strict=True):
             expected = torch.where(mask == 1, whole, torch.where(gone.isnan(), slopes, gone))
@@ -55,4 +54,18 @@ def changes_apart(loss: Loss, outputs: Params) -> Float[Tensor, "n c"] | None:
             if not ((slopes - expected).abs() <= least * size).all():
                 return None
             gone = torch.where(mask == 1, gone, expected)
-    return whole - gone
+    return whole - gone if _additive(loss, outputs) else None
+
+
+def _additive(loss: Loss, outputs: Tensor) -> bool:
+    """Return whether Σ L(o, 1) − L(o, 1₋ᵢ) over all objects is L(o, 1) − L(o, 0), to rounding."""
+    n, total = loss.n_objects, 0.0
+    everyone = loss.everyone(outputs)
+    with torch.no_grad():
+        value, nobody = loss(outputs, everyone), loss(outputs, 0 * everyone)
+        for some in torch.arange(n).split(at_once(outputs.numel())):
+            masks = everyone.repeat(len(some), 1)
+            masks[torch.arange(len(some)), some] = 0.0
+            total = total + (value - by_masks(lambda presence: loss(outputs, presence), masks)).sum()
+    rounding = 16 * n * torch.finfo(outputs.dtype).eps * torch.maximum(value.abs(), nobody.abs())
+    return bool((total - (value - nobody)).abs() <= rounding)

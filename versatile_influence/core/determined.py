@@ -1,5 +1,6 @@
 """Scores that nothing determines, or that are no number: NaN, and said of what."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from jaxtyping import Bool
@@ -14,7 +15,9 @@ from versatile_influence.core.warn import UntrustedWarning, warn
 
 def told(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
     """Return the result, NaN where nothing determines a score, after warnings of that and of what is off by half."""
-    result = _there(problem, target, _determined(problem, target, result))
+    result = _determined(problem, target, result)
+    if (gone := fallen(problem, target, result.names())) is not None:
+        result = _without(result, gone, gone.all(1))
     assert result.error is not None
     if (result.error > WRONG).any():
         warn(result.trust(), UntrustedWarning)
@@ -41,17 +44,18 @@ def _determined(problem: Problem, target: Target | PresenceTarget, result: Attri
     return _without(result, gone, gone.any(1))
 
 
-def _there(problem: Problem, target: Target | PresenceTarget, result: Attribution) -> Attribution:
-    """Return the result with NaN for targets that are no number without what they are about, after a warning."""
-    if (fallen := problem.fallen(target)) is None:
-        return result
-    rows, names = fallen.any(1).nonzero()[:, 0].tolist(), result.names()
+def fallen(problem: Problem, target: Target | PresenceTarget, names: Sequence[object]) -> Bool[Tensor, "k t"] | None:
+    """Return which targets are no number without what they are about, after a warning; None where all are."""
+    gone = problem.fallen(target)
+    if gone is None:
+        return None
+    rows = gone.any(1).nonzero()[:, 0].tolist()
     said = ", ".join(str(names[row]) for row in rows[:NAMED]) + ", …" * (len(rows) > NAMED)
     warn(
         f"What is explained is no number without {said}: of what an object owns the penalty leaves 0, and a target "
-        f"about it is not finite there (the cosine of no vector). {int(fallen.sum())} scores are NaN."
+        f"about it is not finite there (the cosine of no vector). NaN stands for it, {int(gone.sum())} times."
     )
-    return _without(result, fallen, fallen.all(1))
+    return gone
 
 
 def _without(result: Attribution, gone: Bool[Tensor, "k t"], rows: Bool[Tensor, " k"]) -> Attribution:

@@ -154,7 +154,7 @@ class Factored:
 
     def _in_pieces(self, columns: int) -> bool:
         """Return whether no block of J is made: several outputs of a row share what entered, or there is one column."""
-        return self.factors[0].left.shape[1] > 1 or columns == 1
+        return columns == 1 or (columns > 1 and self.factors[0].left.shape[1] > 1)
 
     def _blocks(self) -> Iterator[tuple[int, Float[Tensor, "m w"]]]:
         for factor in self.factors:
@@ -181,6 +181,7 @@ class _LinearCalls(TorchFunctionMode):
         return result
 
 
+@torch.enable_grad()
 def factored(by_row: ByRow | None, whole: Tensor, params: Params) -> Factored | None:
     """Return the Jacobian of outputs `whole` = function(params, x), (function, x) = by_row, in factors.
 
@@ -191,11 +192,11 @@ def factored(by_row: ByRow | None, whole: Tensor, params: Params) -> Factored | 
         return None
     function, x = by_row
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
-    with torch.enable_grad(), _LinearCalls(copies=False) as seen:
+    with _LinearCalls(copies=False) as seen:
         outputs = function(leaves, x)
     # An in-place activation has overwritten what the layer gave: again, with copies between them.
     if any(output._version for *_, output in seen.calls):
-        with torch.enable_grad(), _LinearCalls(copies=True) as seen:
+        with _LinearCalls(copies=True) as seen:
             outputs = function(leaves, x)
     rows, m, p = len(x), outputs.numel(), sum(value.numel() for value in params.values())
     factors, places = [], _places(leaves)

@@ -90,11 +90,16 @@ class Attribution(Shown):
         for end in (end for some in members if some.numel() for end in torch.aminmax(some)):
             whole(end, "objects", most=whole(self.n_objects, "n_objects", least=1) - 1)
         names(self.labels, self.n_objects)
-        # What stands beside scores on disk has none of its own.
         k, t = self.scores.shape
-        if t:
+        if t:  # What stands beside scores on disk has none of its own.
             names(self.targets, t, "target", "targets")
-        shapes = {"direct": (k, t), "parameter": (k, t), "by_seed": (None, k, t), "error": (k,), "about": (t, None)}
+        shapes = {
+            "direct": (k, t),
+            "parameter": (k, t),
+            "by_seed": (None, k, t),
+            "error": (k,),
+            "about": (t or None, None),
+        }
         for name, shape in shapes.items():
             if (part := getattr(self, name)) is not None:
                 shaped(tuple(part.shape), name, shape)

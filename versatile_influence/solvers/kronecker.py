@@ -11,6 +11,7 @@ from torch import Tensor
 
 from versatile_influence.core.batched import BatchedOutputs
 from versatile_influence.core.batched_outer import BatchSum
+from versatile_influence.core.chained import ChainedOutputs
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.sizes import DRAWN_NUMBERS, PASS_NUMBERS
 from versatile_influence.core.warn import warn
@@ -66,16 +67,29 @@ class Drawn:
     def __post_init__(self):
         assert self.loss.model is not None
         self.layers = layers_of(self.loss.model, set(self.params))
-        run, _, _ = next(self._passes())
-        outputs = self._recorded(run)
-        self.layers = [one for one in self.layers if one.outputs and complete(one, outputs, self.leaves)]
+        judged: dict[str, bool] = {}
+        for run, _, _ in self._passes():
+            outputs = self._recorded(run)
+            new = [one for one in self.layers if one.outputs and one.weight not in judged]
+            judged |= {one.weight: complete(one, outputs, self.leaves) for one in new}
+            # Not every batch need pass every layer.
+            if len(judged) == len(self.layers):
+                break
+        self.layers = [one for one in self.layers if judged.get(one.weight)]
+
+    @property
+    def read(self) -> BatchedOutputs | None:
+        """What is read batch by batch, or None where all data are in memory."""
+        outputs = self.loss.outputs
+        outputs = outputs.inner if isinstance(outputs, ChainedOutputs) else outputs
+        return outputs if isinstance(outputs, BatchedOutputs) else None
 
     @cached_property
     def leaves(self) -> Named:
         """The parameters to take gradients in, in the precision of the module."""
-        outputs, params = self.loss.outputs, self.params
-        if isinstance(outputs, BatchedOutputs):
-            params = {name: value.to(outputs.precision) for name, value in params.items()}
+        params = self.params
+        if self.read is not None:
+            params = {name: value.to(self.read.precision) for name, value in params.items()}
         return {name: value.detach().clone().requires_grad_() for name, value in params.items()}
 
     @cached_property
@@ -89,7 +103,12 @@ class Drawn:
         settings = {"num_draws": self.num_draws, "generator": self.generator}
         drawn = [pseudo_gradients(*part, **settings) for part in parts]
         found = drawn[0] if len(drawn) == 1 else torch.cat(drawn, dim=1)
-        return outputs.as_read(found.T).T if isinstance(outputs, BatchedOutputs) else found
+        if self.read is None:
+            return found
+        if isinstance(outputs, ChainedOutputs):
+            # Of what the module gives: the functions of it are passed at once.
+            found = outputs.maps.transposed(self.read(self.params), found.T).T
+        return self.read.as_read(found.T).T
 
     @property
     def others(self) -> list[str]:
@@ -103,7 +122,8 @@ class Drawn:
         batches = len(self.loss.outer.pieces) if isinstance(self.loss.outer, BatchSum) else 1
         if batches * len(self.z) * sum(value.numel() for value in self.params.values()) > DRAWN_NUMBERS:
             return None
-        return [torch.cat(parts) for parts in zip(*self, strict=True)]
+        like = next(iter(self.params.values()))
+        return [torch.cat(parts).to(like) for parts in zip(*self, strict=True)]
 
     def __iter__(self) -> Iterator[list[Float[Tensor, "c ..."]]]:
         """Yield some pseudo-gradients at a time, as `held` has them; what comes together in a batch is summed."""
@@ -134,9 +154,9 @@ class Drawn:
 
     def _passes(self) -> Iterator[tuple[Callable[[Named], Tensor], slice, bool]]:
         """Yield what makes outputs, which of z are about them, and whether what follows does not meet them."""
-        outputs = self.loss.outputs
-        if not isinstance(outputs, BatchedOutputs):
-            yield outputs, slice(None), True
+        outputs = self.read
+        if outputs is None:
+            yield self.loss.outputs, slice(None), True
             return
         start, apart = 0, isinstance(self.loss.outer, BatchSum)
         ends = [*accumulate(sum(layout.sizes) for layout in outputs.layouts)]

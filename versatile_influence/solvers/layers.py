@@ -127,8 +127,10 @@ def backpropagated(
             gradients = [one[None] for one in torch.autograd.grad(outputs, sources, part[0], **settings)]
         else:
             gradients = torch.autograd.grad(outputs, sources, part, is_grads_batched=True, **settings)
-        # Of a network in lower precision too, sums are taken in that of the outputs.
-        yield [gradient.to(outputs.dtype) for gradient in gradients]
+        # Of a network in lower precision too, sums are taken in that of the outputs; where a source does not enter,
+        # PyTorch has zeros once, and not for each.
+        each = [(gradient, (len(part), *source.shape)) for gradient, source in zip(gradients, sources, strict=True)]
+        yield [gradient.to(outputs.dtype).expand(shape) for gradient, shape in each]
 
 
 @dataclass(frozen=True)
@@ -210,5 +212,8 @@ def _eigenvectors(moment: Float[Tensor, "m m"]) -> Float[Tensor, "m r"]:
 def divided(values: Tensor, curvature: Tensor, mu: float) -> Tensor:
     """Return values / (curvature + μ), 0 where both are none."""
     total = curvature + mu
+    if not total.numel():
+        # A layer that no gradient reaches.
+        return values
     flat = total <= 1e-14 * total.max()
     return torch.where(flat, 0.0, values / torch.where(flat, 1.0, total))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.arguments import folder
 from versatile_influence.core.curvature import CurvatureOf
+from versatile_influence.core.determined import fallen
 from versatile_influence.core.finished import extremes, warn_if_flat, warn_if_unfinished
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jobs import as_finished
@@ -81,9 +82,11 @@ def write_scores(
         warn_if_flat(problem, inverse, gradients)
         # Kept where small: blocks are then products with it, else each is a derivative of its own.
         left = problem.gradient_differences() if k * p <= KEPT_NUMBERS else problem
-        ends = []
+        ends, gone = [], whole.fallen(asked)
         for start, block in as_finished(_block, _calls(left, directions, k), n_jobs=n_jobs):
             ends.append(extremes(block, first=start))
+            if gone is not None:
+                block = block.masked_fill(gone[:, start : start + block.shape[1]], float("nan"))  # noqa: PLW2901
             file.write(start, block)
         file.finish()
         rest = Attribution(
@@ -99,6 +102,7 @@ def write_scores(
         # Last: it makes the folder a result.
         rest.save(where / "rest.npz")
     warn_if_unfinished(whole, directions.T @ problem.gradient, torch.cat(ends))
+    fallen(whole, asked, rest.names())
     # What was just written is not read again to be checked.
     return replace(rest, scores=torch.from_numpy(read_scores(out, checked=False)))
 
