@@ -52,7 +52,7 @@ def network() -> list[str]:
     whole = record("solvers_beside_peers")["numbers"]
     versions, lines = whole.get("versions of others", {}), [origin("solvers_beside_peers")]
     both = {"r, refits": "exact refits", "r, dense Hessian": "the dense Hessian"}
-    for found, truths in ((whole, both), (whole.get("large", {}), {"r, Hessian": "the Hessian"})):
+    for found, truths in ((whole, both), (whole.get("large", {}), {"r, Gauss-Newton": "the Gauss-Newton matrix"})):
         if not found:
             continue
         lines += [

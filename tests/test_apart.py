@@ -26,7 +26,17 @@ APART = {
     "not linear in presence": lambda o, b: (b**3 * each(o) + o.square().sum(1)).sum(),
     "an absent row counts half": lambda o, b: ((1 + b) / 2 * each(o)).sum(),
 }
+# One of them alone keeps the others below a limit, which no half of them reaches.
+START, SHARES = data(0, N, 3)[:, 0], torch.where(torch.arange(N) == 4, -1.5, 1.0).double()
+
+
+def limited(o, b):
+    over = (b * (o[:, 0] - START + SHARES)).sum() - SHARES.sum() - 0.5
+    return (b * each(o)).sum() + over.relu() ** 2
+
+
 MEETING = {
+    "a limit that one keeps": limited,
     "a mean": lambda o, b: (b * each(o)).sum() / b.sum(),
     "one neighbour": lambda o, b: (b * each(o)).sum() + b[3] * b[11] * (o[3] @ o[11]),
     "a neighbour's presence alone": lambda o, b: (b * each(o)).sum() + b[4] * o[5, 0],
@@ -46,6 +56,13 @@ def test_removal_products_are_those_by_a_gradient_each(outer):
         for along in (None, directions):
             expected = by_gradients(loss, outputs, along, removals, 1)
             torch.testing.assert_close(loss.removal_products(outputs, along, removals), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,)])
+def test_parameters_that_are_no_rows_are_left_to_a_gradient_each(shape):
+    loss, theta = FunctionLoss(lambda theta, b: (b.sum() * theta**2).sum(), 4), torch.full(shape, 2.0).double()
+    assert changes_apart(loss, theta) is None
+    assert changes_apart(FunctionLoss(lambda theta, b: b.sum() * (theta**2).sum(), 1), torch.tensor(2.0)) is None
 
 
 def test_any_two_objects_are_told_apart_by_some_half():

@@ -161,6 +161,70 @@ def test_of_too_many_draws_moments_are_summed_in_two_rounds(name, passed, monkey
         vif.EKFAC(num_draws=7, rank=2).solve(problem(name), rhs)
 
 
+class Heads(torch.nn.Module):
+    """A trunk, and a head that the batch names."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.heads = torch.nn.Linear(3, 4), torch.nn.ModuleList(torch.nn.Linear(4, 2) for _ in range(3))
+
+    def forward(self, x, which):
+        """Return the outputs of that head."""
+        return self.heads[int(which)](self.trunk(x).tanh())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 0), (1, 0, 1)])
+def test_a_layer_that_some_batches_do_not_pass_keeps_its_factors(order, monkeypatch):
+    model, x = Heads().double(), drawn(12, 3)
+    batches = [((x[4 * i : 4 * i + 4], torch.tensor(head)), range(4 * i, 4 * i + 4)) for i, head in enumerate(order)]
+    outer = lambda o, b: (b * o.square().sum(1)).sum() + (b[:, None] * o.exp()).sum().log()  # noqa: E731
+    loss = vif.losses.BatchedLoss(model, batches, outer, penalty=0.5)
+    G = vif.GaussNewton(loss, loss.zeros(), torch.ones(12).double())
+    p = len(G.dense())
+    held = vif.EKFAC(num_draws=None).inverse(G)(torch.eye(p).double())
+    # The trace is kept by factors and by a diagonal alike; a block of factors is no diagonal.
+    torch.testing.assert_close(torch.linalg.inv(held).trace(), G.dense().trace(), rtol=1e-7, atol=0)
+    assert all(held[at : at + 8, at : at + 8].tril(-1).abs().max() > 1e-6 for at in (16, 26))
+    assert torch.equal(held[36:, 36:], torch.eye(10).double() / 0.5)
+    monkeypatch.setattr("versatile_influence.solvers.kronecker.DRAWN_NUMBERS", 0)
+    again = vif.GaussNewton(loss, loss.zeros(), torch.ones(12).double())
+    torch.testing.assert_close(vif.EKFAC(num_draws=None).inverse(again)(torch.eye(p).double()), held)
+
+
+def test_directions_are_kept_of_a_module_in_single_precision_too():
+    model, x = sequence(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)), drawn(8, 3).float()
+    outer = lambda o, b: (b * o.square().sum(1)).sum() + (b[:, None] * o.exp()).sum().log()  # noqa: E731
+    found = []
+    for precision in (torch.float32, torch.float64):
+        batches = [(x.to(precision), range(8))]
+        loss = vif.losses.BatchedLoss(model.to(precision), batches, outer, penalty=0.5)
+        G = vif.GaussNewton(loss, loss.zeros(), torch.ones(8).double())
+        found.append(vif.EKFAC(num_draws=None, rank=3).solve(G, drawn(26, 2)).value)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("curvature", [vif.Hessian, vif.GaussNewton])
+def test_factors_are_taken_without_gradients_being_recorded_outside(curvature):
+    G = problem("two layers")
+    found = []
+    for context in (torch.enable_grad(), torch.no_grad()):
+        with context:
+            matrix = curvature(G.loss, G.params, G.presence)
+            found.append(vif.EKFAC(num_draws=None).inverse(matrix)(drawn(24, 2)))
+    torch.testing.assert_close(*found)
+
+
+def test_a_layer_that_no_gradient_reaches_has_the_penalty_alone():
+    model = sequence(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+    for value in model[2].parameters():
+        value.data.zero_()
+    for outer in (coupled, lambda o, b: (b * o.square().sum(1)).sum()):
+        loss = vif.losses.OutputLoss(model, drawn(8, 3), outer, n_objects=8, penalty=0.5)
+        G = vif.GaussNewton(loss, loss.zeros(), torch.ones(8).double())
+        value = vif.EKFAC().solve(G, torch.eye(26).double()).value
+        torch.testing.assert_close(value[:16, :16], torch.eye(16).double() / 0.5)
+
+
 def test_other_parameters_have_the_diagonal():
     x = drawn(8, 3)
     G = problem((lambda: sequence(torch.nn.LayerNorm(3), torch.nn.Linear(3, 1)), x))

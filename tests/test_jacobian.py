@@ -53,7 +53,7 @@ def test_factors_give_the_automatic_jacobian_its_products_and_its_kernel(model, 
     assert jacobian is not None
     torch.testing.assert_close(jacobian.dense(), matrix)
     for other in (jacobian, Stored(matrix)):
-        for columns in (1, 3):
+        for columns in (0, 1, 3):
             right, left = data(1, matrix.shape[1], columns), data(2, len(matrix), columns)
             torch.testing.assert_close(other @ right, matrix @ right)
             torch.testing.assert_close(other.transposed(left), matrix.T @ left)

@@ -1,8 +1,10 @@
 """Scores written block by block are those computed in memory, and are read as they are used."""
 
 import json
+import warnings
 
 import joblib
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -110,3 +112,24 @@ def test_a_second_run_on_a_folder_that_is_being_written_is_refused_and_an_error_
     with pytest.raises(ValueError, match="is nan"):
         vif.write_scores(loss, THETA, lambda theta: TEST @ theta * float("nan"), tmp_path, n_objects=N)
     assert not list(tmp_path.glob("scores*"))
+
+
+@pytest.mark.filterwarnings("ignore:0 of 12 removals are trusted")
+def test_targets_that_are_about_nodes_are_written_as_they_are_in_memory(tmp_path):
+    walks = {"length": 5, "window": 2, "dim": 2, "penalty": 0.5}
+    graph = vif.losses.WalkEmbeddingLoss(nx.barabasi_albert_graph(12, 2, seed=0), **walks)
+    params, shared = vif.minimize(graph, graph.start()), graph.treated(vif.owned.Shared())
+    for name in ("link_scores", "cosine_similarities"):
+        asked = getattr(graph, name)([(3, 7), (1, 2)])
+        if name == "link_scores":
+            written = vif.write_scores(shared, params, asked, tmp_path / name)
+        else:
+            with pytest.warns(UserWarning, match="NaN stands for it, 4 times"):
+                written = vif.write_scores(shared, params, asked, tmp_path / name)
+            assert int(written.scores.isnan().sum()) == 4
+        again = vif.Attribution.load(tmp_path / name)
+        assert torch.equal(again.about, asked.about)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            plain = vif.attribute(shared, params, asked, check=False)
+        torch.testing.assert_close(again.scores, plain.scores, rtol=1e-10, atol=1e-12, equal_nan=True)

@@ -76,7 +76,7 @@ class Attribution(Shown):
     failed: dict[int, str] | None = None
     by_seed: Float[Tensor, "s k t"] | None = None
     error: Float[Tensor, " k"] | None = None
-    about: Int[Tensor, "t m"] | None = None
+    about: Int[Tensor, "_t m"] | None = None
     rung: Sequence[str] | None = None
     made: dict[str, object] | None = field(default=None, repr=False, compare=False)
 
