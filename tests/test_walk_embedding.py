@@ -245,7 +245,9 @@ def test_cosine_similarity_without_a_penalty_is_named_undetermined(karate):
 @pytest.mark.filterwarnings("ignore:Without the object, the Hessian is not positive")
 @pytest.mark.parametrize("objects", [None, [[3], [5, 6], [3, 7], [1]]])
 @pytest.mark.parametrize(
-    "verb", [vif.attribute, partial(vif.attribute, tolerance=0.1), vif.refit, vif.newton_step], ids=str
+    "verb",
+    [vif.attribute, partial(vif.attribute, tolerance=0.1), vif.refit, vif.newton_step],
+    ids=["attribute", "attribute with a tolerance", "refit", "newton_step"],
 )
 def test_without_a_node_whose_embedding_falls_to_zero_there_is_no_cosine_of_it(verb, objects):
     loss = WalkEmbeddingLoss(nx.barabasi_albert_graph(12, 2, seed=0), **WALKS, penalty=0.5)
