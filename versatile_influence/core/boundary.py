@@ -48,7 +48,7 @@ class FunctionLoss(Loss):
     def removal_products(
         self, params: Params, directions: Float[Tensor, "p q"] | None = None, objects: Objects = None
     ) -> Float[Tensor, "k q"]:
-        """Return what `Loss` does: of outputs whose rows do not meet by a gradient for all, else by one a removal."""
+        """Return what `Loss` does: where rows do not meet by some dozen gradients for all, else by one a removal."""
         removals = Removals.of(objects, self.n_objects)
         own = changes_apart(self, params) if removals.count > 3 * number_of(self.n_objects) else None
         if own is None:
