@@ -10,6 +10,7 @@ from torch import Tensor
 from versatile_influence.core.derivatives import by_masks, plain
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.ravel import Params
+from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import at_once
 
 
@@ -59,13 +60,10 @@ def changes_apart(loss: Loss, outputs: Params) -> Float[Tensor, "n c"] | None:
 
 def _additive(loss: Loss, outputs: Tensor) -> bool:
     """Return whether Σ L(o, 1) − L(o, 1₋ᵢ) over all objects is L(o, 1) − L(o, 0), to rounding."""
-    n, total = loss.n_objects, 0.0
-    everyone = loss.everyone(outputs)
+    n, everyone = loss.n_objects, loss.everyone(outputs)
     with torch.no_grad():
         value, nobody = loss(outputs, everyone), loss(outputs, 0 * everyone)
-        for some in torch.arange(n).split(at_once(outputs.numel())):
-            masks = everyone.repeat(len(some), 1)
-            masks[torch.arange(len(some)), some] = 0.0
-            total = total + (value - by_masks(lambda presence: loss(outputs, presence), masks)).sum()
+        parts = Removals.of(None, n).parts(outputs.numel())
+        total = torch.stack([loss.removal_differences(outputs, part).sum() for part in parts]).sum()
     rounding = 16 * n * torch.finfo(outputs.dtype).eps * torch.maximum(value.abs(), nobody.abs())
     return bool((total - (value - nobody)).abs() <= rounding)

@@ -59,11 +59,9 @@ class FunctionLoss(Loss):
             found[rows, members] = own[members]
             return found.flatten(1)
         along = torch.einsum("nc,ncq->nq", own, directions.reshape(n, c, -1))
-        return (
-            along
-            if removals.everything
-            else along.new_zeros(removals.count, along.shape[1]).index_add(0, rows, along[members])
-        )
+        if not removals.grouped:
+            return removals.of_each(along)
+        return along.new_zeros(removals.count, along.shape[1]).index_add(0, rows, along[members])
 
 
 def as_loss(loss: object, n_objects: int | None = None, *, otherwise: int | None = None) -> Loss:

@@ -10,6 +10,7 @@ from torch.func import grad
 
 from versatile_influence.core.curvature import without
 from versatile_influence.core.problem import Problem
+from versatile_influence.core.ravel import all_finite
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import FLAT, LOSS_ROUNDING, TILTED_ROWS, UNFINISHED
 from versatile_influence.core.solution import Solution
@@ -44,7 +45,7 @@ def finished(
         there = torch.where(scores[some].isfinite(), scores[some], float("nan"))
         scores, known = scores.clone(), scores.clone()
         scores[some], known[some] = there, there.nan_to_num(0.0)
-    if (fallen := problem.fallen(target)) is not None:
+    if not all_finite(known) and (fallen := problem.fallen(target)) is not None:
         known = known.masked_fill(fallen, 0.0)
     ends = extremes(known)
     if not ends.any():
