@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, in_units, without
+from versatile_influence.core.preconditioner import Rooted
 from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, FLATS, LEVEL, NEGATIVE, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
 
@@ -105,11 +106,16 @@ def _ways(
         basis, inner = torch.eye(len(theta)).to(theta), matrix
     else:
         start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
-        rough = hessian.rough
-        products = lambda columns: without(null, rough @ columns)  # noqa: E731
-        basis, inner = lanczos(products, without(null, start[:, None])[:, 0], DOWNWARD_STEPS)
+        stand_in, rough = hessian.loss.stand_in, hessian.rough
+        there = stand_in.coordinates(rough) if isinstance(stand_in, Rooted) else None
+        level = null if there is None else there.level(null)
+        products = (lambda columns: rough @ columns) if there is None else there.product
+        begin = start[:, None] if there is None else there.right(start[:, None])
+        basis, inner = lanczos(lambda some: without(level, products(some)), without(level, begin)[:, 0], DOWNWARD_STEPS)
         if not inner.isfinite().all():
             return None, []
+        # Of whatever coordinates: which way the loss curves is the same in all.
+        basis = basis if there is None else there.back(basis, torch.zeros(len(start), basis.shape[1]).to(start))
     curvature, directions = torch.linalg.eigh(inner)
     largest = curvature.abs().max()
     ways = torch.nn.functional.normalize(basis @ directions, dim=0)

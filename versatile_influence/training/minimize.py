@@ -21,6 +21,7 @@ from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import (
     FINISHED_PARAMETERS,
+    LEAST_FALL,
     NEWTON_FROM,
     NEWTON_STEPS,
     PATIENCE,
@@ -124,7 +125,8 @@ def _stationary(
     if not rooted and not (small and objective.loss.hessian_written_out):
         return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)[0], None, True
     goal = max(objective.goal, (ROOTED_FROM if rooted else NEWTON_FROM) * objective.loss.n_objects)
-    near = replace(objective, loss=objective.loss.rough or objective.loss, goal=goal)
+    rough = objective.loss.rough
+    near = replace(objective, loss=rough or objective.loss, goal=goal, least=0.0 if rough is None else LEAST_FALL)
     found, far = _lbfgs(near, theta, 100 * max_steps), True
     if rooted:
         found, far = _newton_cg(objective, found, max_steps, enough)
@@ -217,7 +219,7 @@ def _by_lbfgs(
         if near and root is not None:
             raise StopIteration
 
-    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": 0.0}
+    options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "maxcor": 20, "ftol": objective.least}
     options["gtol"] = objective.goal if root is None else 0.0
     start = (theta if root is None else torch.zeros_like(theta)).cpu().numpy().astype(np.float64)
     given = {"jac": True, "method": "L-BFGS-B", "options": options, "callback": stopping}

@@ -28,6 +28,7 @@ class Objective:
         presence: Who is present.
         goal: The gradient's largest entry at which the minimiser is done.
         eps: The rounding of the loss, relative to it.
+        least: A step of L-BFGS by which the loss falls by no more, relative to it, is its last.
         start: Parameters, such as those to start from, with gradient and value there, where they are known already.
     """
 
@@ -36,6 +37,7 @@ class Objective:
     presence: Float[Tensor, " n"]
     goal: float
     eps: float
+    least: float = 0.0
     start: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     @classmethod

@@ -69,10 +69,10 @@ class NodeBlocks(Rooted):
         if there.model.shifts or not hessian.floor > 0:
             return Coordinates(hessian, root)
         # Kept for all products, where there is room for two tables of all pairs.
-        held = [*there.pairs(hessian.params)] if kept(16 * there.nodes.numel() ** 2, most=PAIR_BYTES) else None
+        held = there.pairs(hessian.params) if kept(16 * there.nodes.numel() ** 2, most=PAIR_BYTES) else None
 
         def across(columns: Tensor, *, outward: bool) -> Tensor:
-            return there.across(held or there.pairs(hessian.params), hessian.params, columns, outward=outward)
+            return there.across(held, hessian.params, columns, outward=outward)
 
         return Halved(hessian, root, (partial(across, outward=True), partial(across, outward=False)))
 

@@ -16,6 +16,7 @@ from versatile_influence.core.removals import Removals
 from versatile_influence.core.sizes import DENSE_NODES
 from versatile_influence.losses.graphs.at_presence import AtLargePresence, AtPresence, NodeBlocks
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
+from versatile_influence.losses.graphs.leading import leading
 from versatile_influence.losses.graphs.meetings import Counted, Meetings
 from versatile_influence.losses.graphs.targets import EmbeddingTargets
 
@@ -131,9 +132,16 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         return self._everybody
 
     def start(self, *, seed: int = 0) -> Embeddings:
-        """Return parameters to start from, at random: zero is a saddle that no descent leaves."""
+        """Return parameters to start from, at random: zero is a saddle that no descent leaves.
+
+        With negative sampling on a large graph, those whose scores a Newton step from zero gives, cut off to rank
+        `dim`: training takes fewer gradients from there, and the seed hardly matters.
+        """
         generator = torch.Generator().manual_seed(seed)
         draw = 0.5 * torch.randn(2, self.n_nodes, self.dim, generator=generator, dtype=torch.float64)
+        if self.large and isinstance(self.model, NegativeSampling) and self.dim < self.n_nodes:
+            nodes, meetings = self.meetings(torch.ones(self.n_objects, dtype=torch.float64))
+            return leading(self.model, meetings, nodes, draw[0])
         return {"embedding": draw[0], "output": draw[1]}
 
     def owned(self, i: int) -> Int[Tensor, " d"]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Pair = tuple[Float[Tensor, "n q"], Float[Tensor, "n q"]]
+Pair = tuple[Float[Tensor, "n q"], Float[Tensor, "n r"]]
 
 
 class Meetings(ABC):
@@ -21,8 +21,8 @@ class Meetings(ABC):
     contexts: Float[Tensor, " n"]
 
     @abstractmethod
-    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n q"]) -> Pair:
-        """Return Cᵀ left and C right."""
+    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n r"]) -> Pair:
+        """Return Cᵀ left and C right; either may have no columns."""
 
     @abstractmethod
     def rows(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:
@@ -35,7 +35,7 @@ class Counted(Meetings):
     def __init__(self, counts: Float[Tensor, "n n"]):
         self.counts, self.centres, self.contexts = counts, counts.sum(1), counts.sum(0)
 
-    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n q"]) -> Pair:
+    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n r"]) -> Pair:
         return self.counts.T @ left, self.counts @ right
 
     def rows(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:

@@ -21,7 +21,7 @@ class Walked(Meetings):
         one = torch.ones(len(nodes), 1, dtype=nodes.dtype)
         self.contexts, self.centres = (found[:, 0] for found in self.products(one, one))
 
-    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n q"]) -> Pair:
+    def products(self, left: Float[Tensor, "n q"], right: Float[Tensor, "n r"]) -> Pair:
         ahead, back = self.walks.met(self.steps, self.visits, torch.cat([left, right], dim=1))
         return back[:, 0, : left.shape[1]], ahead[:, 0, left.shape[1] :]
 
@@ -39,4 +39,6 @@ class Walked(Meetings):
 
     @cached_property
     def _single(self) -> sp.csr_array:
-        return sp.csr_array(self._table.astype(np.float32))
+        # `astype` would sort all rows, for as long as making them took.
+        table = self._table
+        return sp.csr_array((table.data.astype(np.float32), table.indices, table.indptr), table.shape)

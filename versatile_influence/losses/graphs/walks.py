@@ -146,22 +146,23 @@ class Walks:
         self, steps: Steps, sigma: list[Float[Tensor, "s k"]], values: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n k d"], Float[Tensor, "n k d"]]:
         """Return C x and Cᵀ x for each removal, without forming C."""
-        n, k, reach = self.graph.n_nodes, sigma[0].shape[1], max(map(abs, self.offsets))
-        here = values[self.chain.node][:, None, :].expand(-1, k, -1)
-        started = [weight[..., None] * here for weight in sigma[: reach + 1]]
-        ahead, there = [torch.zeros_like(started[0]) for _ in range(2)], here
+        here, reach = values[self.chain.node][:, None, :].expand(-1, sigma[0].shape[1], -1), max(map(abs, self.offsets))
+        # Where context reaches as far back as ahead, C is its own transpose.
+        sides = 1 if {*self.offsets} == {-o for o in self.offsets} else 2
+        ahead, there = [torch.zeros_like(here) for _ in range(sides)], here
         for o in range(reach + 1):
             there = steps.ahead(there) if o else there
-            for place, wanted in enumerate((o, -o)):
-                ahead[place] = ahead[place] + sigma[o][..., None] * there if wanted in self.offsets else ahead[place]
+            for wanted, total in zip((o, -o), ahead, strict=False):
+                total.addcmul_(sigma[o][..., None], there, value=wanted in self.offsets)
         # By Horner's rule: Σ_o (Pᵀ)ᵒ (σ_o ∘ x), each step back taken once for all offsets that go as far.
-        back = [torch.zeros_like(started[0]) for _ in range(2)]
+        back = [torch.zeros_like(here) for _ in ahead]
         for o in range(reach, 0, -1):
-            for place, wanted in enumerate((-o, o)):
-                back[place] = steps.behind_each(back[place] + started[o] if wanted in self.offsets else back[place])
-        empty = here.new_zeros(n, k, values.shape[1])
-        one, other = (empty.index_add(0, self.chain.node, a + b) for a, b in zip(ahead, back, strict=True))
-        return one, other
+            started = sigma[o][..., None] * here
+            for place, wanted in enumerate((-o, o)[: len(back)]):
+                back[place] = steps.behind_each(back[place] + started if wanted in self.offsets else back[place])
+        empty = here.new_zeros(self.graph.n_nodes, *here.shape[1:])
+        found = [empty.index_add(0, self.chain.node, a + b) for a, b in zip(ahead, back, strict=True)]
+        return found[0], found[-1]
 
     def counts(
         self, nodes: Float[Tensor, " n"] | None = None, edges: Float[Tensor, " m"] | None = None
@@ -186,20 +187,19 @@ class Walks:
 
     def sparse_counts(self, steps: Steps, sigma: list[Float[Tensor, "s 1"]]) -> sp.csr_array:
         """Return `counts` as a sparse matrix: only nodes within reach of each other meet."""
-        n, states = self.graph.n_nodes, self.chain.node.numpy().astype(np.int32)
-        place, reach = np.arange(len(states), dtype=np.int32), max(map(abs, self.offsets))
-        move, at = steps.matrix(), sp.csr_array((np.ones(len(states)), (place, states)))
-        there, one, both = at, sp.csr_array((n, n)), sp.csr_array((n, n))
-        for o in range(reach + 1):
-            # Nodes that are left with weight σ_o: of the farthest step, by far the fullest, there is one product.
-            left = at.T @ sp.diags_array(sigma[o][:, 0].numpy())
-            seen = left @ move @ there if o else left @ there
-            there = move @ there if 0 < o < reach else there
-            if o and {o, -o} <= {*self.offsets}:
-                both = both + seen
-            elif {o, -o} & {*self.offsets}:
-                one = one + (seen if o in self.offsets else seen.T)
-        return sp.csr_array(both + both.T + one if one.nnz else both + both.T)
+        states = self.chain.node.numpy().astype(np.int32)
+        at = sp.csr_array((np.ones(len(states)), (np.arange(len(states), dtype=np.int32), states)))
+        ahead, visits = steps.matrix(), [sp.diags_array(weight[:, 0].numpy(), format="csr") for weight in sigma]
+        back, left, right = ahead.T.tocsr(), [at.T @ visits[0]] if 0 in self.offsets else [], [at] * (0 in self.offsets)
+        # Σ_o σ_o Pᵒ and Σ_o (Pᵀ)ᵒ σ_o by Horner's rule; the last products, by far the fullest, as one, [X Pᵀ] [P; Y].
+        for sign in {1 if o > 0 else -1 for o in self.offsets if o}:
+            total = visits[far := max(sign * o for o in self.offsets)]
+            for o in range(far - 1, 0, -1):
+                total = total @ ahead if sign > 0 else back @ total
+                total = total + visits[o] if sign * o in self.offsets else total
+            left.append(at.T @ (total if sign > 0 else back))
+            right.append((ahead if sign > 0 else total) @ at)
+        return sp.csr_array(sp.hstack(left, format="csr") @ sp.vstack(right, format="csr"))
 
     def drawn_counts(
         self,
