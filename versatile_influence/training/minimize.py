@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import scipy
@@ -21,7 +20,6 @@ from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError, scale_free
 from versatile_influence.core.sizes import (
     FINISHED_PARAMETERS,
-    LEAST_FALL,
     NEWTON_FROM,
     NEWTON_STEPS,
     PATIENCE,
@@ -125,8 +123,7 @@ def _stationary(
     if not rooted and not (small and objective.loss.hessian_written_out):
         return _newton_cg(objective, _lbfgs(objective, theta, 100 * max_steps), max_steps)[0], None, True
     goal = max(objective.goal, (ROOTED_FROM if rooted else NEWTON_FROM) * objective.loss.n_objects)
-    rough = objective.loss.rough
-    near = replace(objective, loss=rough or objective.loss, goal=goal, least=0.0 if rough is None else LEAST_FALL)
+    near = objective.roughly(goal)
     found, far = _lbfgs(near, theta, 100 * max_steps), True
     if rooted:
         found, far = _newton_cg(objective, found, max_steps, enough)

@@ -14,7 +14,7 @@ from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError
-from versatile_influence.core.sizes import FAR, FURTHER, KEPT, SINGULAR
+from versatile_influence.core.sizes import FAR, FURTHER, KEPT, LEAST_FALL, SINGULAR
 from versatile_influence.core.warn import warn
 
 
@@ -52,6 +52,11 @@ class Objective:
     def known_at(self, theta: Float[Tensor, " p"]) -> "Objective":
         """Return it with gradient and value at θ known, for all who ask there."""
         return replace(self, start=(theta, self.gradient(theta)))
+
+    def roughly(self, goal: float) -> "Objective":
+        """Return it to a coarser goal, in single precision where that is faster."""
+        rough = self.loss.rough
+        return replace(self, goal=goal) if rough is None else replace(self, loss=rough, goal=goal, least=LEAST_FALL)
 
     def gradient(self, theta: Float[Tensor, " p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
         """Return gradient and value."""
