@@ -7,7 +7,7 @@ import torch
 
 import versatile_influence as vif
 from versatile_influence.core.curvature import spanned
-from versatile_influence.losses import NegativeSampling, Softmax, WalkEmbeddingLoss
+from versatile_influence.losses import NegativeSampling, SkipGramLoss, Softmax, WalkEmbeddingLoss
 from versatile_influence.losses.graphs.large import Large, together
 from versatile_influence.losses.graphs.leading import leading
 
@@ -45,6 +45,28 @@ def test_blocks_in_several_threads_add_up_to_the_same(model, large, monkeypatch)
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("model", [Softmax(), NegativeSampling()])
+def test_parameters_that_ask_for_a_gradient_and_every_mode_give_the_same(model, threads, mode, large, monkeypatch):
+    monkeypatch.setattr(GRAPHS + "large.CENTRE_NUMBERS", 100)
+    graph, everyone = nx.karate_club_graph(), torch.ones(34).double()
+    losses = walked(graph, model=model), SkipGramLoss(walked(graph).walks.counts(), dim=2, penalty=0.5, model=model)
+    columns, before = torch.eye(136).double()[:, :3], torch.get_num_threads()
+    for loss in losses:
+        start = loss.start()
+        expected = loss(start, everyone), loss.gradient(start, everyone), vif.Hessian(loss, start, everyone) @ columns
+        asking = {name: layer.clone().requires_grad_() for name, layer in start.items()}
+        try:
+            torch.set_num_threads(threads)
+            with mode():
+                found = loss.gradient(asking, everyone), loss.at(everyone).hessian_products(asking, everyone, columns)
+                value = loss(start, everyone)
+        finally:
+            torch.set_num_threads(before)
+        torch.testing.assert_close((value, *found), expected)
 
 
 def test_what_goes_wrong_in_a_thread_is_raised_and_leaves_the_number_of_threads():
@@ -138,11 +160,14 @@ def test_a_saddle_of_a_large_graph_is_left(model, large):
 
 
 def test_directions_are_spanned_once_however_nearly_parallel():
-    columns = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([1, 1e-9, 1e9, 1])
+    columns = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([1, 1e-4, 1e4, 1])
     basis = spanned(columns.double())
     torch.testing.assert_close(basis.T @ basis, torch.eye(4).double(), rtol=0, atol=1e-14)
     unit = torch.nn.functional.normalize(columns.double(), dim=0)
     torch.testing.assert_close(basis @ (basis.T @ unit), unit)
+    # A rotation among axes that have fallen to nothing is none.
+    assert spanned(unit * torch.tensor([1, 1e-12, 0, 1])).shape[1] == 2
+    assert spanned(0 * unit).shape == (50, 0)
     near = unit.clone()
     near[:, 3] = unit[:, 0] + 1e-6 * unit[:, 3]
     assert spanned(near).shape[1] == 4

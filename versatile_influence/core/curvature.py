@@ -96,7 +96,10 @@ class Curvature(ABC):
 
 def spanned(directions: Float[Tensor, "p m"]) -> Float[Tensor, "p r"]:
     """Return an orthonormal basis of what some directions span, of any length, nearly parallel ones once."""
-    basis = directions = torch.nn.functional.normalize(directions, dim=0)
+    length = directions.norm(dim=0)
+    basis = directions = torch.nn.functional.normalize(directions[:, length > 1e-10 * length.max()], dim=0)
+    if not directions.shape[1]:
+        return directions
     # Products with their few inner products take a fourth of the time, where these tell the directions well apart; of
     # what the first round leaves the second makes rounding.
     for _ in range(2):

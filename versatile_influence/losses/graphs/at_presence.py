@@ -14,6 +14,7 @@ from versatile_influence.core.loss import Loss
 from versatile_influence.core.preconditioner import Coordinates, Halved, Root, Rooted
 from versatile_influence.core.ravel import Params, flat, squared_norm
 from versatile_influence.core.sizes import PAIR_BYTES, kept
+from versatile_influence.losses.graphs.context_models import Embeddings
 from versatile_influence.losses.graphs.large import Large
 from versatile_influence.losses.graphs.meetings import Meetings
 
@@ -77,6 +78,11 @@ class NodeBlocks(Rooted):
         return Halved(hessian, root, (partial(across, outward=True), partial(across, outward=False)))
 
 
+def detached(params: Embeddings) -> Embeddings:
+    """Return parameters whose derivatives are written out, as numbers alone."""
+    return {name: layer.detach() for name, layer in params.items()}
+
+
 class AtLargePresence(AtPresence):
     """The same of many nodes, without tables of all pairs."""
 
@@ -103,6 +109,7 @@ class AtLargePresence(AtPresence):
         params: Any,
         presence: Float[Tensor, " k"],  # noqa: ARG002
     ) -> tuple[Float[Tensor, " p"], Float[Tensor, ""]]:
+        params = detached(params)
         found, value = self.there.gradient_and_value(params)
         return flat(found) + self.penalty * flat(params), value + 0.5 * self.penalty * squared_norm(params)
 
@@ -115,9 +122,9 @@ class AtLargePresence(AtPresence):
         presence: Float[Tensor, " k"],  # noqa: ARG002
         vectors: Float[Tensor, "p q"],
     ) -> Float[Tensor, "p q"]:
-        return self.there.hessian_products(params, vectors) + self.penalty * vectors
+        return self.there.hessian_products(detached(params), vectors) + self.penalty * vectors
 
     def hessian(self, params: Any, presence: Float[Tensor, " k"]) -> Float[Tensor, "p p"]:  # noqa: ARG002
-        whole = self.there.hessian(params)
+        whole = self.there.hessian(detached(params))
         whole.diagonal().add_(self.penalty)
         return whole

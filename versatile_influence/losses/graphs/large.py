@@ -31,12 +31,18 @@ def together(work: Callable[[slice], Tensor], count: int) -> Tensor:
     threads = torch.get_num_threads()
     if min(threads, count - 1) < 2:
         return work(slice(None))
-    total = work(slice(1))
+    total, inference = work(slice(1)), torch.is_inference_mode_enabled()
+
+    def share(chosen: slice) -> Tensor:
+        # A thread knows nothing of the modes of the one that started it.
+        with torch.inference_mode(inference):
+            return work(chosen)
+
     # New threads take the number that was set last.
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            for found in pool.map(work, (slice(1 + place, None, threads) for place in range(threads))):
+            for found in pool.map(share, (slice(1 + place, None, threads) for place in range(threads))):
                 total += found
     finally:
         torch.set_num_threads(threads)
@@ -186,8 +192,7 @@ class Large:
             each = self.over_blocks(params, lambda blocks: work((part, one.table, one.bend) for part, one in blocks))
         else:
             each = together(lambda chosen: work(held[chosen]), len(held))
-        found = each - there
-        return found.reshape(q, d, n).permute(2, 1, 0).reshape(n * d, q).to(vectors)
+        return (each - there).reshape(q, d, n).permute(2, 1, 0).reshape(n * d, q).to(vectors)
 
     def hessian(self, params: Embeddings) -> Float[Tensor, "p p"]:
         """Return ∇²L as a matrix."""
