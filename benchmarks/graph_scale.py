@@ -74,7 +74,7 @@ def main() -> int:
         "drawn nodes: relative error": ((estimate - truth).norm() / truth.norm()).item(),
     }
     torch.set_num_threads(THREADS)
-    # Of the largest a refit takes longer than its training: the way a removal leaves on is flat.
+    # Of the largest a refit takes as long as its training, and is left out.
     for size, refits in ((5000, 6), (20000, 0)):
         name = f"{size:,} nodes"
         numbers[name] = negative_sampling(300 if run.quick else size, refits=refits, seed=run.seed)
