@@ -74,7 +74,7 @@ def main() -> int:
         "drawn nodes: relative error": ((estimate - truth).norm() / truth.norm()).item(),
     }
     torch.set_num_threads(THREADS)
-    # Of the largest a refit takes as long as its training, and is left out.
+    # The largest is not refitted.
     for size, refits in ((5000, 6), (20000, 0)):
         name = f"{size:,} nodes"
         numbers[name] = negative_sampling(300 if run.quick else size, refits=refits, seed=run.seed)
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def negative_sampling(n: int, *, refits: int, seed: int) -> dict:
-    """Return what a larger graph takes with negative sampling: the system of all targets, some removals and refits."""
+    """Return what a larger graph takes with negative sampling: training, scores of some nodes, and refits."""
     graph = nx.powerlaw_cluster_graph(n, 5, 0.5, seed=seed)
     edges, generator = torch.tensor(list(graph.edges)), torch.Generator().manual_seed(seed)
     links = edges[torch.randperm(len(edges), generator=generator)[:LINKS]]
@@ -94,33 +94,31 @@ def negative_sampling(n: int, *, refits: int, seed: int) -> dict:
     far = [node for node in torch.randperm(n, generator=generator).tolist() if node not in near | named]
     order = torch.randperm(len(near), generator=generator).tolist()
     chosen = [sorted(near)[place] for place in order[:NEAR]] + far[: REMOVED - NEAR]
-    clock, processor = [time.time()], [time.process_time()]
+    clock, processor, names = [time.time()], [time.process_time()], []
 
-    def done() -> None:
+    def done(name: str) -> None:
         clock.append(time.time())
         processor.append(time.process_time())
+        names.append(name)
 
     loss = WalkEmbeddingLoss(graph, length=6, window=3, dim=16, penalty=1.0, model=NegativeSampling())
     target, everyone = loss.pair_losses(links.tolist()), torch.ones(n).double()
     params = vif.minimize(loss, loss.start(seed=seed), gtol=GTOL)
-    done()
+    done("training")
     loss.gradient(params, everyone)
-    done()
+    done("a gradient")
     predicted = vif.attribute(loss, params, target, objects=chosen, solver=vif.CG(rtol=RTOL), check=False)
-    done()
+    done(f"{len(chosen)} nodes scored")
     loss.removal_products(params, torch.ones(2 * 16 * n, 1).double(), torch.tensor(chosen[:1]))
-    done()
+    done("the gradient without a node")
     against: dict = {}
     if refits:
         measured, scores = vif.refit(loss, params, target, objects=chosen[:refits], gtol=GTOL).scores, predicted.scores
-        done()
+        done("refits")
         pairs = list(zip(scores[:refits], measured, strict=True))
         r = lambda *pair: torch.corrcoef(torch.stack([one.flatten() for one in pair]))[0, 1].item()  # noqa: E731
         against["Pearson against refits, pooled"] = r(scores[:refits], measured)
         against["Pearson against refits, of each node"] = [r(*pair) for pair in pairs]
-    names = ("training", "a gradient", f"{len(chosen)} nodes scored", "the gradient without a node", "refits")[
-        : 4 + bool(refits)
-    ]
     assert predicted.solution is not None
     return {
         "nodes": n,

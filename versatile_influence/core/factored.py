@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from versatile_influence.core.ravel import Params, flat
-from versatile_influence.core.sizes import FACTOR_BLOCK, FACTOR_NUMBERS, FACTOR_ROWS
+from versatile_influence.core.sizes import FACTOR_BLOCK, FACTOR_NUMBERS, FACTOR_ROWS, slices
 
 # (function, x) where outputs are function(params, x), each row of x by itself.
 ByRow = tuple[Callable[[Params, Tensor], Tensor], Tensor]
@@ -82,9 +82,8 @@ class Factor:
         rows, _, height = self.left.shape
         size = min(rows, FACTOR_ROWS)
         step = max(8, FACTOR_BLOCK // max(1, size * columns))
-        parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-        for start in range(0, height, step):
-            yield slice(start, min(start + step, height)), parts
+        for some in slices(height, step):
+            yield some, slices(rows, size)
 
     def _of(self, height: slice) -> slice:
         """Return where these rows of the weight are in the flat parameters."""

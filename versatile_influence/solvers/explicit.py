@@ -10,7 +10,7 @@ from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, in_units, without
 from versatile_influence.core.settings import setting
-from versatile_influence.core.sizes import CHUNK_NUMBERS, at_once
+from versatile_influence.core.sizes import CHUNK_NUMBERS, at_once, slices
 from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Solver, finite, relative_residual
 from versatile_influence.core.warn import warn
@@ -101,8 +101,7 @@ def _beside(factor: Float[Tensor, "p p"], matrix: Float[Tensor, "p p"]) -> Calla
 
     One array of p² numbers for both.
     """
-    p, diagonal = len(matrix), matrix.diagonal().clone()
-    parts = [slice(start, start + size) for size in [at_once(p)] for start in range(0, p, size)]
+    diagonal, parts = matrix.diagonal().clone(), slices(len(matrix), at_once(len(matrix)))
     for part in parts:
         factor[part].add_(matrix[part].triu(1 + part.start))
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, in_units, without
-from versatile_influence.core.preconditioner import Rooted
+from versatile_influence.core.preconditioner import Coordinates, Rooted
 from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, FLATS, LEVEL, NEGATIVE, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
 
@@ -96,6 +96,7 @@ def _ways(
 ) -> tuple[Float[Tensor, " p"] | None, list[Float[Tensor, " p"]]]:
     """Return the direction in which the loss curves down most, or None, and some without curvature."""
     null = hessian.null_space()
+    there: Coordinates | None = None
     if dense:
         matrix = deflated(hessian.dense(), null)
         shifted = matrix.clone()
@@ -105,21 +106,28 @@ def _ways(
             return None, []
         basis, inner = torch.eye(len(theta)).to(theta), matrix
     else:
-        start = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(theta)
-        stand_in, rough = hessian.loss.stand_in, hessian.rough
-        there = stand_in.coordinates(rough) if isinstance(stand_in, Rooted) else None
-        level = null if there is None else there.level(null)
-        products = (lambda columns: rough @ columns) if there is None else there.product
-        begin = start[:, None] if there is None else there.right(start[:, None])
-        basis, inner = lanczos(lambda some: without(level, products(some)), without(level, begin)[:, 0], DOWNWARD_STEPS)
+        generator, stand_in, rough = torch.Generator().manual_seed(0), hessian.loss.stand_in, hessian.rough
+        begin = torch.randn(len(theta), 1, generator=generator, dtype=torch.float64).to(theta)
+        level, product = null, rough.__matmul__
+        if isinstance(stand_in, Rooted):
+            # In coordinates of near unit curvature: which way the loss curves is the same in all.
+            there = stand_in.coordinates(rough)
+            begin, level, product = there.right(begin), there.level(null), there.product
+        basis, inner = lanczos(lambda some: without(level, product(some)), without(level, begin)[:, 0], DOWNWARD_STEPS)
         if not inner.isfinite().all():
             return None, []
-        # Of whatever coordinates: which way the loss curves is the same in all.
-        basis = basis if there is None else there.back(basis, torch.zeros(len(start), basis.shape[1]).to(start))
     curvature, directions = torch.linalg.eigh(inner)
     largest = curvature.abs().max()
-    ways = torch.nn.functional.normalize(basis @ directions, dim=0)
-    flat = ways[:, curvature.abs() <= LEVEL * largest]
+    down, flat = curvature[0] < -NEGATIVE * largest, (curvature.abs() <= LEVEL * largest).nonzero()[:, 0]
+    # At most minima there are none, and nothing is brought back.
+    wanted = torch.cat([flat.new_zeros(int(down)), flat])
+    if not len(wanted):
+        return None, []
+    found = basis @ directions[:, wanted]
+    if there is not None:
+        found = there.back(found, torch.zeros(len(theta), len(wanted)).to(theta))
+    ways = torch.nn.functional.normalize(found, dim=0)
+    flats = ways[:, int(down) :]
     # Several at once too: the loss may fall between them.
-    flats = [*flat[:, :FLATS].T, *([torch.nn.functional.normalize(flat.sum(1), dim=0)] if flat.shape[1] > 1 else [])]
-    return (ways[:, 0] if curvature[0] < -NEGATIVE * largest else None), flats
+    both = [torch.nn.functional.normalize(flats.sum(1), dim=0)] if len(flat) > 1 else []
+    return (ways[:, 0] if down else None), [*flats[:, :FLATS].T, *both]

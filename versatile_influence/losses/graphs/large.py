@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.sizes import CENTRE_NUMBERS, at_once
+from versatile_influence.core.sizes import CENTRE_NUMBERS, at_once, slices
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, Terms
 from versatile_influence.losses.graphs.meetings import Meetings
 
@@ -84,8 +84,7 @@ class Large:
     def parts(self) -> list[slice]:
         """Return the blocks."""
         n = len(self.nodes)
-        size = at_once(n, most=CENTRE_NUMBERS)
-        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        return slices(n, at_once(n, most=CENTRE_NUMBERS))
 
     def over_blocks(self, params: Embeddings, work: Callable[[Blocks], Tensor]) -> Tensor:
         """Return the sum of what `work` returns of what some blocks of centres add."""
