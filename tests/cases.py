@@ -15,6 +15,9 @@ import torch
 import versatile_influence as vif
 from versatile_influence.losses.graphs.graph import Graph
 
+# Where data and networks are: test_gpu.py runs this file with another.
+DEVICE = globals().get("DEVICE", "cpu")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -51,7 +54,7 @@ class Case:
         generator = torch.Generator().manual_seed(seed)
 
         def drawn(zeros):
-            return 0.5 * torch.randn(zeros.shape, generator=generator, dtype=torch.float64)
+            return 0.5 * torch.randn(zeros.shape, generator=generator, dtype=torch.float64).to(zeros)
 
         zeros = self.loss().zeros()
         return {name: drawn(value) for name, value in zeros.items()} if isinstance(zeros, dict) else drawn(zeros)
@@ -59,7 +62,7 @@ class Case:
 
 def data(seed: int, *shape: int):
     """Return standard normal numbers."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(DEVICE)
 
 
 def cox(ties: str, *, entry: bool = False, strata: bool = False, weights: bool = False, network: bool = False):
@@ -91,7 +94,7 @@ def mlp(inputs: int, outputs: int) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = torch.nn.Linear(inputs, 3), torch.nn.Tanh(), torch.nn.Linear(3, outputs, bias=False)
-        return torch.nn.Sequential(*layers).double()
+        return torch.nn.Sequential(*layers).double().to(DEVICE)
 
 
 def start_stop(ties: str):
@@ -128,7 +131,7 @@ def item_lists(kind, **arguments):
 def item_network(kept):
     """Make a ListMLE loss whose scores are a network's, with a row of its last layer for each item."""
     layers = torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, len(list(kept)))
-    model = torch.nn.Sequential(*layers).double()
+    model = torch.nn.Sequential(*layers).double().to(DEVICE)
     names = ("2.weight", "2.bias")
     return item_lists(vif.losses.ListMLELoss, model=model, item_parameters=names)(kept)
 
@@ -314,7 +317,7 @@ def graph_network(kept):
     rows = list(kept)
     arcs = torch.cat([left, left.flip(0)], dim=1)
     some = SimpleNamespace(x=data(7, 6, 2)[rows], edge_index=arcs, y=(torch.arange(6) % 2)[rows])
-    return vif.losses.GraphNetworkLoss(Convolution(), some, objects="nodes", penalty=0.3)
+    return vif.losses.GraphNetworkLoss(Convolution().to(DEVICE), some, objects="nodes", penalty=0.3)
 
 
 def skip_gram(**arguments):

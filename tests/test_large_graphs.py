@@ -8,8 +8,9 @@ import torch
 import versatile_influence as vif
 from versatile_influence.core.curvature import spanned
 from versatile_influence.losses import NegativeSampling, SkipGramLoss, Softmax, WalkEmbeddingLoss
-from versatile_influence.losses.graphs.large import Large, together
+from versatile_influence.losses.graphs.large import Large
 from versatile_influence.losses.graphs.leading import leading
+from versatile_influence.losses.graphs.together import together
 
 GRAPHS = "versatile_influence.losses.graphs."
 
@@ -79,7 +80,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_and_leaves_the_number_of_threads(
     try:
         torch.set_num_threads(2)
         with pytest.raises(ValueError, match="in a thread"):
-            together(work, 5)
+            together(work, 5, 2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -102,7 +102,7 @@ def numbers(
 
 
 def array(values: object, name: str) -> Tensor:
-    """Return an array of numbers in float64, apart from the user's, of any shape.
+    """Return an array of numbers in float64, on the processor and apart from the user's, of any shape.
 
     Raises:
         TypeError: If it holds anything but numbers; the first word is named.
@@ -111,7 +111,7 @@ def array(values: object, name: str) -> Tensor:
         if values.is_complex() or values.layout != torch.strided or values.is_meta:
             raise TypeError(f"`{name}` must be a tensor of numbers, got {values.dtype}, {values.layout}.")
         # What a caller changes afterwards must not change what was computed from it.
-        return values.detach().to(torch.float64, copy=True)
+        return values.detach().to("cpu", torch.float64, copy=True)
     with suppress(TypeError, ValueError, RuntimeError, OverflowError):
         found = np.asarray(values)
         # Text holds numbers for NumPy.

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from versatile_influence.core.draws import normal
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.sizes import FACTOR_BLOCK, FACTOR_NUMBERS, FACTOR_ROWS, slices
 
@@ -242,7 +243,7 @@ def _agrees(found: Factored, outputs: Tensor, whole: Tensor, leaves: dict[str, T
         return False
     # Weights shared, layers between, rows that meet: each shows along a random vector.
     generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(len(values), generator=generator, dtype=torch.float64).to(values)
+    vector = normal(generator, len(values), like=values)
     gradients = torch.autograd.grad(values, list(leaves.values()), vector, allow_unused=True, materialize_grads=True)
     expected = flat(dict(zip(leaves, gradients, strict=True)))
     return bool((found.transposed(vector[:, None])[:, 0] - expected).norm() <= tolerance * expected.norm())

@@ -13,7 +13,9 @@ from versatile_influence.core.composed import Composed
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.lowered import LoweredOutputs
 from versatile_influence.core.outputs import Held, Outputs, Parameters
+from versatile_influence.core.places import follow
 from versatile_influence.core.ravel import Params, all_frozen, cast, everything, first, ravel, squared_norm
+from versatile_influence.core.sizes import REORDERED
 from versatile_influence.core.target import PresenceTarget, Target
 from versatile_influence.core.warn import warn
 
@@ -49,7 +51,7 @@ class Given:
         """
         checked, trained = unfrozen(as_loss(loss, n_objects), params)
         theta, unravel = ravel(trained)
-        theta = theta.double()
+        theta, checked = theta.double(), follow(checked, theta)
         found, value = evaluated_at(checked, theta, unravel, [torch.float64, first(trained).dtype, *LOWER])
         check_value(value)
         return cls(found, theta, unravel, params, value)
@@ -71,7 +73,9 @@ class Given:
         """
         # The value is that of a copy of θ: also a loss that keeps what it gave here evaluates a second time.
         again, number = self.loss(self.params, self.loss.everyone(self.params)).item(), self.value.item()
-        if again != number:
+        # A GPU adds up in any order.
+        rounding = 0.0 if self.theta.device.type == "cpu" else REORDERED * torch.finfo(self.loss.precision).eps
+        if not abs(again - number) <= rounding * abs(number):
             raise ValueError(
                 f"The loss is random, or changes between calls: it gave {number:.12g}, then {again:.12g}, for the same "
                 "input. Fix what is drawn (dropout off with .eval(), walks or negatives drawn once, a generator seeded "
@@ -80,7 +84,7 @@ class Given:
 
     def target(self, target: object) -> Target | PresenceTarget:
         """Return the user's target as one of what was trained, in the precision of the loss."""
-        asked = as_target(target)
+        asked = follow(as_target(target), self.theta)
         whole, trained = self.whole, self.params
         frozen = isinstance(whole, dict) and isinstance(trained, dict) and whole.keys() != trained.keys()
         if not frozen and self.loss.precision == torch.float64:

@@ -226,7 +226,7 @@ class Part(Loss):
         return total + self.penalty / 2 * flat(params).square().sum() if self.penalty else total
 
     def terms(self, params: Params, presence: Float[Tensor, " n"]) -> Float[Tensor, " m"]:
-        return self.whole.terms(params, presence).index_select(0, self.chosen)
+        return self.whole.terms(params, presence).index_select(0, self.chosen.to(presence.device))
 
 
 def by_gradients(

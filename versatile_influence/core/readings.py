@@ -1,6 +1,6 @@
 """What a module gives for batches that are read one at a time, and where each number of it lies among all."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map_only, tree_unflatten
 
 from versatile_influence.core.checks import told, whole
+from versatile_influence.core.places import outside
 from versatile_influence.core.tables import whole_numbers
 
 Call = Callable[[Any, Any], Any]
@@ -115,6 +116,18 @@ def layout_of(place: int, objects: Tensor, given: list[Any]) -> tuple[Layout, li
         leaves.append(whole_leaf.shape if floating(whole_leaf) else whole_leaf)
     order = torch.cat([part for column in numbers for part in column])
     return Layout(objects, spec, tuple(leaves)), sizes, order
+
+
+def each_of(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches, what is made on the way lying where it would without this library."""
+    with outside():
+        reader = iter(batches)
+    while True:
+        with outside():
+            step = next(reader, reader)
+        if step is reader:
+            return
+        yield step
 
 
 def pair(place: int, step: object, most: int | None = None) -> tuple[Any, Int[Tensor, " b"]]:

@@ -119,6 +119,7 @@ class Removals:
             ([0, 2], ((0,), (0, 2)))
         """
         known, rows = self._by_object
+        objects = objects.to(known.device)
         first, last = (torch.searchsorted(known, objects, right=side) for side in (False, True))
         counts = last - first
         positions = torch.repeat_interleave(counts)

@@ -223,7 +223,8 @@ class Attribution(Shown):
         frame = pd.DataFrame(self.scores.cpu().numpy(), index=index, columns=pd.Index(columns, tupleize_cols=False))
         if error and self.error is not None:
             # Beside targets of any name.
-            for name, values in zip(("estimated error", "verdict"), (self.error.numpy(), self.verdicts()), strict=True):
+            judged = self.error.cpu().numpy(), self.verdicts()
+            for name, values in zip(("estimated error", "verdict"), judged, strict=True):
                 free = (name + "_" * more for more in range(len(columns) + 1))
                 frame[next(each for each in free if each not in columns)] = values
         return frame

@@ -24,6 +24,7 @@ from versatile_influence.core.readings import (
     Layout,
     check_constant,
     check_same,
+    each_of,
     floating,
     layout_of,
     pair,
@@ -80,7 +81,7 @@ class Stream:
         check_constant(self.model)
         layouts, sizes, orders, start = [], [], [], 0
         with torch.no_grad():
-            for place, step in enumerate(self.batches):
+            for place, step in enumerate(each_of(self.batches)):
                 batch, objects = pair(place, step)
                 parts = parted(tensors(batch, self.precision), len(objects), self.at_once)
                 found = layout_of(place, objects, [self._first((place, i), part) for i, part in enumerate(parts)])
@@ -93,7 +94,7 @@ class Stream:
         order = torch.cat(orders)
         if self._unreached.passes:
             vars(self).update(_as_found=self.constants())
-        return layouts, sizes, None if torch.equal(order, torch.arange(start)) else order
+        return layouts, sizes, None if torch.equal(order, torch.arange(start, device=order.device)) else order
 
     def _first(self, key: tuple[int, int], part: Any) -> Any:
         """Return the outputs of a pass; what no parameter reaches that is free is kept from it."""
@@ -153,9 +154,9 @@ class Stream:
         if self._unreached.passes and vars(self)["_as_found"] != self.constants():
             # Frozen weights of other values: what they gave is no longer so.
             vars(self).update(_unreached=Unreached())
-        for place, step in enumerate(self.batches):
+        for place, step in enumerate(each_of(self.batches)):
             batch, objects = pair(place, step)
-            if place >= len(layouts) or not torch.equal(objects, layouts[place].objects):
+            if place >= len(layouts) or not torch.equal(objects, layouts[place].objects.cpu()):
                 raise ValueError(
                     f"Batch {place} of `batches` has other objects than when it was first read. A loss is a function: "
                     "fix the order (vif.recorded), or shuffle=False."

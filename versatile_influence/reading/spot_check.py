@@ -9,6 +9,7 @@ from torch import Tensor
 
 from versatile_influence.core.boundary import as_loss
 from versatile_influence.core.checks import whole
+from versatile_influence.core.places import verb
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.sizes import CORRELATED, INTERVALS, RESAMPLES, WRONG
@@ -119,6 +120,7 @@ class SpotCheck:
         return f"{line}{jumps}{failed}."
 
 
+@verb
 def spot_check(
     estimate: Attribution,
     loss: object,
@@ -181,7 +183,7 @@ def _strata(estimate: Attribution, k: int, seed: int) -> Int[Tensor, " k"]:
     first, draw = dict.fromkeys(largest + worst), torch.Generator().manual_seed(seed)
     order = torch.tensor([row for row in size.argsort(stable=True).tolist() if row not in first])
     parts = order.tensor_split(min(k - len(first), len(order))) if len(order) else ()
-    drawn = [int(part[torch.randint(len(part), (), generator=draw)]) for part in parts]
+    drawn = [int(part[torch.randint(len(part), (), generator=draw, device="cpu")]) for part in parts]
     return torch.tensor([*first, *drawn])
 
 
@@ -194,7 +196,7 @@ def _pooled(pair: Pair, scale: Scale, seed: int = 0) -> tuple[Interval, Interval
     a, b = (torch.where(there, part - part[there].mean(), 0.0) for part in (a, b))
     # Of each removal what is summed, so that drawing removals again is adding rows up.
     sums = torch.stack([there.double(), a, b, a * a, b * b, a * b]).sum(2)
-    rows = torch.randint(len(a), (RESAMPLES, len(a)), generator=torch.Generator().manual_seed(seed))
+    rows = torch.randint(len(a), (RESAMPLES, len(a)), generator=torch.Generator().manual_seed(seed), device="cpu")
     drawn = torch.cat([sums.sum(1)[:, None], torch.stack([part[rows].sum(1) for part in sums])], dim=1)
     count, mean_a, mean_b = drawn[0], drawn[1] / drawn[0], drawn[2] / drawn[0]
     aa, bb, ab = drawn[3] - count * mean_a**2, drawn[4] - count * mean_b**2, drawn[5] - count * mean_a * mean_b

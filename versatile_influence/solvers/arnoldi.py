@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.draws import normal
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
@@ -77,7 +78,7 @@ class Arnoldi(Solver):
         theta, generator = flat(hessian.params), torch.Generator().manual_seed(self.seed)
 
         def drawn() -> Tensor:
-            return without(null, torch.randn(len(theta), 1, generator=generator, dtype=torch.float64).to(theta))[:, 0]
+            return without(null, normal(generator, len(theta), 1, like=theta))[:, 0]
 
         steps = min(self.num_steps, len(theta) - (0 if null is None else null.shape[1]))
         basis, projected = lanczos(

@@ -54,5 +54,5 @@ class Diagonal(Preconditioner):
         if len(theta) <= self.num_probes:
             return finite(hessian @ torch.eye(len(theta)).to(theta)).diagonal()
         generator = torch.Generator().manual_seed(self.seed)
-        signs = torch.randint(0, 2, (len(theta), self.num_probes), generator=generator).to(theta) * 2 - 1
+        signs = torch.randint(0, 2, (len(theta), self.num_probes), generator=generator, device="cpu").to(theta) * 2 - 1
         return (signs * finite(hessian @ signs)).mean(dim=1)

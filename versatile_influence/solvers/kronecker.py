@@ -13,6 +13,7 @@ from versatile_influence.core.batched import BatchedOutputs
 from versatile_influence.core.batched_outer import BatchSum
 from versatile_influence.core.chained import ChainedOutputs
 from versatile_influence.core.composed import Composed
+from versatile_influence.core.draws import normal
 from versatile_influence.core.sizes import DRAWN_NUMBERS, PASS_NUMBERS
 from versatile_influence.core.warn import warn
 from versatile_influence.solvers.layers import Block, Layer, Moments, backpropagated, layers_of, recorded
@@ -199,7 +200,7 @@ def complete(layer: Layer, outputs: Tensor, leaves: Named) -> bool:
     """Return whether the layer's calls are all that its weight does; a tied weight also acts elsewhere."""
     names = [name for name in (layer.weight, layer.bias) if name is not None]
     sources = layer.outputs + [leaves[name] for name in names]
-    noise = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
+    noise = normal(torch.Generator().manual_seed(0), *outputs.shape, like=outputs)
     gradients = next(backpropagated(outputs, sources, noise[None]))
     calls, rtol = len(layer.outputs), max(1e-4, 16 * torch.finfo(layer.outputs[0].dtype).eps)
     parts = layer.parts(layer.totals(gradients[:calls]))

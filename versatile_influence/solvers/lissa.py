@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, Scaled, without
+from versatile_influence.core.draws import normal
 from versatile_influence.core.loss import number_of_terms
 from versatile_influence.core.settings import setting
 from versatile_influence.core.sizes import DIVERGED, POWER_STEPS, SCALE_MARGIN, SCALE_SAMPLES
@@ -79,7 +80,9 @@ class LiSSA(Solver):
         number = 0 if batch is None else number_of_terms(hessian.loss)
 
         def sampled() -> Curvature | Scaled:
-            return hessian if batch is None else hessian.sample(torch.randint(number, (batch,), generator=generator))
+            if batch is None:
+                return hessian
+            return hessian.sample(torch.randint(number, (batch,), generator=generator, device="cpu"))
 
         scale, total, step = self.scale, torch.zeros_like(rhs), 0
         if scale is None:
@@ -95,7 +98,7 @@ class LiSSA(Solver):
         """Return σ: a little more than the largest curvature of the whole and of some samples."""
         largest = 0.0
         for operator in operators:
-            vector = torch.randn(len(rhs), 1, generator=generator, dtype=torch.float64).to(rhs)
+            vector = normal(generator, len(rhs), 1, like=rhs)
             for _ in range(POWER_STEPS):
                 vector = finite(operator @ (vector / vector.norm().clamp_min(torch.finfo(rhs.dtype).tiny)))
             largest = max(largest, vector.norm().item())

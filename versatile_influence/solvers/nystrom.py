@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, without
+from versatile_influence.core.draws import normal
 from versatile_influence.core.preconditioner import Preconditioner
 from versatile_influence.core.ravel import flat
 from versatile_influence.core.settings import setting
@@ -91,7 +92,7 @@ class Nystrom(Solver, Preconditioner):
     def _sketch(self, hessian: Curvature) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"], Tensor | None]:
         theta, mu, null = flat(hessian.params), hessian.floor, hessian.null_space()
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randn(len(theta), min(self.rank, len(theta)), generator=generator, dtype=torch.float64).to(theta)
+        drawn = normal(generator, len(theta), min(self.rank, len(theta)), like=theta)
         room = len(theta) - (0 if null is None else null.shape[1])
         drawn = torch.linalg.qr(without(null, drawn[:, :room]))[0]
         image = finite(hessian @ drawn) - mu * drawn

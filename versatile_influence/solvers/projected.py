@@ -10,6 +10,7 @@ from torch.func import vjp, vmap
 
 from versatile_influence.core.curvature import Curvature, without
 from versatile_influence.core.derivatives import chunk_that_fits
+from versatile_influence.core.draws import normal
 from versatile_influence.core.ravel import flat, shaper
 from versatile_influence.core.settings import setting
 from versatile_influence.core.solution import Solution
@@ -80,10 +81,10 @@ class Projected(Solver):
         size, n = min(self.rank, room), len(hessian.presence)
         generator = torch.Generator().manual_seed(self.seed)
         if self.unstructured or size == room:
-            drawn = torch.randn(len(theta), size, generator=generator, dtype=torch.float64).to(theta)
+            drawn = normal(generator, len(theta), size, like=theta)
         else:
             pull = vjp(lambda vector: hessian.loss.removal_differences(unravel(vector)), theta)[1]
-            mixed = torch.randn(size, n, generator=generator, dtype=torch.float64).to(theta)
+            mixed = normal(generator, size, n, like=theta)
             chunk = chunk_that_fits(lambda vector: hessian.loss.removal_differences(unravel(vector)), theta)
             drawn = vmap(lambda row: pull(row)[0], chunk_size=chunk)(mixed).T
         return torch.linalg.qr(without(null, drawn))[0]

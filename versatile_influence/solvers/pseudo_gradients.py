@@ -15,6 +15,7 @@ from torch.func import grad
 
 from versatile_influence.core.apart import halves, number_of
 from versatile_influence.core.derivatives import jacobian_products
+from versatile_influence.core.draws import normal
 from versatile_influence.core.loss import Loss
 from versatile_influence.core.sizes import DENSE_OUTPUTS, OUTER_CHUNK, PASS_NUMBERS, ROOT_STEPS, SINGULAR, at_once
 from versatile_influence.core.warn import warn
@@ -38,7 +39,7 @@ def pseudo_gradients(
     """
     flat, slope, product = _curvature(outer, outputs, presence)
     draws = num_draws or 0
-    noise = torch.randn(len(flat), draws, generator=generator, dtype=torch.float64).to(flat) / max(draws, 1) ** 0.5
+    noise = normal(generator, len(flat), draws, like=flat) / max(draws, 1) ** 0.5
     if len(flat) <= dense_outputs:
         root = _root(jacobian_products(slope, flat, chunk_size=OUTER_CHUNK))
         found = root if num_draws is None else root @ (torch.nn.functional.normalize(root, dim=0).T @ noise)
@@ -93,7 +94,7 @@ def _by_row(product: Callable[[Tensor], Tensor], outputs: Float[Tensor, "n c"]) 
     n, c = outputs.shape
     if n * c * c > PASS_NUMBERS:
         return None
-    noise = torch.randn(n, c, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
+    noise = normal(torch.Generator().manual_seed(0), n, c, 1, like=outputs)
     for some in torch.arange(number_of(n)).split(at_once(n * c)):
         digits = halves(n, some.tolist()).T.to(outputs)
         moved = product((noise * digits[:, None]).reshape(n * c, -1)).reshape(n, c, -1)

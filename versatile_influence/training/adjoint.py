@@ -183,7 +183,7 @@ class Derivatives:
         there, square, count = theta.to(training.precision), 0.0, 0
         for loss, _, weight in training.pieces(step):
             draw = torch.Generator().manual_seed(step)
-            signs = (2.0 * torch.randint(2, (loss.n_objects,), generator=draw) - 1).to(there)
+            signs = (2.0 * torch.randint(2, (loss.n_objects,), generator=draw, device="cpu") - 1).to(there)
             differences = lambda vector, loss=loss: loss.removal_differences(training.unravel(vector))  # noqa: E731
             square += weight**2 * vjp(differences, there)[1](signs)[0].double().square().sum().item()
             count += loss.n_objects

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from versatile_influence.core.curvature import Curvature, deflated, in_units, without
+from versatile_influence.core.draws import normal
 from versatile_influence.core.preconditioner import Coordinates, Rooted
 from versatile_influence.core.sizes import DOWNWARD_STEPS, EIGENVECTORS, FLATS, LEVEL, NEGATIVE, SINGULAR
 from versatile_influence.solvers.lanczos import lanczos
@@ -107,7 +108,7 @@ def _ways(
         basis, inner = torch.eye(len(theta)).to(theta), matrix
     else:
         generator, stand_in, rough = torch.Generator().manual_seed(0), hessian.loss.stand_in, hessian.rough
-        begin = torch.randn(len(theta), 1, generator=generator, dtype=torch.float64).to(theta)
+        begin = normal(generator, len(theta), 1, like=theta)
         level, product = null, rough.__matmul__
         if isinstance(stand_in, Rooted):
             # In coordinates of near unit curvature: which way the loss curves is the same in all.

@@ -15,6 +15,7 @@ from versatile_influence.core.boundary import with_presence
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.curvature import check_dense, deflated, newton_is_dense, without
 from versatile_influence.core.given import Given
+from versatile_influence.core.places import verb
 from versatile_influence.core.preconditioner import Root
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.scale_free import NoMinimumError, scale_free
@@ -27,7 +28,6 @@ from versatile_influence.core.sizes import (
     ROOTED_STEPS,
     SADDLES,
 )
-from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import beyond_saddle, newton_direction
 from versatile_influence.training.objective import Objective, check_bounded, check_reached
@@ -36,7 +36,7 @@ from versatile_influence.training.objective import Objective, check_bounded, che
 Enough = Callable[[Float[Tensor, " p"], Float[Tensor, " p"]], bool]
 
 
-@errors_named()
+@verb
 def minimize(
     loss: object,
     init: Params,

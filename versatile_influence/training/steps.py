@@ -83,7 +83,11 @@ class Terms:
         if size is None:
             return [(None, None)] * epochs
         count, order = number_of_terms(self.loss), torch.Generator().manual_seed(seed)
-        return [(terms, None) for _ in range(epochs) for terms in torch.randperm(count, generator=order).split(size)]
+        return [
+            (terms, None)
+            for _ in range(epochs)
+            for terms in torch.randperm(count, generator=order, device="cpu").split(size)
+        ]
 
 
 def checked_steps(steps: object, n: int, accumulation: int) -> list[tuple[object, Int[Tensor, " m"]]]:

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from versatile_influence.core.boundary import with_presence
 from versatile_influence.core.checks import instance
+from versatile_influence.core.places import verb
 from versatile_influence.core.ravel import Params
-from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import Adam, Optimizer
 from versatile_influence.training.training import Training
 
 
-@errors_named()
+@verb
 def train(
     loss: object,
     init: Params,

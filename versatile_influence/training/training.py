@@ -19,9 +19,9 @@ from versatile_influence.core.boundary import as_loss, as_presence
 from versatile_influence.core.checks import number, whole
 from versatile_influence.core.derivatives import by_formula
 from versatile_influence.core.given import unfrozen
+from versatile_influence.core.places import verb
 from versatile_influence.core.ravel import Params, everything
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, PATIENCE, at_once
-from versatile_influence.core.words import errors_named
 from versatile_influence.training.optimizers import Optimizer, State
 from versatile_influence.training.states import States, digest, opened
 from versatile_influence.training.stepping import Steps, finite
@@ -100,7 +100,7 @@ class Training(Steps):
     def __repr__(self) -> str:
         return f"Training({len(self)} steps of {self.optimizer}, {self.n_objects} objects)"
 
-    @errors_named()
+    @verb
     def run(self, presence: object = None, *, store: str | PathLike | None = None) -> Params:
         """Return the trained parameters, with those of presence 1.0: None for all, (n,), or (k, n) for k trainings.
 

@@ -22,6 +22,7 @@ from versatile_influence.core.finished import finished, warn_if_flat, warn_if_un
 from versatile_influence.core.gauss_newton import GaussNewton
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
+from versatile_influence.core.places import verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, flat
 from versatile_influence.core.result import Attribution
@@ -30,14 +31,13 @@ from versatile_influence.core.solution import Solution
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.target import PresenceTarget
 from versatile_influence.core.warn import UntrustedWarning, warn
-from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.automatic import Automatic, said_of
 from versatile_influence.verbs.changes import solved_changes
 from versatile_influence.verbs.ladder import climbed, with_errors
 from versatile_influence.verbs.sides import scored
 
 
-@errors_named()
+@verb
 def attribute(
     loss: object,
     params: Params,
@@ -143,7 +143,7 @@ def warn_if_bent(curvature: Curvature, solution: Solution) -> None:
         )
 
 
-@errors_named()
+@verb
 def parameter_changes(
     loss: object,
     params: Params,

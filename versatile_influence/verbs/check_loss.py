@@ -10,14 +10,17 @@ from versatile_influence.core.arguments import function
 from versatile_influence.core.boundary import as_loss, methods_meant
 from versatile_influence.core.composed import Composed
 from versatile_influence.core.derivatives import by_masks, jacobian_products
+from versatile_influence.core.draws import normal
 from versatile_influence.core.given import Given
 from versatile_influence.core.labels import names
 from versatile_influence.core.loss import Loss, Part
+from versatile_influence.core.places import verb
 from versatile_influence.core.ravel import Params, flat, shaper, stacked
 from versatile_influence.core.removals import Removals
 from versatile_influence.verbs.point import Point
 
 
+@verb
 def check_loss(
     loss: object,
     params: Params,
@@ -99,7 +102,7 @@ def _removals(check: Point) -> None:
     ends = sorted({0, n - 1}, reverse=True)
     # A group of one, and one whose members share terms.
     groups = [[0], list(range(0, n, 2)), list(range(min(2, n)))]
-    directions = torch.randn(len(flat(params)), 3, generator=torch.Generator().manual_seed(0)).to(flat(params))
+    directions = normal(torch.Generator().manual_seed(0), len(flat(params)), 3, like=flat(params))
     for objects in (None, ends, groups):
         removals = Removals.of(objects, n)
         names = range(n) if objects is None else objects
@@ -143,7 +146,7 @@ def _derivatives(check: Point) -> None:
 def _curvature(check: Point) -> None:
     loss, params, n = check.loss, check.params, check.loss.n_objects
     # Along random directions every entry of a matrix shows, at the cost of a few products.
-    some = torch.randn(len(flat(params)), 3, generator=torch.Generator().manual_seed(1)).to(flat(params))
+    some = normal(torch.Generator().manual_seed(1), len(flat(params)), 3, like=flat(params))
     for name, presence in check.presences.items():
         right, there = Loss.hessian_products(loss, params, presence, some), loss.at(presence)
         check.same("hessian_products", loss.hessian_products(params, presence, some), right, name)
@@ -203,7 +206,7 @@ def _terms(check: Point) -> None:
         if type(loss).terms is not Loss.terms and not isinstance(loss, Composed | Part):
             raise ValueError(f"{type(loss).__name__}.terms is never called: say how many by `n_terms`.")
         return
-    order = torch.randperm(loss.n_terms, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(loss.n_terms, generator=torch.Generator().manual_seed(0), device="cpu")
     batches = order.split(max(1, (loss.n_terms + 2) // 3))
     parts = [loss.part(terms) for terms in batches]
     for name, presence in check.presences.items():

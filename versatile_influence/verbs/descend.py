@@ -7,16 +7,16 @@ import torch
 
 from versatile_influence.core.checks import whole
 from versatile_influence.core.made import made_by
+from versatile_influence.core.places import verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import few_steps
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.newton_step import judged
 
 
-@errors_named()
+@verb
 def descend(
     loss: object,
     params: Params,

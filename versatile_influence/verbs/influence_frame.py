@@ -12,11 +12,11 @@ from versatile_influence.core.arguments import flag
 from versatile_influence.core.checks import instance, number
 from versatile_influence.core.curvature import in_units
 from versatile_influence.core.finished import warn_if_unfinished
+from versatile_influence.core.places import follow, verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.sizes import at_once
 from versatile_influence.core.target import PresenceTarget
-from versatile_influence.core.words import errors_named
 from versatile_influence.losses.cox.dfbeta import dfbeta, standard_errors
 from versatile_influence.losses.cox.loss import CoxLoss
 from versatile_influence.losses.cox.wald import covariance, inverse, normal_tail, score_residuals
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@errors_named()
+@verb
 def influence_frame(loss: CoxLoss, params: Params, *, exact: bool = False, level: float = 0.95) -> "pd.DataFrame":
     """Return what each object does to a Cox regression, one row an object, in the manner of statsmodels' frames.
 
@@ -73,7 +73,7 @@ def influence_frame(loss: CoxLoss, params: Params, *, exact: bool = False, level
     exact, level = flag(exact, "exact"), number(level, "level", above=0, below=1)
     names = [str(name) for name in loss.coefficients().labels or []]
     problem = Problem.of(loss, params)
-    theta, everyone = problem.theta, problem.everyone()
+    theta, everyone, loss = problem.theta, problem.everyone(), follow(loss, problem.theta)
     changes, naive = dfbeta(loss, theta), standard_errors(loss, theta, robust=False)
     deleted = (refit if exact else newton_step)(loss, theta, _wald(loss, level)).scores
     # At no minimum, what deletion adds is mixed with what finishing the fit would.
@@ -87,9 +87,11 @@ def influence_frame(loss: CoxLoss, params: Params, *, exact: bool = False, level
     blocks = {"dfbeta": changes, "dfbetas": changes / naive, "score": score_residuals(loss, theta)}
     blocks |= dict(zip(("coef", "hr", "hr_low", "hr_high", "p"), deleted.split(len(theta), dim=1), strict=True))
     columns = {
-        f"{kind}_{name}": block[:, place].numpy() for kind, block in blocks.items() for place, name in enumerate(names)
+        f"{kind}_{name}": block[:, place].cpu().numpy()
+        for kind, block in blocks.items()
+        for place, name in enumerate(names)
     }
-    columns |= {"displacement": displacement.numpy(), "leverage": _leverage(problem).numpy()}
+    columns |= {"displacement": displacement.cpu().numpy(), "leverage": _leverage(problem).cpu().numpy()}
     labels = range(loss.n_objects) if loss.object_labels is None else loss.object_labels
     frame = pd.DataFrame(columns, index=pd.Index(list(labels), name="object", tupleize_cols=False))
     robust = standard_errors(loss, theta, robust=True)

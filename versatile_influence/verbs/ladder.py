@@ -184,5 +184,5 @@ def rows_to_check(problem: Problem, result: Attribution, scale: Scale) -> Int[Te
     size = (result.scores[:, ::every_so] / scale.unit[::every_so]).abs().amax(1)
     order = size.argsort(descending=True, stable=True)
     rest = order[(count + 1) // 2 :]
-    drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(0))]
+    drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(0), device="cpu")]
     return torch.cat([order[: (count + 1) // 2], drawn[: count // 2]]).sort().values

@@ -13,11 +13,11 @@ from versatile_influence.core.determined import told
 from versatile_influence.core.finished import at_parameters
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.made import made_by
+from versatile_influence.core.places import verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import PresenceTarget, Target
-from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.cg import CG
 from versatile_influence.training.directions import newton_direction
 from versatile_influence.training.objective import Objective
@@ -25,7 +25,7 @@ from versatile_influence.verbs.trust import Scale, gradients_at, rises, scores_a
 from versatile_influence.verbs.without import hessians_without, solve_each
 
 
-@errors_named()
+@verb
 def newton_step(
     loss: object,
     params: Params,

@@ -12,6 +12,7 @@ from versatile_influence.core.curvature import newton_is_dense
 from versatile_influence.core.determined import told
 from versatile_influence.core.finished import at_parameters
 from versatile_influence.core.made import made_by
+from versatile_influence.core.places import verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params, ravel, stacked
 from versatile_influence.core.removals import Removals
@@ -19,7 +20,6 @@ from versatile_influence.core.result import Attribution
 from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import NEWTON_STEPS
 from versatile_influence.core.warn import warn
-from versatile_influence.core.words import errors_named
 from versatile_influence.training.minimize import minimize
 from versatile_influence.training.objective import Objective
 from versatile_influence.verbs.without import hessians_without, solve_each
@@ -28,7 +28,7 @@ from versatile_influence.verbs.without import hessians_without, solve_each
 LOOSE_GTOL = 1e-6
 
 
-@errors_named()
+@verb
 def refit(
     loss: object,
     params: Params,

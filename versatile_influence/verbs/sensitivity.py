@@ -17,6 +17,7 @@ from torch import Tensor
 from versatile_influence.core.checks import whole
 from versatile_influence.core.finished import changed
 from versatile_influence.core.hessian import Hessian
+from versatile_influence.core.places import verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.remaining import Remaining
@@ -24,7 +25,6 @@ from versatile_influence.core.scale_free import NoMinimumError
 from versatile_influence.core.sizes import BEAM, FEW, GREEDY_STEPS
 from versatile_influence.core.solver import Inverse
 from versatile_influence.core.target import PresenceTarget, flat_target
-from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.explicit import Explicit
 from versatile_influence.training.minimize import minimize
 from versatile_influence.verbs.changes import solved_changes
@@ -37,7 +37,7 @@ Units = tuple[int, ...]
 UNKNOWN = -float("inf")
 
 
-@errors_named()
+@verb
 def sensitivity(
     loss: object,
     params: Params,

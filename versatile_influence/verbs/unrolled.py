@@ -12,18 +12,18 @@ from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import by_formula, jacobian_products
 from versatile_influence.core.finished import extremes
 from versatile_influence.core.made import made_by
+from versatile_influence.core.places import verb
 from versatile_influence.core.ravel import cast, everything
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
 from versatile_influence.core.target import PresenceTarget, target_values
 from versatile_influence.core.warn import warn
-from versatile_influence.core.words import errors_named
 from versatile_influence.training.adjoint import backwards, forwards
 from versatile_influence.training.replay import Replay
 from versatile_influence.training.training import Training
 
 
-@errors_named()
+@verb
 def unrolled(
     training: Training,
     target: object,

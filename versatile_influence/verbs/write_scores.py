@@ -15,6 +15,7 @@ from versatile_influence.core.finished import extremes, warn_if_flat, warn_if_un
 from versatile_influence.core.hessian import Hessian
 from versatile_influence.core.jobs import as_finished
 from versatile_influence.core.made import made_by
+from versatile_influence.core.places import verb
 from versatile_influence.core.problem import Problem
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
@@ -23,11 +24,10 @@ from versatile_influence.core.sizes import KEPT_NUMBERS, SCORE_NUMBERS
 from versatile_influence.core.solver import Inverse, Solver
 from versatile_influence.core.span import Span
 from versatile_influence.core.target import PresenceTarget
-from versatile_influence.core.words import errors_named
 from versatile_influence.solvers.automatic import Automatic, said_of
 
 
-@errors_named()
+@verb
 def write_scores(
     loss: object,
     params: Params,
@@ -114,6 +114,7 @@ def _calls(left: Problem | Tensor, directions: Float[Tensor, "p t"], count: int)
         yield start, left, directions[:, start : start + size]
 
 
+@verb
 def _block(start: int, left: Problem | Tensor, right: Float[Tensor, "p q"]) -> tuple[int, Float[Tensor, "k q"]]:
     """Return one block of scores, with where it starts."""
     if isinstance(left, Problem):

@@ -121,10 +121,12 @@ def _heavy_odds(rows: Tensor, u: Tensor, heavy: Tensor, bounds: Ranges) -> Calla
         among = torch.arange(inside.start, inside.stop) - (ends[part] - first[part]).repeat_interleave(count[part])
         p = rows[some[part]].repeat_interleave(count[part]) * high[among]
         values[inside], place[inside], begin = p / (1 - p), among, end
-    odds = scipy.sparse.csr_array((values.numpy(), place.numpy(), ends.numpy()), shape=(len(some), len(columns)))
+    parts = tuple(part.cpu().numpy() for part in (values, place, ends))
+    odds = scipy.sparse.csr_array(parts, shape=(len(some), len(columns)))
 
     def add(summed: Tensor, c: Tensor) -> Tensor:
-        return summed.index_add_(1, some, torch.from_numpy((odds @ c.index_select(1, columns).T.numpy()).T))
+        found = torch.from_numpy((odds @ c.index_select(1, columns).T.cpu().numpy()).T)
+        return summed.index_add_(1, some, found.to(summed))
 
     return add
 

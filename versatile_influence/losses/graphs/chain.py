@@ -142,7 +142,7 @@ class Changes:
         crossed = torch.isin(column * m + chain.edge[step], taken)
         opened = (chain.closing[step] >= 0) & torch.isin(column * m + chain.closing[step], taken)
         # Of two numbers `torch.where` makes single precision.
-        left = torch.where(crossed, 0.0, torch.where(opened, chain.weight.new_tensor(chain.loose), 1.0))
+        left = torch.where(crossed, 0.0, torch.where(opened, chain.weight.new_full((), chain.loose), 1.0))
         return cls(step, column, chain.weight[step] * (left - 1), nodes)
 
 
@@ -186,7 +186,8 @@ class Steps:
             total.index_put_((chain.source[changes.step], changes.column), changes.delta, accumulate=True)
         dead = (total <= DEAD_END * full).to(weight)
         ways = None
-        if plain:
+        # SciPy multiplies them on the processor alone.
+        if plain and weight.device.type == "cpu":
             size = (len(chain.node), len(chain.node))
             ahead = sp.csr_array((weight.numpy(), (chain.source.numpy(), chain.target.numpy())), shape=size)
             ways = ahead, ahead.T.tocsr()
@@ -194,11 +195,11 @@ class Steps:
 
     def matrix(self) -> sp.csr_array:
         """Return P of one presence as a sparse matrix."""
-        share = (self.weight / self.total[self.chain.source, 0] * (1 - self.dead[self.chain.source, 0])).numpy()
+        share = (self.weight / self.total[self.chain.source, 0] * (1 - self.dead[self.chain.source, 0])).cpu().numpy()
         size = (len(self.chain.node), len(self.chain.node))
-        ends = self.chain.source.numpy().astype(np.int32), self.chain.target.numpy().astype(np.int32)
+        ends = self.chain.source.cpu().numpy().astype(np.int32), self.chain.target.cpu().numpy().astype(np.int32)
         moving = sp.csr_array((share, ends), shape=size)
-        return sp.csr_array(moving + sp.diags_array(self.dead[:, 0].numpy())) if self.stay else moving
+        return sp.csr_array(moving + sp.diags_array(self.dead[:, 0].cpu().numpy())) if self.stay else moving
 
     def ahead(self, values: Float[Tensor, "s k d"]) -> Float[Tensor, "s k d"]:
         """Return P x: the expected value of x one step later."""
@@ -218,7 +219,7 @@ class Steps:
     def _summed(self, values: Float[Tensor, "s k d"], *, ahead: bool) -> Float[Tensor, "s k d"]:
         source, target = self.chain.source, self.chain.target
         read, write = (target, source) if ahead else (source, target)
-        if self.ways is not None:
+        if self.ways is not None and values.device.type == "cpu":
             flat = self.ways[0 if ahead else 1] @ values.reshape(len(values), -1).numpy()
             summed = torch.from_numpy(flat).reshape(values.shape)
         else:

@@ -105,7 +105,7 @@ class GraphNetworkLoss(Composed, NetworkTargets):
         self.classes = _classes(data, n) if links is None else None
         if links is not None and train is not None:
             raise ValueError("`train` says which labels of nodes are trained on, and `links` which links. Pass one.")
-        start = network.start()
+        start = network.probed
         if weight is not None:
             check_weights(network, graph, start, weight)
         reach = measured(network, graph, start)
@@ -126,7 +126,7 @@ class GraphNetworkLoss(Composed, NetworkTargets):
         check_masks(self.passing, start)
         members, count = _members(self.passing, self.reading)
         outer = GraphTerms(self.passing, self.reading, members, count)
-        super().__init__(Parameters(start), outer, penalty=penalty, labels=self._names(count))
+        super().__init__(Parameters(network.start()), outer, penalty=penalty, labels=self._names(count))
 
     def _names(self, count: int) -> list[object]:
         name, graph = self.node_labels, self.passing.graph

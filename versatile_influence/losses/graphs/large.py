@@ -4,7 +4,6 @@ What is linear in the scores, ⟨C, s⟩, is a product with the counts; the scor
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,41 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from versatile_influence.core.sizes import CENTRE_NUMBERS, at_once, slices
+from versatile_influence.core.sizes import CENTRE_NUMBERS, PAIR_NUMBERS, at_once, slices
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, Terms
 from versatile_influence.losses.graphs.meetings import Meetings
+from versatile_influence.losses.graphs.together import together
 
 # Some centres, and derivatives by the scores of each context.
 Pairs = tuple[slice, Float[Tensor, "_ n"], Float[Tensor, "_ n"]]
 # Some centres, and what they add.
 Blocks = Iterator[tuple[slice, Terms]]
-
-
-def together(work: Callable[[slice], Tensor], count: int) -> Tensor:
-    """Return the sum of what `work` returns of each share `slice(first, None, step)` of so many blocks: one a thread.
-
-    Products with one short side gain nothing from several threads each. What is made once is made by the first block,
-    alone.
-    """
-    threads = torch.get_num_threads()
-    if min(threads, count - 1) < 2:
-        return work(slice(None))
-    total, inference = work(slice(1)), torch.is_inference_mode_enabled()
-
-    def share(chosen: slice) -> Tensor:
-        # A thread knows nothing of the modes of the one that started it.
-        with torch.inference_mode(inference):
-            return work(chosen)
-
-    # New threads take the number that was set last.
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            for found in pool.map(share, (slice(1 + place, None, threads) for place in range(threads))):
-                total += found
-    finally:
-        torch.set_num_threads(threads)
-    return total
 
 
 @dataclass(frozen=True)
@@ -83,20 +56,25 @@ class Large:
 
     def parts(self) -> list[slice]:
         """Return the blocks."""
-        n = len(self.nodes)
-        return slices(n, at_once(n, most=CENTRE_NUMBERS))
+        n, most = len(self.nodes), CENTRE_NUMBERS if self.threads else PAIR_NUMBERS
+        return slices(n, at_once(n, most=most))
+
+    @property
+    def threads(self) -> int:
+        """How many sum up blocks: those of PyTorch, and none where blocks are not summed by the processor."""
+        return torch.get_num_threads() if self.nodes.device.type == "cpu" else 0
 
     def over_blocks(self, params: Embeddings, work: Callable[[Blocks], Tensor]) -> Tensor:
         """Return the sum of what `work` returns of what some blocks of centres add."""
         parts = self.parts()
-        return together(lambda chosen: work(self.blocks(params, parts[chosen])), len(parts))
+        return together(lambda chosen: work(self.blocks(params, parts[chosen])), len(parts), self.threads)
 
     def gradient_and_value(self, params: Embeddings) -> tuple[Embeddings, Float[Tensor, ""]]:
         """Return the gradient and the loss."""
         back, agreed = self.meetings.products(params["embedding"], params["output"])
         e, o = self.rounded(params)
         # Narrow products are several times as fast with their short side first.
-        contexts, inward, values = o.T.contiguous(), torch.zeros_like(e.T), torch.zeros(len(e), dtype=torch.float64)
+        contexts, inward, values = o.T.contiguous(), torch.zeros_like(e.T), e.new_zeros(len(e), dtype=torch.float64)
 
         def work(blocks: Blocks) -> Tensor:
             outward = e.new_zeros(e.T.shape)
@@ -190,7 +168,7 @@ class Large:
         if held is None:
             each = self.over_blocks(params, lambda blocks: work((part, one.table, one.bend) for part, one in blocks))
         else:
-            each = together(lambda chosen: work(held[chosen]), len(held))
+            each = together(lambda chosen: work(held[chosen]), len(held), self.threads)
         return (each - there).reshape(q, d, n).permute(2, 1, 0).reshape(n * d, q).to(vectors)
 
     def hessian(self, params: Embeddings) -> Float[Tensor, "p p"]:

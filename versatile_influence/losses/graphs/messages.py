@@ -70,6 +70,11 @@ class MessageNetwork:
         trained = ((name, one) for name, one in self.module.named_parameters() if one.requires_grad)
         return {name: one.detach().double().clone() for name, one in trained}
 
+    @property
+    def probed(self) -> dict[str, Tensor]:
+        """The same where graphs are made, on the processor: a loss is looked at there before it follows parameters."""
+        return {name: one.cpu() for name, one in self.start().items()}
+
 
 def _takes_three(forward: Callable[..., object]) -> bool:
     try:

@@ -134,9 +134,9 @@ class NetworkGraph:
     def order(self) -> Int[Tensor, " n"]:
         """The place of each node in an order in which neighbours are near each other (reverse Cuthill–McKee)."""
         n = len(self.x)
-        matrix = sp.csr_array((np.ones(self.arcs.shape[1]), tuple(self.arcs.numpy())), shape=(n, n))
+        matrix = sp.csr_array((np.ones(self.arcs.shape[1]), tuple(self.arcs.cpu().numpy())), shape=(n, n))
         order = sp.csgraph.reverse_cuthill_mckee(sp.csr_matrix(matrix + matrix.T), symmetric_mode=True)
-        return torch.from_numpy(order.astype(np.int64)).argsort()
+        return torch.from_numpy(order.astype(np.int64)).argsort().to(self.arcs.device)
 
     @cached_property
     def _neighbours(self) -> Incidence:

@@ -70,7 +70,7 @@ class Passing:
         """How many outputs a node has."""
         present = torch.ones(len(self.graph.x) if self.objects != "edges" else len(self.graph.ends))
         with torch.no_grad():
-            return self(self.network.start(), present.double()).shape[1]
+            return self(self.network.probed, present.double()).shape[1]
 
     @cached_property
     def order(self) -> Int[Tensor, " o"]:

@@ -26,12 +26,29 @@ class Walked(Meetings):
         return back[:, 0, : left.shape[1]], ahead[:, 0, left.shape[1] :]
 
     def rows(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:
+        if self.centres.device.type != "cpu":
+            return self._scattered(part, precision)
         table = self._single if precision == torch.float32 else self._table
         ends, n = table.indptr[part.start : part.stop + 1], len(self.centres)
         inside = slice(ends[0], ends[-1])
         # A slice of the table by itself is a copy.
         some = sp.csr_array((table.data[inside], table.indices[inside], ends - ends[0]), (len(ends) - 1, n))
         return torch.from_numpy(some.toarray()).to(precision)
+
+    def _scattered(self, part: slice, precision: torch.dtype) -> Float[Tensor, "b n"]:
+        ends, columns, counts = self._there
+        found = counts.new_zeros(part.stop - part.start, len(self.centres), dtype=precision)
+        inside = slice(int(ends[part.start]), int(ends[part.stop]))
+        row = torch.repeat_interleave(ends[part.start : part.stop + 1].diff())
+        found[row, columns[inside]] = counts[inside].to(precision)
+        return found
+
+    @cached_property
+    def _there(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The table where the nodes are: where rows end, columns and counts."""
+        parts = self._table.indptr, self._table.indices, self._table.data
+        ends, columns, counts = (torch.from_numpy(part).to(self.centres.device) for part in parts)
+        return ends.long(), columns.long(), counts
 
     @cached_property
     def _table(self) -> sp.csr_array:

@@ -187,9 +187,9 @@ class Walks:
 
     def sparse_counts(self, steps: Steps, sigma: list[Float[Tensor, "s 1"]]) -> sp.csr_array:
         """Return `counts` as a sparse matrix: only nodes within reach of each other meet."""
-        states = self.chain.node.numpy().astype(np.int32)
+        states = self.chain.node.cpu().numpy().astype(np.int32)
         at = sp.csr_array((np.ones(len(states)), (np.arange(len(states), dtype=np.int32), states)))
-        ahead, visits = steps.matrix(), [sp.diags_array(weight[:, 0].numpy(), format="csr") for weight in sigma]
+        ahead, visits = steps.matrix(), [sp.diags_array(weight[:, 0].cpu().numpy(), format="csr") for weight in sigma]
         back, left, right = ahead.T.tocsr(), [at.T @ visits[0]] if 0 in self.offsets else [], [at] * (0 in self.offsets)
         # Σ_o σ_o Pᵒ and Σ_o (Pᵀ)ᵒ σ_o by Horner's rule; the last products, by far the fullest, as one, [X Pᵀ] [P; Y].
         for sign in {1 if o > 0 else -1 for o in self.offsets if o}:

@@ -114,9 +114,9 @@ class Factors(Outputs):
     ) -> Float[Tensor, " p"]:
         """Return Σ over pairs of weight times the other's factors, for users and items, and the sums of biases."""
         tables = [(self._table(weights), factors) for weights, factors in weighed]
-        of_users = sum(table @ factors["item"].numpy() for table, factors in tables)
-        of_items = sum(table.T @ factors["user"].numpy() for table, factors in tables)
-        parts = [torch.as_tensor(of_users).flatten(), torch.as_tensor(of_items).flatten()]
+        of_users = sum(table @ factors["item"].cpu().numpy() for table, factors in tables)
+        of_items = sum(table.T @ factors["user"].cpu().numpy() for table, factors in tables)
+        parts = [torch.as_tensor(table).flatten().to(straight) for table in (of_users, of_items)]
         zeros = [straight.new_zeros(n) for n in (self.n_items, self.n_users)]
         parts.append(zeros[0].index_add_(0, self.items.flatten(), straight.flatten()))
         if self.user_bias:
@@ -129,12 +129,12 @@ class Factors(Outputs):
         users = self.users[:, None].expand_as(self.items).flatten()
         order = users.argsort(stable=True)
         starts = torch.bincount(users, minlength=self.n_users).cumsum(0)
-        return order, self.items.flatten()[order].numpy(), np.concatenate([[0], starts.numpy()])
+        return order, self.items.flatten()[order].cpu().numpy(), np.concatenate([[0], starts.cpu().numpy()])
 
     def _table(self, weights: Float[Tensor, "R B"]) -> scipy.sparse.csr_matrix:
         """Return the weights as a table of users and items, those of the same pair side by side."""
         order, items, starts = self._pattern
-        filled = weights.flatten()[order].numpy()
+        filled = weights.flatten()[order].cpu().numpy()
         return scipy.sparse.csr_matrix((filled, items, starts), shape=(self.n_users, self.n_items))
 
     def rows(self, chosen: Int[Tensor, " r"]) -> "Factors":

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from versatile_influence.core import models
 from versatile_influence.core.checks import array
+from versatile_influence.core.places import follow
 from versatile_influence.core.tables import features
 
 
@@ -173,7 +174,9 @@ class Linear(models.Linear):
     """
 
     def __init__(self, x: object):
-        super().__init__(features(x, rows="row"))
+        table = features(x, rows="row")
+        # What a user's own terms hold is where x is.
+        super().__init__(table.to(x.device) if isinstance(x, Tensor) else table)
 
 
 def check_elementwise(terms: Callable[[Tensor], Tensor], through: models.Linear) -> None:
@@ -181,6 +184,7 @@ def check_elementwise(terms: Callable[[Tensor], Tensor], through: models.Linear)
     values_of = through(through.start())
     if isinstance(terms, Family) and len(terms.y) != len(values_of):
         raise ValueError(f"There are {len(values_of)} rows of features but {len(terms.y)} answers `y`. Give one a row.")
+    terms = follow(terms, values_of)
     values = terms(values_of)
     if values.shape != values_of.shape:
         raise ValueError(f"There must be one term an output: {len(values_of)} rows, got terms {tuple(values.shape)}.")
