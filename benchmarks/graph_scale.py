@@ -102,6 +102,7 @@ def negative_sampling(n: int, *, refits: int, seed: int, device: str = "cpu") ->
         clock.append(time.time())
         processor.append(time.process_time())
         names.append(name)
+        print(f"{n:,} nodes, {name}: {clock[-1] - clock[-2]:.3g} s", file=sys.stderr, flush=True)
 
     loss = WalkEmbeddingLoss(graph, length=6, window=3, dim=16, penalty=1.0, model=NegativeSampling())
     target, start = loss.pair_losses(links.tolist()), loss.start(seed=seed)
