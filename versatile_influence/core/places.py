@@ -77,7 +77,7 @@ def moved(thing: Any, device: torch.device, known: dict[int, Any] | None = None)
         return known[id(thing)][1]
     move, found = partial(moved, device=device, known=known), thing
     if isinstance(thing, Tensor):
-        found = thing.to(device)
+        found = thing if thing.device == device else thing.detach().to(device)
     elif isinstance(thing, nn.Module):
         away = any(one.device != device for one in (*thing.parameters(), *thing.buffers()))
         found = copy.deepcopy(thing).to(device) if away else thing
@@ -104,4 +104,4 @@ def moved(thing: Any, device: torch.device, known: dict[int, Any] | None = None)
 
 
 def _of_package(thing: Any) -> bool:
-    return thing.__module__.split(".")[0] == PACKAGE
+    return (thing.__module__ or "").split(".")[0] == PACKAGE
