@@ -142,7 +142,9 @@ class Scaled:
 
 def newton_is_dense(loss: Loss, params: Params) -> bool:
     """Return whether Newton's method on this loss is best served by its Hessian as a matrix."""
-    return loss.stand_in is None and len(flat(params)) <= (WRITTEN_PARAMETERS if loss.hessian_written_out else DENSE_PARAMETERS)
+    return loss.stand_in is None and len(flat(params)) <= (
+        WRITTEN_PARAMETERS if loss.hessian_written_out else DENSE_PARAMETERS
+    )
 
 
 def check_dense(theta: Float[Tensor, " p"]) -> None:
