@@ -113,7 +113,7 @@ def made_here_first(make):
     def make_there(*args, device=None, **kwargs):
         there = torch.device(torch.get_default_device() if device is None else device)
         if there != ELSEWHERE:
-            return make(*args, device=device, **kwargs)
+            return make(*args, device=there, **kwargs)
         if isinstance(args[0], There):
             return args[0].to(kwargs.get("dtype") or args[0].dtype)
         return make(*args, device="cpu", **kwargs).to(there)

@@ -13,6 +13,7 @@ from cases import LOSSES, data, mlp
 from joblib import parallel_config
 
 import versatile_influence as vif
+from versatile_influence.core.ravel import flat
 from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
 
 if torch.cuda.is_available():
@@ -28,6 +29,10 @@ else:
 
 
 THERE = runpy.run_path(str(Path(__file__).parents[1] / "cases.py"), {"DEVICE": DEVICE})["LOSSES"]
+
+
+# Losses with functions of the user's, which hold data of their own.
+OF_OWN_DATA = {"any network", "logistic regression of groups", "logistic regression of groups, linear outputs"}
 
 
 def numbers(params):
@@ -56,6 +61,11 @@ def test_a_loss_whose_data_are_there_scores_as_on_the_processor(here, there):
     found = vif.attribute(other, moved(params), numbers, **given).scores
     same(found, vif.attribute(loss, params, numbers, **given).scores)
     vif.check_loss(other, moved(params))
+    if here.name not in OF_OWN_DATA:
+        # Made on the processor, it follows the parameters.
+        same(vif.attribute(loss, moved(params), numbers, **given).scores, found.cpu())
+        steps = {"epochs": 3, "lr": 0.01}
+        same(flat(vif.train(loss, moved(params), **steps)), flat(vif.train(loss, params, **steps)))
 
 
 def row_losses(device):

@@ -74,7 +74,9 @@ class Given:
         # The value is that of a copy of θ: also a loss that keeps what it gave here evaluates a second time.
         again, number = self.loss(self.params, self.loss.everyone(self.params)).item(), self.value.item()
         # A GPU adds up in any order.
-        rounding = 0.0 if self.theta.device.type == "cpu" else REORDERED * torch.finfo(self.loss.precision).eps
+        precision = self.loss.precision
+        many = 0.0 if self.theta.device.type == "cpu" else REORDERED if precision == torch.float64 else 30.0
+        rounding = many * torch.finfo(precision).eps
         if not abs(again - number) <= rounding * abs(number):
             raise ValueError(
                 f"The loss is random, or changes between calls: it gave {number:.12g}, then {again:.12g}, for the same "

@@ -6,31 +6,38 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial, wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from versatile_influence.core.words import errors_named
 
 # What the walk through a loss passes by: names and settings, of which there may be millions.
-PLAIN = str | bytes | int | float | complex | None | type | torch.dtype | torch.device
+PLAIN = {str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device, np.ndarray}
 PACKAGE = __name__.split(".")[0]
 
 
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
+# What the arguments are called that hold parameters.
+HOLDERS = ("params", "init", "training", "self", "right")
 # Where tensors were made before a verb was called that computes elsewhere.
 OUTSIDE: ContextVar[torch.device | None] = ContextVar("outside", default=None)
 
 
 def verb(call: Callable[Given, Returned]) -> Callable[Given, Returned]:
     """Let a verb compute where the parameters are that it is given, and say what PyTorch means where it raises."""
+    names = list(signature(call).parameters)
+    place = min(names.index(name) for name in HOLDERS if name in names)
 
     @wraps(call)
     def called(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
         with errors_named():
-            if (device := _device([*args, *kwargs.values()])) is None:
+            device = _device(args[place] if place < len(args) else kwargs.get(names[place]))
+            if device is None:
                 return call(*args, **kwargs)
             token = OUTSIDE.set(OUTSIDE.get() or torch.get_default_device())
             try:
@@ -47,13 +54,12 @@ def outside() -> Any:
     return OUTSIDE.get() or nullcontext()
 
 
-def _device(given: list[Any]) -> torch.device | None:
-    """Return the device of the first tensors that are not on the processor, where there are any."""
-    for one in given:
-        some = getattr(one, "start", one)
-        for tensor in some.values() if isinstance(some, dict) else [some]:
-            if isinstance(tensor, Tensor) and tensor.device.type not in ("cpu", "meta"):
-                return tensor.device
+def _device(holder: Any) -> torch.device | None:
+    """Return the device of parameters, or of those that a training starts from, where it is not the processor."""
+    some = getattr(holder, "start", holder)
+    for tensor in some.values() if isinstance(some, dict) else [some]:
+        if isinstance(tensor, Tensor) and tensor.device.type not in ("cpu", "meta"):
+            return tensor.device
     return None
 
 
@@ -81,11 +87,11 @@ def moved(thing: Any, device: torch.device, known: dict[int, Any] | None = None)
     elif isinstance(thing, nn.Module):
         away = any(one.device != device for one in (*thing.parameters(), *thing.buffers()))
         found = copy.deepcopy(thing).to(device) if away else thing
-    elif isinstance(thing, dict):
-        found = type(thing)((name, move(value)) for name, value in thing.items())
-    elif isinstance(thing, list | tuple) and len(thing) and not isinstance(thing[0], PLAIN):
-        parts = map(move, thing)
-        found = type(thing)(*parts) if hasattr(thing, "_fields") else type(thing)(parts)
+    elif isinstance(thing, dict | list | tuple):
+        values = thing.values() if isinstance(thing, dict) else thing
+        # Names and numbers, of which there may be millions, are passed by.
+        if not {*map(type, values)} <= PLAIN:
+            return _filled(thing, move, known)
     elif isinstance(thing, partial):
         found = partial(move(thing.func), *map(move, thing.args), **move(thing.keywords))
     elif isinstance(thing, types.MethodType):
@@ -94,12 +100,25 @@ def moved(thing: Any, device: torch.device, known: dict[int, Any] | None = None)
         cells = tuple(types.CellType(move(cell.cell_contents)) for cell in thing.__closure__)
         found = types.FunctionType(thing.__code__, thing.__globals__, thing.__name__, thing.__defaults__, cells)
     elif hasattr(thing, "__dict__") and any(map(_of_package, type(thing).__mro__)):
-        found = copy.copy(thing)
+        found = object.__new__(type(thing))
         known[id(thing)] = thing, found
-        for name, value in vars(thing).items():
-            object.__setattr__(found, name, value if name == "batches" else move(value))
+        vars(found).update({name: value if name == "batches" else move(value) for name, value in vars(thing).items()})
     # What was gone through is kept as long as its number stands for it.
     known[id(thing)] = thing, found
+    return found
+
+
+def _filled(thing: Any, move: Callable[[Any], Any], known: dict[int, Any]) -> Any:
+    """Return a container of the same kind of what was moved; one may hold itself."""
+    if isinstance(thing, tuple):
+        parts = map(move, thing)
+        found = type(thing)(*parts) if hasattr(thing, "_fields") else type(thing)(parts)
+        known[id(thing)] = thing, found
+        return found
+    found = copy.copy(thing)
+    known[id(thing)] = thing, found
+    for place, value in [*(thing.items() if isinstance(thing, dict) else enumerate(thing))]:
+        found[place] = move(value)
     return found
 
 

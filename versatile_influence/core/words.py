@@ -80,6 +80,12 @@ MEANINGS: list[tuple[str, type[Exception], str]] = [
         "torch.set_default_device alone.",
     ),
     (
+        r"device type for generator",
+        ValueError,
+        "Numbers are drawn on another device than their generator's. Say device='cpu' where a generator of the "
+        "processor draws, and move what it drew: .to(params.device).",
+    ),
+    (
         r"same device|on (different|two) devices|at least two devices",
         ValueError,
         "Parameters and data are on different devices. Move both, with .to(device), to one.",

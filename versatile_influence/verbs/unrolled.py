@@ -12,7 +12,7 @@ from versatile_influence.core.checks import instance
 from versatile_influence.core.derivatives import by_formula, jacobian_products
 from versatile_influence.core.finished import extremes
 from versatile_influence.core.made import made_by
-from versatile_influence.core.places import verb
+from versatile_influence.core.places import follow, verb
 from versatile_influence.core.ravel import cast, everything
 from versatile_influence.core.removals import Removals
 from versatile_influence.core.result import Attribution
@@ -75,7 +75,8 @@ def unrolled(
     """
     instance(training, "training", Training, "vif.Training(…)")
     over = flag(smooth, "smooth")
-    removals, asked = Removals.asked(objects, training.n_objects), as_target(target)
+    removals = Removals.asked(objects, training.n_objects)
+    asked = follow(as_target(target), training.theta)
     with by_formula(), nullcontext() if store is None else training.kept(store) as states:
         replay = Replay.of(training, states)
         dtype, start = training.theta.dtype, training.start
