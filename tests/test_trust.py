@@ -1,5 +1,7 @@
 """The estimated error of each removal, the ladder that mends it, and the minima that both stand on."""
 
+from dataclasses import replace
+
 import networkx as nx
 import pytest
 import torch
@@ -328,3 +330,29 @@ def test_few_refits_have_no_correlation_or_no_interval_and_say_no_nan(k):
     assert "nan" not in said
     assert ("correlation" in said, " to " in said) == (k > 2, k > 9)
     assert torch.isnan(torch.tensor(check.correlation.low)) == (k < 10)
+
+
+def test_a_way_past_a_saddle_is_gone_to_its_end():
+    # On the way without Marius a step is half of the last, and changes the target by a hundredth: the answer is far.
+    characters = nx.les_miserables_graph()
+    names = {"model": vif.losses.NegativeSampling()}
+    loss = vif.losses.WalkEmbeddingLoss(characters, length=6, window=3, dim=4, penalty=1.0, **names)
+    params, target = vif.minimize(loss, loss.start()), loss.link_scores([("Valjean", "Javert")])
+    order = [*characters]
+    chosen = [order.index(name) for name in ("Marius", "Fauchelevent", "MmeThenardier", "MmeBurgon")]
+    found = vif.attribute(loss, params, target, objects=chosen, tolerance=0.1)
+    exact = vif.refit(loss, params, target, objects=chosen).scores
+    assert exact[0, 0] > 0.2
+    assert ((found.scores - exact).abs() < 0.05 * exact.abs().max()).all()
+
+
+def test_what_was_not_checked_is_not_called_trusted_and_wrong():
+    characters = nx.les_miserables_graph()
+    loss = vif.losses.WalkEmbeddingLoss(characters, length=6, window=3, dim=4, penalty=1.0)
+    params, target = vif.minimize(loss, loss.start()), loss.link_scores([("Valjean", "Javert")])
+    scores = vif.attribute(loss, params, target, objects=range(6), check=False)
+    moved = replace(scores, scores=scores.scores + 1)
+    checked = vif.spot_check(moved, loss, params, target, k=6)
+    assert checked.error.max() > 0.5
+    assert checked.jumps == ()
+    assert "(too few for intervals), relative error" in str(checked)

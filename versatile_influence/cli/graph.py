@@ -5,6 +5,7 @@ import contextlib
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -30,6 +31,7 @@ COARSE = (
     "vif: warning: beyond {:,} parameters a node's own vectors are not left out with it, so that scores are rougher. "
     "A smaller --dim may do."
 )
+PICTURES = (".png", ".svg", ".pdf")
 # What a node that splits the graph does to training without it; with a penalty, and without one.
 SPLIT = {
     True: "without it only the penalty, and shared denominators, hold the parts in place",
@@ -39,12 +41,14 @@ SPLIT = {
 
 def run(args: argparse.Namespace) -> int:
     """Print the nodes that matter most for each pair."""
-    for path in (args.out, args.plot):
-        check_out(path, [args.edges])
+    check_out(args.out, [args.edges])
+    check_out(args.plot, [args.edges], "--plot")
+    if args.plot and Path(args.plot).suffix.lower() not in PICTURES:
+        raise ValueError(f"--plot {args.plot} is no picture. Name a file that ends in {' or '.join(PICTURES)}.")
     graph = Graph.of(args.edges, directed=args.directed, weight=args.weight)
     loss = WalkEmbeddingLoss(graph, length=args.length, window=args.window, dim=args.dim, penalty=args.penalty)
     target = loss.pair_losses(args.pairs)
-    start = loss.start()
+    start = loss.start(seed=args.seed)
     if (seconds := training_seconds(loss, start)) > SAID_SECONDS:
         size = f"{counted(graph.n_nodes, 'node')} in {args.dim} dimensions"
         print(f"vif: training an embedding of {size}: about {spoken(seconds)}", file=sys.stderr, flush=True)
@@ -71,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         frame = scores.to_frame(error=True)
         print(frame.to_csv() if args.format == "csv" else frame.to_json(orient="index"), end="")
+        print(plain(answer), file=sys.stderr)
     for path, what in ((args.out, "All scores are"), (args.plot, "The picture is")):
         if path:
             print(f"\n{what} in {path}.", file=sys.stderr)
@@ -88,7 +93,7 @@ def training_seconds(loss: WalkEmbeddingLoss, start: dict[str, Tensor]) -> float
 
 def print_tables(args: argparse.Namespace, graph: Graph, scores: Attribution) -> None:
     """Print the strongest nodes of each pair."""
-    whole = graph.parts()
+    whole, verdicts = graph.parts(), scores.verdicts()
     size = f"{counted(graph.n_nodes, 'node')}, {counted(len(graph.ends), 'edge')}"
     print(f"{size}; change of the pair's loss without each node")
     for column, (pair, label) in enumerate(zip(args.pairs, scores.targets or [], strict=True)):
@@ -103,7 +108,8 @@ def print_tables(args: argparse.Namespace, graph: Graph, scores: Attribution) ->
             print("  there is no other node")
         for row in others[: args.top]:
             parts = graph.parts(without=[row]).max() - whole.max()
-            end = f"  splits the graph: {SPLIT[args.penalty > 0]}" if parts > 0 else ""
+            end = "  not trusted" * (verdicts[row] == "not trusted")
+            end += f"  splits the graph: {SPLIT[args.penalty > 0]}" if parts > 0 else ""
             print(f"  {plain(graph.labels[row]):>12} {scores.scores[row, column].item():+10.4f}{end}")
 
 

@@ -136,12 +136,14 @@ def _graph(commands) -> argparse.ArgumentParser:
     words = "edge list: one `source target [weight]` a line, CSV, TSV, or what networkx or Gephi write; may be .gz"
     add("edges", type=source, help=words)
     add("--weight", metavar="COL", help="column, or attribute, of weights (default: `weight`, where there is one)")
-    add("--pairs", type=pair, nargs="+", required=True, metavar="U,V", help="pairs of nodes by name")
+    words = "pairs of nodes by name: how likely V is near U, which V,U is not; of names with commas, in '\"a, b\",c'"
+    add("--pairs", type=pair, nargs="+", required=True, metavar="U,V", help=words)
     add("--length", type=int, default=6, help="nodes of a walk (6)")
     add("--window", type=int, default=3, help="how far context reaches (3)")
     add("--dim", type=int, default=2, help="length of an embedding (2)")
     add("--penalty", type=float, default=0.0, help="λ of (λ/2)‖θ‖² on the summed loss (0)")
     add("--directed", action="store_true", help="walk edges from source to target only")
+    add("--seed", type=count, default=0, help="of where training starts, of several minima it finds one (0)")
     add("--top", type=count, default=5, help="nodes listed for each pair (5)")
     add("--format", choices=["table", "csv", "json"], default="table", help="of what is printed (%(default)s)")
     add("--plot", metavar="FILE", help="draw the graph for each pair, its nodes coloured by their scores (.png, .svg)")

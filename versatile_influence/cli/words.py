@@ -1,6 +1,7 @@
 """What the words of a call may be, and what is checked before any work is done."""
 
 import argparse
+import csv
 import os
 from ast import literal_eval
 from collections.abc import Iterable
@@ -45,9 +46,12 @@ def sources(text: str) -> str:
 
 def pair(text: str) -> tuple[str, ...]:
     """Return two names joined by a comma."""
-    names = tuple(word.strip() for word in text.split(","))
+    # As in CSV: a name that holds a comma is quoted.
+    names = tuple(word.strip() for word in next(csv.reader([text], skipinitialspace=True), []))
     if len(names) != 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is no pair. Write two names joined by a comma, as in 12,10.")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no pair. Write two names joined by a comma, as in 12,10; one that holds a comma in quotes."
+        )
     return names
 
 

@@ -63,9 +63,10 @@ def _device(holder: Any) -> torch.device | None:
     return None
 
 
-def follow(thing: Any, like: Tensor) -> Any:
-    """Return a loss or a target where a tensor is. On the processor all are made, and nothing is looked at."""
-    return thing if like.device.type == "cpu" else moved(thing, like.device)
+def follow(thing: Any, params: Any) -> Any:
+    """Return a loss or a target where parameters are. On the processor all are made, and nothing is looked at."""
+    device = _device(params)
+    return thing if device is None else moved(thing, device)
 
 
 def moved(thing: Any, device: torch.device, known: dict[int, Any] | None = None) -> Any:

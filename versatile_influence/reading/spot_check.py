@@ -12,7 +12,7 @@ from versatile_influence.core.checks import whole
 from versatile_influence.core.places import verb
 from versatile_influence.core.ravel import Params
 from versatile_influence.core.result import Attribution
-from versatile_influence.core.sizes import CORRELATED, INTERVALS, RESAMPLES, WRONG
+from versatile_influence.core.sizes import CORRELATED, INTERVALS, RESAMPLES, TRUSTED, WRONG
 from versatile_influence.reading.evaluation import Interval, interval
 from versatile_influence.reading.metrics import counted
 from versatile_influence.reading.pairs import Moments, Pair, attribution, few
@@ -90,7 +90,9 @@ class SpotCheck:
         scale = scale or Scale.of(estimate.scores)
         error = scale.errors(estimate.scores, truth.scores)
         error = torch.where(truth.scores.isnan().any(1), float("nan"), error)
-        names, jumped = estimate.names(), ((error > WRONG) & estimate.trusted).nonzero()[:, 0].tolist()
+        # One that was not checked was never said to be near.
+        assert estimate.error is not None
+        names, jumped = estimate.names(), ((error > WRONG) & (estimate.error <= TRUSTED)).nonzero()[:, 0].tolist()
         return cls(
             estimate,
             truth,
@@ -103,10 +105,12 @@ class SpotCheck:
         """Return one line."""
         agree = [
             f"{what} {one.value:.{digits}f}"
-            + ("" if math.isnan(one.low) else f" ({one.low:.{digits}f} to {one.high:.{digits}f})")
+            + (f" ({one.low:.{digits}f} to {one.high:.{digits}f})" if not math.isnan(one.low) else "")
             for what, one, digits in (("correlation", self.correlation, 4), ("slope", self.slope, 3))
             if not math.isnan(one.value)
         ]
+        if agree and math.isnan(self.correlation.low):
+            agree[-1] += " (too few for intervals)"
         errors = self.error[~self.error.isnan()]
         sizes = (
             f"{errors.median().item():.2g} in the median, {errors.max().item():.2g} at most"

@@ -20,7 +20,7 @@ from versatile_influence.core.checks import number, whole
 from versatile_influence.core.derivatives import by_formula
 from versatile_influence.core.given import unfrozen
 from versatile_influence.core.places import follow, verb
-from versatile_influence.core.ravel import Params, everything, first
+from versatile_influence.core.ravel import Params, everything
 from versatile_influence.core.sizes import CACHE_NUMBERS, CHUNK_NUMBERS, PATIENCE, at_once
 from versatile_influence.training.optimizers import Optimizer, State
 from versatile_influence.training.states import States, digest, opened
@@ -93,7 +93,7 @@ class Training(Steps):
         epochs, seed = whole(epochs, "epochs", least=1), whole(seed, "seed")
         size = None if batch_size is None else whole(batch_size, "batch_size", least=1)
         checked, trained = unfrozen(as_loss(loss, n_objects), start)
-        checked = follow(checked, first(trained))
+        checked = follow(checked, trained)
         terms = Terms(checked, trained, number(scale, "scale", above=0))
         steps = terms.drawn(epochs, size, seed)
         return cls(terms, steps, start=start, optimizer=optimizer, n_objects=checked.n_objects)

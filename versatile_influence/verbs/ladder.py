@@ -27,6 +27,7 @@ from versatile_influence.core.sizes import (
     DOUBTED,
     HELD_NUMBERS,
     LEAST_CHECKED,
+    NEAR,
     NEWTON_STEPS,
     SAMPLED_NUMBERS,
     SCALE_NUMBERS,
@@ -111,15 +112,16 @@ def climbed(problem: Problem, target: Asked, inverse: Inverse, result: Attributi
 
 def _descended(part: Problem, target: Asked, scale: Scale, tolerance: float) -> tuple[Float[Tensor, " p"], str, float]:
     """Return the parameters without one removal, near enough to a minimum, by which rung, and the estimated error."""
-    last, step, error = torch.zeros_like(scale.unit), float("inf"), float("inf")
+    last, length, error = torch.zeros_like(scale.unit), float("inf"), float("inf")
 
-    def enough(_: Tensor, moved: Tensor) -> bool:
-        nonlocal last, step, error
-        (here,), before, longer = scores_at(part, target, moved[None]), last, step
-        last, step = here, ((here - before) / scale.unit).norm().item()
+    def enough(theta: Tensor, moved: Tensor) -> bool:
+        nonlocal last, length, error
+        (here,), before, longer = scores_at(part, target, moved[None]), last, length
+        last, length = here, (moved - theta).norm().item()
         error = scale.errors(before[None], here[None]).item()
-        # Steps that do not shrink add up without end, however small they are beside their sum.
-        return error <= tolerance and step <= 0.5 * longer
+        # Steps that do not shrink add up without end, however small they are beside their sum, and however little a
+        # target changes along them: near a minimum, and at no saddle on the way, each is a small share of the last.
+        return error <= tolerance and length <= NEAR * longer
 
     theta, is_minimum = minimum(
         Objective.of(part.loss, part.unravel, part.presence_without(0)), part.theta, NEWTON_STEPS, enough

@@ -11,9 +11,10 @@ from torch import Tensor
 from versatile_influence.core.checks import instance, number, one_of, whole
 from versatile_influence.core.derivatives import plain
 from versatile_influence.core.loss import Loss, Objects, by_gradients
+from versatile_influence.core.memory import check_room
 from versatile_influence.core.ravel import Params, first, squared_norm
 from versatile_influence.core.removals import Removals
-from versatile_influence.core.sizes import DENSE_NODES
+from versatile_influence.core.sizes import DENSE_NODES, WRITTEN_PARAMETERS
 from versatile_influence.losses.graphs.at_presence import AtLargePresence, AtPresence, NodeBlocks
 from versatile_influence.losses.graphs.context_models import Embeddings, Model, NegativeSampling, Softmax
 from versatile_influence.losses.graphs.leading import leading
@@ -62,8 +63,8 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
 
     @property
     def large(self) -> bool:
-        """Whether there are so many nodes that the tables of several presences are never made together."""
-        return self.n_nodes > DENSE_NODES
+        """Whether there are so many nodes, or parameters, that tables of several presences, or of H, are never made."""
+        return self.n_nodes > DENSE_NODES or 2 * self.n_nodes * self.dim > WRITTEN_PARAMETERS
 
     @abstractmethod
     def met(self, presence: Float[Tensor, " k"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
@@ -164,6 +165,13 @@ class EmbeddingLoss(Loss, EmbeddingTargets):
         here = nodes[:, None]
         embedding, output = params["embedding"] * here, params["output"] * here
         dim, directions, nothing = self.dim, {}, torch.zeros_like(output)
+        check_room(
+            # Themselves, a basis of them, and what makes it.
+            6 * dim**2 * embedding.numel(),
+            embedding,
+            what=f"A basis of what {dim} axes can be turned into without a change of the loss",
+            instead=f"Take a smaller dim: {self.n_nodes} nodes fill no more than {self.n_nodes} dimensions.",
+        )
         for a in range(dim):
             for b in range(a + 1, dim) if penalised else range(dim):
                 mixing = torch.zeros(dim, dim, dtype=embedding.dtype)
