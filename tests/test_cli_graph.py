@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 
 import networkx as nx
 import pandas as pd
@@ -70,6 +71,31 @@ def test_a_wrong_file_or_pair_is_told_in_one_line(edges, tmp_path, capsys, refus
     assert "names one node twice" in refused("graph", edges, "--pairs", "12,10", "1,1")
     assert "--check is of predictions" in refused("graph", edges, "--pairs", "12,10", "--by", "refit", "--check", "2")
     assert main(["graph", str(tmp_path / "none.txt"), "--pairs", "1,2"]) == 1
+
+
+def test_what_is_asked_of_a_graph_is_taken_as_meant(tmp_path, capsys, refused):
+    (tmp_path / "e.csv").write_text('source,target\n"a, b",c\nc,d\nd,"a, b"\nd,e\ne,c\n')
+    words = ["graph", str(tmp_path / "e.csv"), "--penalty", "1", "--check", "2"]
+    assert main([*words, "--pairs", '"a, b",c', "--format", "json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out).keys() == {"a, b", "c", "d", "e"}
+    # For other programs the table is alone; what it is worth is said beside it.
+    assert "2 removals refitted" in told.err
+    assert main([*words, "--pairs", "d,e", "--plot", str(tmp_path / "e.docx")]) == 1
+    assert "Name a file that ends in .png or .svg or .pdf" in capsys.readouterr().err
+    seeds = []
+    for seed in "02":
+        assert main([*words, "--pairs", "d,e", "--seed", seed, "--out", str(tmp_path / "o.csv")]) == 0
+        seeds.append((tmp_path / "o.csv").read_text())
+    assert seeds[0] != seeds[1]
+
+
+def test_rows_that_are_not_trusted_are_marked(tmp_path, capsys):
+    nx.write_edgelist(nx.les_miserables_graph(), tmp_path / "e.txt", delimiter="\t", data=False)
+    assert main(["graph", str(tmp_path / "e.txt"), "--penalty", "1", "--pairs", "Valjean,Javert"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"Cosette +-0\.\d+  not trusted\n", told)
+    assert re.search(r"Enjolras +-0\.\d+\n", told)
 
 
 def test_scores_are_held_against_refits_of_some_nodes_or_are_refits(edges, tmp_path, capsys):

@@ -194,3 +194,16 @@ def test_residuals_of_a_factorisation_are_those_of_the_matrix(numbers, monkeypat
     again = solver.solve(hessian, 2 * right)
     torch.testing.assert_close(again.value, 2 * solution.value)
     assert torch.equal(matrix, kept)
+
+
+def test_many_dimensions_of_few_nodes_are_trained_without_a_table_of_all_curvatures():
+    loss = WalkEmbeddingLoss(nx.karate_club_graph(), length=6, window=3, dim=31, penalty=2.0)
+    assert loss.large
+    params, everyone = vif.minimize(loss, loss.start()), torch.ones(34).double()
+    assert loss.gradient(params, everyone).abs().max() < 34e-10
+    few = WalkEmbeddingLoss(nx.karate_club_graph(), length=6, window=3, dim=2, penalty=2.0)
+    assert not few.large
+    with pytest.raises(MemoryError, match="Take a smaller dim: 34 nodes fill no more than 34 dimensions"):
+        WalkEmbeddingLoss(nx.karate_club_graph(), length=6, window=3, dim=900, penalty=1.0).null_directions(
+            {"embedding": torch.zeros(34, 900).double(), "output": torch.zeros(34, 900).double()}, everyone
+        )

@@ -133,10 +133,9 @@ def _graph(commands) -> argparse.ArgumentParser:
         "nodes changes without each other node. Positive: without it, the pair is further apart.",
     )
     add = parser.add_argument
-    words = "edge list: one `source target [weight]` a line, CSV, TSV, or what networkx or Gephi write; may be .gz"
-    add("edges", type=source, help=words)
+    add("edges", type=source, help="edge list: `source target [weight]` a line, CSV, TSV, of networkx, Gephi; or .gz")
     add("--weight", metavar="COL", help="column, or attribute, of weights (default: `weight`, where there is one)")
-    words = "pairs of nodes by name: how likely V is near U, which V,U is not; of names with commas, in '\"a, b\",c'"
+    words = "pairs of nodes by name, how likely V is near U; of names with commas: '\"a, b\",c'"
     add("--pairs", type=pair, nargs="+", required=True, metavar="U,V", help=words)
     add("--length", type=int, default=6, help="nodes of a walk (6)")
     add("--window", type=int, default=3, help="how far context reaches (3)")

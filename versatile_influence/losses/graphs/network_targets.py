@@ -151,6 +151,8 @@ def class_numbers(y: Tensor, nodes: Int[Tensor, " t"], count: int) -> Int[Tensor
         TypeError: If they are no whole numbers.
         ValueError: If one is no class.
     """
+    if y.is_floating_point():
+        raise TypeError(f"`y` holds classes as whole numbers, got {y.dtype}: y.long(), or a criterion for others.")
     found = whole_numbers(y[nodes].long() if y.dtype == torch.bool else y[nodes], "y", shape=[None], least=-(2**62))
     if len(bad := ((found < 0) | (found >= count)).nonzero()):
         place = int(bad[0, 0])
