@@ -92,7 +92,7 @@ def check_masks(passing: Passing, params: Params) -> None:
     if not torch.allclose(masked, right, rtol=1e-6, atol=1e-9):
         raise ValueError(
             f"Weight 0 on the edges of a node is not the same as the graph without it: outputs of "
-            f"{name} differ by {(masked - right).abs().max().item():.2g}. (a) A layer is not given `edge_weight`; (b) it "
-            "takes a maximum over neighbours, or an attention of its own; (c) something couples all nodes, such as a graph "
-            "norm; (d) something is drawn, as by dropout: call .eval()."
+            f"{name} differ by {(masked - right).abs().max().item():.2g}. (a) A layer is not given `edge_weight`; (b) "
+            "it takes a maximum over neighbours, or an attention of its own; (c) something couples all nodes, such as "
+            "a graph norm; (d) something is drawn, as by dropout: call .eval()."
         )
