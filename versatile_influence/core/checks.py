@@ -207,7 +207,8 @@ def shaped(found: tuple[int, ...], name: str, shape: Sequence[int | None]) -> No
     """Raise a ValueError unless a shape is the one wanted, in which None stands for any size."""
     if len(found) != len(shape) or any(want not in (None, got) for want, got in zip(shape, found, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"`{name}` must be of shape ({wanted}), got {found}.")
+        alone = " Put it in a list." if not found and len(shape) == 1 else ""
+        raise ValueError(f"`{name}` must be of shape ({wanted}), got {found}.{alone}")
 
 
 def told(value: object) -> str:

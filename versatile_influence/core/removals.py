@@ -157,7 +157,7 @@ def _group(entry: object, position: int, n_objects: int) -> list[int]:
         if not isinstance(number, int) or isinstance(number, bool):
             raise TypeError(
                 f"`objects` must hold object numbers or groups of them, got {number!r} at position {position}. "
-                "Objects are numbered 0…n−1; translate labels first."
+                "Objects are numbered 0…n−1; that of a name is list(loss.object_labels).index(name)."
             )
         if not 0 <= number < n_objects:
             raise ValueError(
