@@ -159,7 +159,7 @@ def spot_check(
         >>> loss = lambda theta, presence: (presence * (x - theta) ** 2).sum() / 2
         >>> scores = vif.attribute(loss, torch.tensor(4.5), lambda theta: theta, n_objects=4, check=False)
         >>> print(spot_check(scores, loss, torch.tensor(4.5), lambda theta: theta))
-        4 removals refitted: correlation 1.0000, slope 1.333 (too few for intervals), relative error of a removal 0.25 in the ...
+        4 removals refitted: correlation 1.0000, slope 1.333 (too few for intervals), relative error ...
     """
     scale = Scale.of(attribution(estimate, "estimate").scores)
     rows = _strata(estimate, whole(k, "k", least=1), whole(seed, "seed"))
