@@ -163,7 +163,7 @@ BENT = 0.3
 # Where even these take more, none is: of 22 million parameters a column more is minutes, and gigabytes.
 UNCHECKED_NUMBERS = 1_000_000_000
 # The length of a Newton step over that of the last from which what is left is small: with a half, of 154 removals of
-# characters of Les Misérables four were wrong by a third and more that were said to be within a tenth.
+# characters of Les Misérables five were wrong by a third and more that were said to be within a tenth.
 NEAR = 0.1
 # Chord steps after which a removal is taken to the next rung.
 CHORDS = 3
