@@ -24,8 +24,10 @@ def write_record(path: str | PathLike, numbers: dict, *, seed: int | None = None
         numbers: What was measured; anything JSON can hold.
         seed: The seed it was measured with, or None where nothing was drawn.
     """
+    here = [word.removeprefix(str(Path.cwd()) + os.sep) for word in sys.argv]
     about = {
-        "command": " ".join([Path(sys.executable).stem, *sys.argv]).replace(str(Path.cwd()) + os.sep, ""),
+        # Folders of one machine say nothing on another.
+        "command": " ".join([Path(sys.executable).stem, *(Path(w).name if Path(w).is_absolute() else w for w in here)]),
         "commit": _commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "seed": seed,

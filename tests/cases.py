@@ -14,9 +14,25 @@ import torch
 
 import versatile_influence as vif
 from versatile_influence.losses.graphs.graph import Graph
+from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
 
-# Where data and networks are: test_gpu.py runs this file with another.
+# Where data and networks are: tests/devices runs this file with another.
 DEVICE = globals().get("DEVICE", "cpu")
+
+
+# Every solver, such that it goes as far as it can.
+SOLVERS = {
+    "explicit": vif.Explicit(),
+    "cg": vif.CG(),
+    "cg, diagonal": vif.CG(preconditioner=Diagonal()),
+    "cg, nystrom": vif.CG(preconditioner=Nystrom()),
+    "woodbury": vif.Woodbury(),
+    "nystrom": Nystrom(),
+    "arnoldi": Arnoldi(),
+    "projected": Projected(),
+    "ek-fac": vif.EKFAC(num_draws=None),
+    "lissa": vif.LiSSA(batch_size=None, rtol=1e-4, max_steps=20_000),
+}
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,12 @@
 
 import pytest
 import torch
-from cases import data
+from cases import SOLVERS, data
 
 import versatile_influence as vif
 from versatile_influence.core.models import Network
-from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
 
 DURATIONS, EVENTS = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]), torch.arange(12) % 3 > 0
-SOLVERS = {
-    "explicit": vif.Explicit(),
-    "cg": vif.CG(),
-    "cg, diagonal": vif.CG(preconditioner=Diagonal()),
-    "woodbury": vif.Woodbury(),
-    "nystrom": Nystrom(),
-    "arnoldi": Arnoldi(),
-    "projected": Projected(),
-    "ek-fac": vif.EKFAC(num_draws=None),
-    "lissa": vif.LiSSA(batch_size=None, rtol=1e-4, max_steps=20_000),
-}
 every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
 

@@ -59,6 +59,9 @@ class There(torch.Tensor):
         """Return a copy as numbers."""
         return self.cpu().tolist()
 
+    def __format__(self, wanted):
+        return format(self.item() if self.dim() == 0 else repr(self), wanted)
+
     def __getitem__(self, key):
         return super().__getitem__(indexed(key))
 

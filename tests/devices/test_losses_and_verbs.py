@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import LOSSES, data, mlp
+from cases import LOSSES, SOLVERS, data, mlp
 from joblib import parallel_config
 
 import versatile_influence as vif
 from versatile_influence.core.ravel import flat
-from versatile_influence.solvers import Arnoldi, Diagonal, Nystrom, Projected
 
 if torch.cuda.is_available():
     DEVICE = torch.device("cuda", 0)
@@ -96,18 +95,6 @@ def by(solver):
     return lambda *args, **more: vif.attribute(*args, **given, **more)
 
 
-SOLVERS = {
-    "explicit": vif.Explicit(),
-    "cg": vif.CG(),
-    "cg, diagonal": vif.CG(preconditioner=Diagonal()),
-    "cg, nystrom": vif.CG(preconditioner=Nystrom()),
-    "woodbury": vif.Woodbury(),
-    "nystrom": Nystrom(),
-    "arnoldi": Arnoldi(),
-    "projected": Projected(),
-    "ek-fac": vif.EKFAC(num_draws=None),
-    "lissa": vif.LiSSA(batch_size=None, rtol=1e-4, max_steps=20_000),
-}
 VERBS = {
     "attribute": vif.attribute,
     "newton step": vif.newton_step,

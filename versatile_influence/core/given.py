@@ -15,7 +15,7 @@ from versatile_influence.core.lowered import LoweredOutputs
 from versatile_influence.core.outputs import Held, Outputs, Parameters
 from versatile_influence.core.places import follow
 from versatile_influence.core.ravel import Params, all_frozen, cast, everything, first, ravel, squared_norm
-from versatile_influence.core.sizes import REORDERED
+from versatile_influence.core.sizes import REORDERED, REORDERED_LOW
 from versatile_influence.core.target import PresenceTarget, Target
 from versatile_influence.core.warn import warn
 
@@ -73,10 +73,10 @@ class Given:
         """
         # The value is that of a copy of θ: also a loss that keeps what it gave here evaluates a second time.
         again, number = self.loss(self.params, self.loss.everyone(self.params)).item(), self.value.item()
-        # A GPU adds up in any order.
-        precision = self.loss.precision
-        many = 0.0 if self.theta.device.type == "cpu" else REORDERED if precision == torch.float64 else 30.0
-        rounding = many * torch.finfo(precision).eps
+        precision, rounding = self.loss.precision, 0.0
+        if self.theta.device.type != "cpu":
+            # A GPU adds up in any order.
+            rounding = (REORDERED if precision == torch.float64 else REORDERED_LOW) * torch.finfo(precision).eps
         if not abs(again - number) <= rounding * abs(number):
             raise ValueError(
                 f"The loss is random, or changes between calls: it gave {number:.12g}, then {again:.12g}, for the same "

@@ -42,8 +42,9 @@ SPAN_PARAMETERS = 4000
 # Largest effect of finishing the training, beside the largest score, that needs no warning; and a gradient, beside the
 # loss whose rounding it is.
 UNFINISHED, LOSS_ROUNDING = 0.01, 1e-14
-# By how many roundings, of the whole, sums differ that are added up in another order.
-REORDERED = 1e4
+# By how many roundings, of the whole, sums differ that are added up in another order: in double precision, where large
+# terms may cancel and still leave digits, and in less.
+REORDERED, REORDERED_LOW = 1e4, 30.0
 # Share of a gradient along directions without curvature from which it is no rounding, and how many removals tell.
 FLAT, TILTED_ROWS = 1e-4, 200
 # Curvatures below this share of the largest count as zero where they are found by iteration.

@@ -92,7 +92,7 @@ class CoxLoss(CoxTargets):
             collinear=penalty > 0 or model is not None,
         )
         outer = RiskSetLoss(rows, ties=one_of(ties, "ties", ["efron", "breslow"]))
-        self.x = tensor(rows.x[outer.sets.order.cpu().numpy()])
+        self.x = tensor(rows.x[outer.sets.order.numpy()])
         super().__init__(
             training_risks(model, self.x),
             outer,

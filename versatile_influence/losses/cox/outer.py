@@ -66,7 +66,7 @@ class RiskSetLoss(Loss):
 
     def __init__(self, rows: SurvivalRows, *, ties: str):
         self.sets = RiskSets(rows, efron=ties == "efron")
-        order = self.sets.order.cpu().numpy()
+        order = self.sets.order.numpy()
         self.weights, self.object_of_row = tensor(rows.weight[order]), tensor(rows.subject[order])
         self.n_terms = len(self.sets.event_rows)
         self.object_labels = rows.labels
